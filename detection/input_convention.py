@@ -1,0 +1,43 @@
+"""How a picture becomes the network's input: part of every model's record, never guessed. Plain Python."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ChannelOrder(StrEnum):
+    BGR = "bgr"
+    RGB = "rgb"
+
+
+class Resize(StrEnum):
+    LETTERBOX = "letterbox"
+    """Keep the aspect ratio, place at the top left, fill the rest with the pad value."""
+    LETTERBOX_CENTRE = "letterbox-centre"
+    """Keep the aspect ratio, place in the middle, fill the rest with the pad value."""
+    STRETCH = "stretch"
+    """Scale width and height independently to the input size."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputConvention:
+    """network input = (picture in `order`, 0..255) * scale, minus mean, divided by std, per channel."""
+
+    order: ChannelOrder = ChannelOrder.BGR
+    scale: float = 1.0
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    resize: Resize = Resize.LETTERBOX
+    pad_value: float = 114.0
+    """Grey level of the padding in the picture, 0..255, before scale, mean and std."""
+
+
+YOLOX = InputConvention()
+YOLOX_LEGACY = InputConvention(
+    order=ChannelOrder.RGB, scale=1 / 255, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
+)
+"""Weights of YOLOX's 0.1.0 era; fed with the other convention their AP is about 0."""
+
+NAMED_CONVENTIONS = {"yolox": YOLOX, "yolox-legacy": YOLOX_LEGACY}
+"""What `input_convention` of an import may be called."""

@@ -1,0 +1,243 @@
+"""The configuration of a training: the body of `POST /train`, stored with the job. Plain Python.
+
+A field that is None takes the value of the architecture's recipe; `resolve` fills them all in, so that the
+job shows what really ran.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Annotated, ClassVar, Literal
+
+from annotated_types import Ge, Gt, Le, Lt, MaxLen
+
+Fraction = Annotated[float, Ge(0), Le(1)]
+Positive = Annotated[float, Gt(0), Le(1e6)]
+Range = tuple[float, float]
+
+STRICT = {"extra": "forbid", "use_attribute_docstrings": True, "allow_inf_nan": False}
+"""Pydantic's reading of these dataclasses: unknown fields are refused, docstrings become descriptions."""
+
+
+class WeightInitKind(StrEnum):
+    DEFAULT = "default"
+    NORMAL = "normal"
+    XAVIER = "xavier"
+    KAIMING = "kaiming"
+    ORTHOGONAL = "orthogonal"
+
+
+class OptimizerKind(StrEnum):
+    SGD = "sgd"
+    ADAM = "adam"
+    ADAMW = "adamw"
+
+
+class ScheduleKind(StrEnum):
+    YOLOXWARMCOS = "yoloxwarmcos"
+    EPOCH_COS = "epoch_cos"
+    EPOCH_STEP = "epoch_step"
+    WARMCOS = "warmcos"
+    COS = "cos"
+    MULTISTEP = "multistep"
+
+
+class Precision(StrEnum):
+    AUTO = "auto"
+    FP32 = "fp32"
+    AMP = "amp"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightInitConfig:
+    """How convolutions start; only with `init: "random"`."""
+
+    __pydantic_config__: ClassVar = STRICT
+    kind: WeightInitKind = WeightInitKind.DEFAULT
+    """`default` is the framework's; the other four draw every convolution's weight anew."""
+    gain: Positive = 0.02
+    """Standard deviation of `normal`, gain of `xavier` and `orthogonal`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FreezeConfig:
+    """Parts that do not learn: no gradient, not in the optimizer, batch-norm statistics kept."""
+
+    __pydantic_config__: ClassVar = STRICT
+    parts: tuple[Literal["backbone", "neck"], ...] = ()
+    epochs: Annotated[int, Ge(1)] | None = None
+    """How many epochs they stay frozen; null is the whole run."""
+    batch_size: Annotated[int, Ge(1), Le(4096)] | None = None
+    """Batch size while frozen; null is the training's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """The optimizer; null takes the recipe's value."""
+
+    __pydantic_config__: ClassVar = STRICT
+    kind: OptimizerKind = OptimizerKind.SGD
+    lr: Positive | None = None
+    """Peak learning rate for the whole batch; not together with `lr_per_image`."""
+    lr_per_image: Positive | None = None
+    """Peak learning rate per picture of the batch; not together with `lr`."""
+    momentum: Annotated[float, Ge(0), Lt(1)] | None = None
+    """Momentum of SGD, or Adam's first beta."""
+    nesterov: bool = True
+    weight_decay: Annotated[float, Ge(0), Le(1)] = 5e-4
+    """On weights of layers that are no normalisation; biases and norms never decay."""
+    clip_norm: Positive | None = None
+    """Gradients are scaled down to this norm; null is never."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScheduleConfig:
+    """The learning rate over the run; null takes the recipe's value."""
+
+    __pydantic_config__: ClassVar = STRICT
+    kind: ScheduleKind = ScheduleKind.YOLOXWARMCOS
+    warmup_epochs: Annotated[float, Ge(0), Le(1000)] | None = None
+    """Not together with `warmup_steps`."""
+    warmup_steps: Annotated[int, Ge(0)] | None = None
+    warmup_start: Annotated[float, Ge(0), Le(1e6)] = 0.0
+    """Learning rate of the first step."""
+    no_aug_epochs: Annotated[int, Ge(0)] | None = None
+    """Last epochs, without mosaic, affine and mixup, and with the L1 term."""
+    min_lr_ratio: Fraction | None = None
+    """Lowest learning rate as a fraction of the peak."""
+    milestones: tuple[Annotated[int, Ge(1)], ...] = ()
+    """Epochs at which `multistep` lowers the rate."""
+    gamma: Annotated[float, Gt(0), Le(1)] = 0.1
+    """Factor of each milestone."""
+    step_num: Annotated[int, Ge(2), Le(1000)] = 10
+    """Number of plateaus of `epoch_step`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmaConfig:
+    """The running average of the weights, which is what gets evaluated and published."""
+
+    __pydantic_config__: ClassVar = STRICT
+    enabled: bool = True
+    decay: Annotated[float, Ge(0), Lt(1)] | None = None
+    ramp_updates: Positive | None = None
+    """Time constant of the decay's ramp, in updates (tau)."""
+    integer_buffers: Literal["copy", "keep"] = "copy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class YoloxAssignerConfig:
+    """SimOTA: which prior must predict which box."""
+
+    __pydantic_config__: ClassVar = STRICT
+    rule: Literal["inbox25", "center15"] = "inbox25"
+    centre_radius: Positive | None = None
+    """Radius around a box's centre, in strides; null is the rule's: 2.5 or 1.5."""
+    top_candidates: Annotated[int, Ge(1), Le(1000)] = 10
+    iou_cost_weight: Annotated[float, Ge(0), Le(1000)] = 3.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class YoloxLossConfig:
+    """The loss terms of YOLOX."""
+
+    __pydantic_config__: ClassVar = STRICT
+    box: Literal["iou", "giou"] = "iou"
+    box_weight: Annotated[float, Ge(0), Le(1000)] = 5.0
+    l1: Literal["tail", "always", "never"] = "tail"
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationConfig:
+    """What may happen to a training picture; a probability of 0 turns a step off, null is the recipe."""
+
+    __pydantic_config__: ClassVar = STRICT
+    mosaic: Fraction | None = None
+    """Probability of joining four pictures, followed by the affine step."""
+    mosaic_scale: Range | None = None
+    """Zoom of the affine step after a mosaic."""
+    affine: Fraction | None = None
+    """Probability of the affine step for a picture without mosaic."""
+    affine_scale: Range = (0.7, 1.0)
+    """Zoom of the affine step without mosaic, placed at random inside the input."""
+    rotate_degrees: Annotated[float, Ge(0), Le(180)] = 10.0
+    shear_degrees: Annotated[float, Ge(0), Le(45)] = 2.0
+    translate: Annotated[float, Ge(0), Le(0.9)] = 0.1
+    """Largest shift after a mosaic, as a fraction of the input."""
+    mixup: Fraction | None = None
+    mixup_scale: Range = (0.5, 1.5)
+    hsv: Fraction | None = None
+    """Probability of the colour step."""
+    hue: Annotated[int, Ge(0), Le(90)] = 5
+    saturation: Annotated[int, Ge(0), Le(255)] = 30
+    value: Annotated[int, Ge(0), Le(255)] = 30
+    flip: Fraction = 0.5
+    """Probability of the left-right mirror."""
+    multi_scale: bool | None = None
+    """Draw a new input size every `multi_scale_every` steps."""
+    multi_scale_range: tuple[int, int] | None = None
+    """Smallest and largest side, pixels; multiples of 32."""
+    multi_scale_every: Annotated[int, Ge(1), Le(10_000)] = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How the validation split is measured while training."""
+
+    __pydantic_config__: ClassVar = STRICT
+    every_epochs: Annotated[int, Ge(1)] | None = None
+    """Always after the last epoch, and after every epoch of the tail."""
+    score_threshold: Annotated[float, Ge(0), Lt(1)] = 0.001
+    nms_iou: Annotated[float, Gt(0), Le(1)] = 0.65
+    max_detections: Annotated[int, Ge(1), Le(10_000)] = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlyStoppingConfig:
+    """End a training that no longer gets better."""
+
+    __pydantic_config__: ClassVar = STRICT
+    patience: Annotated[int, Ge(1)] | None = None
+    """Evaluations without a better AP before the training ends; null is never."""
+    min_delta: Fraction = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """Everything that decides what a training computes, besides the pictures."""
+
+    __pydantic_config__: ClassVar = STRICT
+    architecture: str = "yolox-nano"
+    init: Annotated[str, MaxLen(64)] = "random"
+    """`random`, `pretrained` (the newest imported weights of this architecture), or a model id."""
+    init_exclude: tuple[str, ...] = ()
+    """Weights whose name contains one of these are not taken from `init`."""
+    weight_init: WeightInitConfig = field(default_factory=WeightInitConfig)
+    freeze: FreezeConfig = field(default_factory=FreezeConfig)
+    epochs: Annotated[int, Ge(1), Le(10_000)] = 300
+    batch_size: Annotated[int, Ge(1), Le(4096)] | Literal["auto"] = "auto"
+    """Pictures per step over all devices."""
+    input_size: Annotated[int, Ge(64), Le(2048)] | None = None
+    """Side of the square network input, a multiple of 32; null is the architecture's."""
+    device: Annotated[str, MaxLen(64)] = "auto"
+    """`auto`, `cpu`, or an accelerator by number: `0`, `0,1`."""
+    precision: Precision = Precision.AUTO
+    seed: Annotated[int, Ge(0), Le(2**31 - 1)] = 0
+    deterministic: bool = True
+    """Slower on accelerators, the same numbers every time."""
+    processes: Annotated[int, Ge(1), Le(64)] | None = None
+    """Ranks of the job; null is one per device."""
+    sync_bn: bool = False
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    ema: EmaConfig = field(default_factory=EmaConfig)
+    assigner: YoloxAssignerConfig = field(default_factory=YoloxAssignerConfig)
+    loss: YoloxLossConfig = field(default_factory=YoloxLossConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
+    checkpoint_every: Annotated[int, Ge(1)] = 1
+    """Epochs between checkpoints."""
+    time_limit_s: Annotated[int, Ge(1)] | None = None
+    """The training ends after this long, with its last checkpoint kept."""

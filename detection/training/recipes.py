@@ -1,0 +1,243 @@
+"""Complete a configuration from the architecture's recipe and the size of the dataset. Plain Python.
+
+The short-run rule: the published recipes are made for 300 epochs; a run of at most `SHORT_RUN_EPOCHS` needs
+a larger step, a shorter warm-up and tail, and an average that spans a twentieth of the run.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from detection.architectures import ARCHITECTURES, Architecture
+from detection.errors import ConfigError, Fault
+from detection.training.config import (
+    AugmentationConfig,
+    EmaConfig,
+    EvaluationConfig,
+    OptimizerConfig,
+    OptimizerKind,
+    Precision,
+    ScheduleConfig,
+    ScheduleKind,
+    TrainingConfig,
+)
+
+SHORT_RUN_EPOCHS = 50
+LR_PER_IMAGE = 0.01 / 64
+SHORT_RUN_LR_FACTOR = 4
+IMAGES_PER_DEVICE = 8
+"""The published batch of 64 is spread over 8 devices."""
+
+
+def steps_per_epoch(num_images: int, batch_size: int) -> int:
+    """Return the number of full batches that cover `num_images` once; the index stream is endless."""
+    return max(math.ceil(num_images / batch_size), 1)
+
+
+def resolve(config: TrainingConfig, *, num_images: int) -> TrainingConfig:
+    """Return `config` with every null filled in for a training split of `num_images` pictures.
+
+    Raises:
+        UnknownNameError: the architecture is not known.
+        ConfigError: fields contradict each other; all faults are listed.
+    """
+    architecture = ARCHITECTURES[config.architecture]
+    faults = [*_faults(config, architecture)]
+    if faults:
+        raise ConfigError(faults)
+    batch_size = _batch_size(config, num_images)
+    steps = steps_per_epoch(num_images, batch_size)
+    return replace(
+        config,
+        batch_size=batch_size,
+        input_size=config.input_size or architecture.input_size,
+        processes=config.processes or _num_devices(config.device),
+        precision=Precision.FP32
+        if config.precision is Precision.AUTO and config.device == "cpu"
+        else config.precision,
+        optimizer=_optimizer(config, batch_size),
+        schedule=_schedule(config, steps),
+        ema=_ema(config, steps),
+        augmentation=_augmentation(config, architecture),
+        evaluation=_evaluation(config),
+    )
+
+
+def is_short(config: TrainingConfig) -> bool:
+    return config.epochs <= SHORT_RUN_EPOCHS
+
+
+def _num_devices(device: str) -> int:
+    return len([part for part in device.split(",") if part.strip()])
+
+
+def _batch_size(config: TrainingConfig, num_images: int) -> int:
+    if config.batch_size != "auto":
+        return config.batch_size
+    devices = _num_devices(config.device)
+    return max(min(IMAGES_PER_DEVICE * devices, num_images // devices * devices), devices)
+
+
+def _optimizer(config: TrainingConfig, batch_size: int) -> OptimizerConfig:
+    chosen = config.optimizer
+    sgd = chosen.kind is OptimizerKind.SGD
+    recipe_lr = LR_PER_IMAGE * batch_size * (SHORT_RUN_LR_FACTOR if is_short(config) else 1)
+    if not sgd:
+        recipe_lr = 1e-3
+    lr = chosen.lr or (chosen.lr_per_image * batch_size if chosen.lr_per_image else recipe_lr)
+    momentum = chosen.momentum if chosen.momentum is not None else 0.9
+    return replace(chosen, lr=lr, lr_per_image=None, momentum=momentum)
+
+
+def _schedule(config: TrainingConfig, steps: int) -> ScheduleConfig:
+    chosen, total = config.schedule, config.epochs * steps
+    tail = max(1, round(0.15 * config.epochs)) if is_short(config) else 15
+    no_aug_epochs = (
+        chosen.no_aug_epochs if chosen.no_aug_epochs is not None else min(tail, 15, config.epochs - 1)
+    )
+    warmup = min(5 * steps, total // 10) if is_short(config) else 5 * steps
+    if chosen.warmup_epochs is not None:
+        warmup = round(chosen.warmup_epochs * steps)
+    if chosen.warmup_steps is not None:
+        warmup = chosen.warmup_steps
+    ratio = chosen.min_lr_ratio if chosen.min_lr_ratio is not None else _recipe_min_lr_ratio(chosen.kind)
+    return replace(
+        chosen, warmup_epochs=None, warmup_steps=warmup, no_aug_epochs=no_aug_epochs, min_lr_ratio=ratio
+    )
+
+
+def _recipe_min_lr_ratio(kind: ScheduleKind) -> float:
+    return 0.01 if kind in (ScheduleKind.EPOCH_COS, ScheduleKind.EPOCH_STEP) else 0.05
+
+
+def _ema(config: TrainingConfig, steps: int) -> EmaConfig:
+    total = config.epochs * steps
+    decay, ramp = 0.9998, 2000.0
+    if is_short(config):
+        decay = max(min(decay, 1 - 1 / max(0.05 * total, 1)), 0.0)
+        ramp = max(min(ramp, total / 10), 1e-3)
+    chosen = config.ema
+    return replace(
+        chosen,
+        decay=chosen.decay if chosen.decay is not None else decay,
+        ramp_updates=chosen.ramp_updates if chosen.ramp_updates is not None else ramp,
+    )
+
+
+def _augmentation(config: TrainingConfig, architecture: Architecture) -> AugmentationConfig:
+    """A short run scores better with a gentle affine step than with mosaic (measured, docs/decisions)."""
+    chosen, short = config.augmentation, is_short(config)
+
+    def pick(value: float | None, short_run: float, full_run: float) -> float:
+        return value if value is not None else (short_run if short else full_run)
+
+    return replace(
+        chosen,
+        mosaic=pick(chosen.mosaic, 0.0, architecture.mosaic_probability),
+        mosaic_scale=chosen.mosaic_scale or architecture.mosaic_scale,
+        affine=pick(chosen.affine, 1.0, 0.0),
+        mixup=pick(chosen.mixup, 0.0, architecture.mixup_probability),
+        hsv=pick(chosen.hsv, 0.0, 1.0),
+        multi_scale=chosen.multi_scale if chosen.multi_scale is not None else not short,
+        multi_scale_range=chosen.multi_scale_range or _multi_scale_range(config, architecture),
+    )
+
+
+def _multi_scale_range(config: TrainingConfig, architecture: Architecture) -> tuple[int, int]:
+    side = config.input_size or architecture.input_size
+    if side == architecture.input_size:
+        return architecture.multi_scale
+    multiple = architecture.input_multiple
+    return max(side - 5 * multiple, multiple), side + 5 * multiple
+
+
+def _evaluation(config: TrainingConfig) -> EvaluationConfig:
+    every = config.evaluation.every_epochs or (1 if is_short(config) else 10)
+    return replace(config.evaluation, every_epochs=every)
+
+
+def _faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+    checks = (_size_faults, _optimizer_faults, _schedule_faults, _start_faults, _range_faults, _device_faults)
+    return [fault for check in checks for fault in check(config, architecture)]
+
+
+def _size_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+    multiple = architecture.input_multiple
+    faults = []
+    if config.input_size is not None and config.input_size % multiple:
+        faults.append(Fault("/input_size", f"{config.input_size} is not a multiple of {multiple}"))
+    sides = config.augmentation.multi_scale_range or ()
+    if any(side % multiple or not 0 < side <= 2048 for side in sides):
+        faults.append(
+            Fault(
+                "/augmentation/multi_scale_range",
+                f"sides must be multiples of {multiple} up to 2048, not {list(sides)}",
+            )
+        )
+    return faults
+
+
+def _optimizer_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+    if config.optimizer.lr is not None and config.optimizer.lr_per_image is not None:
+        return [Fault("/optimizer/lr_per_image", "give `lr` or `lr_per_image`, not both")]
+    if (
+        config.optimizer.kind is OptimizerKind.SGD
+        and config.optimizer.nesterov
+        and config.optimizer.momentum == 0
+    ):
+        return [Fault("/optimizer/nesterov", "Nesterov needs a momentum above 0; set `nesterov` to false")]
+    return []
+
+
+def _schedule_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+    schedule, faults = config.schedule, []
+    if schedule.warmup_epochs is not None and schedule.warmup_steps is not None:
+        faults.append(Fault("/schedule/warmup_steps", "give `warmup_epochs` or `warmup_steps`, not both"))
+    if schedule.kind is ScheduleKind.MULTISTEP and not schedule.milestones:
+        faults.append(Fault("/schedule/milestones", "`multistep` needs at least one milestone"))
+    if schedule.kind is ScheduleKind.EPOCH_STEP and config.epochs < schedule.step_num:
+        faults.append(
+            Fault(
+                "/schedule/step_num", f"{schedule.step_num} plateaus do not fit into {config.epochs} epochs"
+            )
+        )
+    if schedule.no_aug_epochs is not None and schedule.no_aug_epochs > config.epochs:
+        faults.append(Fault("/schedule/no_aug_epochs", f"must be at most `epochs` ({config.epochs})"))
+    if schedule.warmup_epochs is not None and schedule.warmup_epochs > config.epochs:
+        faults.append(Fault("/schedule/warmup_epochs", f"must be at most `epochs` ({config.epochs})"))
+    return faults
+
+
+def _start_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+    if config.init == "random":
+        return []
+    faults = []
+    if config.weight_init.kind != "default":
+        faults.append(Fault("/weight_init/kind", 'only with `init: "random"`'))
+    return faults
+
+
+def _range_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+    augmentation = config.augmentation
+    ranges = {
+        "mosaic_scale": augmentation.mosaic_scale,
+        "affine_scale": augmentation.affine_scale,
+        "mixup_scale": augmentation.mixup_scale,
+        "multi_scale_range": augmentation.multi_scale_range,
+    }
+    return [
+        Fault(
+            f"/augmentation/{name}", f"must be [low, high] with 0 < low <= high <= 2048, not {list(bounds)}"
+        )
+        for name, bounds in ranges.items()
+        if bounds is not None and not 0 < bounds[0] <= bounds[1] <= 2048
+    ]
+
+
+def _device_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+    devices = _num_devices(config.device)
+    ranks = config.processes or devices
+    if config.batch_size != "auto" and config.batch_size % max(ranks, 1):
+        return [Fault("/batch_size", f"{config.batch_size} cannot be divided evenly among {ranks} devices")]
+    return []
