@@ -1,0 +1,52 @@
+"""What a job can be, and how it may move from one state to the next."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class JobKind(StrEnum):
+    DATASET_IMPORT = "dataset-import"
+    MODEL_IMPORT = "model-import"
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    EXPORT = "export"
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Queue(StrEnum):
+    CPU = "cpu"
+    GPU = "gpu"
+
+
+QUEUE_OF = {
+    JobKind.DATASET_IMPORT: Queue.CPU,
+    JobKind.MODEL_IMPORT: Queue.CPU,
+    JobKind.TRAIN: Queue.GPU,
+    JobKind.EVALUATE: Queue.GPU,
+    JobKind.EXPORT: Queue.CPU,
+}
+"""Which workers do it: an import never waits behind a night's training."""
+
+ENDED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
+ACTIVE = frozenset(JobStatus) - ENDED
+OWNED = frozenset({JobStatus.RUNNING, JobStatus.CANCELLING})
+"""States in which somebody holds the lease."""
+
+TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED, JobStatus.FAILED}),
+    JobStatus.RUNNING: frozenset(JobStatus) - {JobStatus.RUNNING},
+    JobStatus.CANCELLING: ENDED,
+    JobStatus.SUCCEEDED: frozenset(),
+    JobStatus.FAILED: frozenset({JobStatus.QUEUED}),
+    JobStatus.CANCELLED: frozenset({JobStatus.QUEUED}),
+}
+"""A resume puts an ended training back into the queue."""
