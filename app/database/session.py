@@ -1,0 +1,77 @@
+"""Engines and sessions: SQLite with settings that survive a kill, or PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pysqlite3
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.orm import Session, sessionmaker
+
+from app.settings import Settings
+
+SQLITE_OLDEST = (3, 51, 3)
+"""Older ones can corrupt a database in WAL mode when the log is reset."""
+BUSY_TIMEOUT_MS = 15_000
+
+Sessions = sessionmaker[Session]
+
+
+def create_database_engine(settings: Settings) -> Engine:
+    """Return an engine for the address in the settings; nothing is connected yet."""
+    url = make_url(settings.database_address)
+    if url.get_backend_name() == "sqlite":
+        return _sqlite_engine(settings.database_address)
+    return create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        pool_size=10,
+        max_overflow=20,
+        connect_args={
+            "connect_timeout": 5,
+            "options": (
+                "-c statement_timeout=15000 -c lock_timeout=5000"
+                " -c idle_in_transaction_session_timeout=30000 -c timezone=UTC"
+            ),
+        },
+    )
+
+
+def create_sessions(engine: Engine) -> Sessions:
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+def _sqlite_engine(address: str) -> Engine:
+    if pysqlite3.sqlite_version_info < SQLITE_OLDEST:
+        raise RuntimeError(f"SQLite {pysqlite3.sqlite_version} is too old: 3.51.3 or newer is needed")
+    engine = create_engine(
+        address,
+        module=pysqlite3,
+        connect_args={"timeout": BUSY_TIMEOUT_MS / 1000, "check_same_thread": False},
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    connection.isolation_level = None  # the driver must not begin transactions of its own
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode=WAL",
+        "synchronous=FULL",
+        "foreign_keys=ON",
+        f"busy_timeout={BUSY_TIMEOUT_MS}",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    """Take the write lock first: a transaction that turns from reading to writing fails at once otherwise.
+
+    A connection marked with the execution option `read_only` only reads and does not wait for writers.
+    """
+    reads_only = connection.get_execution_options().get("read_only", False)
+    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")
