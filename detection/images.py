@@ -1,0 +1,139 @@
+"""Pictures from bytes and back: decoded upright, never larger than allowed, never half of one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.errors import DamagedImageError, ImageTooLargeError
+from detection.image_headers import ImageHeader, ImageKind, is_complete, read_header, sniff_image
+
+__all__ = [
+    "MAX_PIXELS",
+    "DecodedImage",
+    "Pixels",
+    "decode_image",
+    "encode_jpeg",
+    "read_header",
+    "sniff_image",
+]
+
+Pixels = NDArray[np.uint8]
+"""A picture: height, width, channels in the order blue, green, red."""
+
+MAX_PIXELS = 100_000_000
+"""300 MB decoded; the largest cameras of 2026 stay below."""
+
+# A broken picture is answered by an exception; OpenCV would also write a line per picture to stderr.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+_READ_FLAGS = {
+    1: cv2.IMREAD_COLOR,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedImage:
+    """The pixels of a picture as a person sees it."""
+
+    pixels: Pixels
+    """Perhaps reduced while decoding: then smaller than width and height."""
+    width: int
+    height: int
+    """Of the full picture, pixels."""
+
+    @property
+    def size_wh(self) -> tuple[int, int]:
+        return self.width, self.height
+
+
+def decode_image(
+    data: bytes, *, max_pixels: int = MAX_PIXELS, input_size_hw: tuple[int, int] | None = None
+) -> DecodedImage:
+    """Decode a JPEG, PNG, WebP or BMP picture to 8-bit BGR, with its EXIF orientation applied.
+
+    Grey, palette, 16-bit and CMYK pictures are converted, transparency is dropped, and of an animation the
+    first picture is taken.
+
+    Args:
+        data: the whole file.
+        max_pixels: a picture whose header announces more is refused before anything is decoded.
+        input_size_hw: the network input that the picture is meant for. A JPEG at least twice as large in
+            both directions is decoded at 1/2, 1/4 or 1/8 of its size, which is several times faster.
+
+    Raises:
+        UnsupportedImageError: not one of the four kinds.
+        DamagedImageError: cannot be decoded, or is cut off; a part of a picture is never returned.
+        ImageTooLargeError: more than `max_pixels`.
+    """
+    header = read_header(data)
+    if header.width * header.height > max_pixels:
+        raise ImageTooLargeError(
+            f"the picture has {header.width}×{header.height} pixels, more than the {max_pixels:,} allowed"
+        )
+    if not is_complete(data, header.kind):
+        raise DamagedImageError(f"the {header.kind.upper()} picture is cut off: it has no end")
+    reduction = _reduction(header, input_size_hw)
+    pixels = _decode(data, _READ_FLAGS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
+    expected_hw = tuple(-(-side // reduction) for side in header.stored_size_hw)
+    if pixels.shape[:2] != expected_hw:
+        height, width = header.stored_size_hw
+        raise DamagedImageError(
+            f"the header announces {width}×{height} pixels, but the picture has another size"
+        )
+    return DecodedImage(_upright(pixels, header.orientation), header.width, header.height)
+
+
+def encode_jpeg(pixels: Pixels, quality: int = 90) -> bytes:
+    """Return a picture (height, width, BGR) as a JPEG file; quality from 1 to 100."""
+    done, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    if not done:
+        raise ValueError(f"a picture of shape {pixels.shape} cannot be written as JPEG")
+    return data.tobytes()
+
+
+def _reduction(header: ImageHeader, input_size_hw: tuple[int, int] | None) -> int:
+    """Return the largest of 1, 2, 4, 8 that leaves the picture at least as large as the input."""
+    if input_size_hw is None or header.kind is not ImageKind.JPEG:
+        return 1
+    spare = min(header.height / input_size_hw[0], header.width / input_size_hw[1])
+    return max(factor for factor in _READ_FLAGS if factor <= max(spare, 1))
+
+
+def _decode(data: bytes, flags: int) -> Pixels:
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        pixels = None
+    if pixels is None:
+        raise DamagedImageError("the picture is damaged: it cannot be decoded")
+    return np.asarray(pixels, np.uint8)
+
+
+def _upright(pixels: Pixels, orientation: int) -> Pixels:
+    """Turn stored pixels the way that their EXIF orientation asks for."""
+    turned: cv2.typing.MatLike
+    match orientation:
+        case 2:
+            turned = cv2.flip(pixels, 1)
+        case 3:
+            turned = cv2.rotate(pixels, cv2.ROTATE_180)
+        case 4:
+            turned = cv2.flip(pixels, 0)
+        case 5:
+            turned = cv2.transpose(pixels)
+        case 6:
+            turned = cv2.rotate(pixels, cv2.ROTATE_90_CLOCKWISE)
+        case 7:
+            turned = cv2.rotate(cv2.transpose(pixels), cv2.ROTATE_180)
+        case 8:
+            turned = cv2.rotate(pixels, cv2.ROTATE_90_COUNTERCLOCKWISE)
+        case _:
+            turned = pixels
+    return np.asarray(turned, np.uint8)
