@@ -87,6 +87,22 @@ class CheckpointError(DetectionError):
     """A checkpoint is missing, damaged, or belongs to another training."""
 
 
+class NoSpaceError(CheckpointError):
+    def __init__(self, bytes_needed: int, bytes_free: int) -> None:
+        self.bytes_needed, self.bytes_free = bytes_needed, bytes_free
+        super().__init__(
+            f"a checkpoint needs {bytes_needed:,} free bytes in its folder, but there are {bytes_free:,}"
+        )
+
+
+class DeviceMemoryError(DetectionError):
+    def __init__(self, batch_size: int, micro_batches: int) -> None:
+        self.batch_size, self.micro_batches = batch_size, micro_batches
+        super().__init__(
+            f"the device ran out of memory with a batch of {batch_size} computed in {micro_batches} parts"
+        )
+
+
 class WeightsError(DetectionError):
     """An imported weights file cannot become a model."""
 

@@ -1,0 +1,168 @@
+"""Average precision by the rules of COCO: the only module that talks to the library that computes it.
+
+Lin et al., "Microsoft COCO: Common Objects in Context", https://arxiv.org/abs/1405.0312
+
+Shape suffixes of the library's arrays: T = IoU thresholds 0.50 to 0.95, R = recall points 0 to 1,
+K = classes, A = area ranges (all, small, medium, large), M = most detections per picture and class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import hotcoco
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.data.records import BoxRecord, ImageRecord
+from detection.detections import Detections
+
+Floats = NDArray[np.float64]
+
+AREAS = {"all": 0, "small": 1, "medium": 2, "large": 3}
+"""Below 32², below 96², and above, in pixels of the picture."""
+MOST_DETECTIONS = {1: 0, 10: 1, 100: 2}
+IOU_50, IOU_75 = 0, 5
+"""Rows of the IoU thresholds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassMetrics:
+    """How well one class is found; None where the split has no box of it."""
+
+    label: str
+    ap: float | None
+    ap50: float | None
+    ar: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CocoMetrics:
+    """Average precision and recall as fractions, 0 to 1; None where there is no box to be found."""
+
+    ap: float | None
+    """Mean over the IoU thresholds 0.50 to 0.95 and over the classes."""
+    ap50: float | None
+    ap75: float | None
+    ap_small: float | None
+    ap_medium: float | None
+    ap_large: float | None
+    ar_1: float | None
+    """Recall when one box per class and picture may be named; then 10, then 100."""
+    ar_10: float | None
+    ar_100: float | None
+    ar_small: float | None
+    ar_medium: float | None
+    ar_large: float | None
+    images: int
+    boxes: int
+    """Boxes to be found; crowds are not counted."""
+    per_class: tuple[ClassMetrics, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        return {**asdict(self), "per_class": [asdict(each) for each in self.per_class]}
+
+
+def measure_detections(
+    images: Sequence[ImageRecord], detections: Sequence[Detections], classes: Sequence[str]
+) -> CocoMetrics:
+    """Measure what was found in `images`, one entry of `detections` per picture, in pixels of the picture.
+
+    Crowd boxes are ignored: finding one is neither right nor wrong. The area of a box decides whether it is
+    small, medium or large.
+    """
+    rows = [_rows(index, found) for index, found in enumerate(detections, start=1)]
+    return measure(ground_truth_of(images, classes), np.concatenate(rows) if rows else np.zeros((0, 7)))
+
+
+def ground_truth_of(images: Sequence[ImageRecord], classes: Sequence[str]) -> dict[str, Any]:
+    """Return the pictures and boxes as COCO JSON; pictures, boxes and classes are numbered from 1."""
+    boxes = [(index, box) for index, image in enumerate(images, start=1) for box in image.boxes]
+    return {
+        "images": [
+            {"id": index, "width": image.width, "height": image.height}
+            for index, image in enumerate(images, start=1)
+        ],
+        "categories": [{"id": index, "name": name} for index, name in enumerate(classes, start=1)],
+        "annotations": [
+            _annotation(number, index, box) for number, (index, box) in enumerate(boxes, start=1)
+        ],
+    }
+
+
+def measure(ground_truth: Mapping[str, Any], detections: Floats) -> CocoMetrics:
+    """Measure detections against ground truth in COCO's own terms.
+
+    Args:
+        ground_truth: COCO JSON: `images`, `annotations` (with `area` and `iscrowd`) and `categories`.
+        detections: [N, 7]: picture id, x, y, width, height, score, category id.
+    """
+    precision_TRKAM, recall_TKAM = _accumulate(ground_truth, detections)
+
+    def ap(area: str = "all", iou: int | slice = slice(None), k: int | slice = slice(None)) -> float | None:
+        return _mean(precision_TRKAM[iou, :, k, AREAS[area], MOST_DETECTIONS[100]])
+
+    def ar(area: str = "all", most: int = 100, k: int | slice = slice(None)) -> float | None:
+        return _mean(recall_TKAM[:, k, AREAS[area], MOST_DETECTIONS[most]])
+
+    labels = [each["name"] for each in sorted(ground_truth["categories"], key=lambda each: each["id"])]
+    return CocoMetrics(
+        ap=ap(),
+        ap50=ap(iou=IOU_50),
+        ap75=ap(iou=IOU_75),
+        ap_small=ap("small"),
+        ap_medium=ap("medium"),
+        ap_large=ap("large"),
+        ar_1=ar(most=1),
+        ar_10=ar(most=10),
+        ar_100=ar(),
+        ar_small=ar("small"),
+        ar_medium=ar("medium"),
+        ar_large=ar("large"),
+        images=len(ground_truth["images"]),
+        boxes=sum(not each["iscrowd"] for each in ground_truth["annotations"]),
+        per_class=tuple(
+            ClassMetrics(label=label, ap=ap(k=k), ap50=ap(iou=IOU_50, k=k), ar=ar(k=k))
+            for k, label in enumerate(labels)
+        ),
+    )
+
+
+def _accumulate(ground_truth: Mapping[str, Any], detections: Floats) -> tuple[Floats, Floats]:
+    """Return precision [T, R, K, A, M] and recall [T, K, A, M]; -1 where there is nothing to be found."""
+    truth = hotcoco.COCO(dict(ground_truth))
+    evaluation = hotcoco.COCOeval(truth, truth.load_res(detections), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    accumulated = evaluation.eval
+    assert accumulated is not None
+    return np.asarray(accumulated["precision"]), np.asarray(accumulated["recall"])
+
+
+def _mean(values: Floats) -> float | None:
+    defined = values[values > -1]
+    return float(defined.mean()) if defined.size else None
+
+
+def _annotation(number: int, image_id: int, box: BoxRecord) -> dict[str, Any]:
+    return {
+        "id": number,
+        "image_id": image_id,
+        "category_id": box.class_id + 1,
+        "bbox": [box.x1, box.y1, box.x2 - box.x1, box.y2 - box.y1],
+        "area": box.area,
+        "iscrowd": int(box.crowd),
+    }
+
+
+def _rows(image_id: int, found: Detections) -> Floats:
+    boxes = found.boxes_N4.double().cpu().numpy()
+    rows = np.empty((len(found), 7))
+    rows[:, 0] = image_id
+    rows[:, 1:3] = boxes[:, :2]
+    rows[:, 3:5] = boxes[:, 2:] - boxes[:, :2]
+    rows[:, 5] = found.scores_N.double().cpu().numpy()
+    rows[:, 6] = found.labels_N.cpu().numpy() + 1
+    return rows

@@ -1,0 +1,68 @@
+"""Say which code, libraries, configuration and pictures a model was made from. Plain Python."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from detection.data.records import DatasetRecord
+from detection.training.config import TrainingConfig
+
+GIT_TIMEOUT_S = 5.0
+LIBRARIES = ("torch", "torchvision", "numpy", "opencv-python", "onnx", "onnxruntime")
+
+
+def git_describe(folder: Path) -> str:
+    """Return `git describe --tags --long --always` of a folder, or an empty string outside a repository."""
+    command = ["git", "-C", str(folder), "describe", "--tags", "--long", "--always"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout.strip()
+
+
+def file_date(path: Path) -> str:
+    """Return when a file was last changed, as year-month-day without leading zeros."""
+    changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    return f"{changed.year}-{changed.month}-{changed.day}"
+
+
+def describe_source() -> str:
+    """Return the git description of this code, or else the date of this file."""
+    return git_describe(Path(__file__).parent) or file_date(Path(__file__))
+
+
+def library_versions() -> dict[str, str]:
+    """Return the versions of Python and of every library that computes."""
+    return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
+
+
+def config_fingerprint(config: TrainingConfig) -> str:
+    """Return the sha256 of all that decides what a training computes.
+
+    Where and for how long it may run is left out: a training may go on elsewhere, or get more time.
+    """
+    return fingerprint(replace(config, device="auto", time_limit_s=None, checkpoint_every=1))
+
+
+def dataset_fingerprint(dataset: DatasetRecord) -> str:
+    """Return the sha256 of a dataset's classes, pictures, boxes and splits, in their order."""
+    return fingerprint(dataset)
+
+
+def fingerprint(value: Any) -> str:
+    """Return the sha256 of a dataclass or plain value, written as JSON with sorted keys."""
+    plain: Mapping[str, Any] | Any = (
+        asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    )
+    return hashlib.sha256(msgspec.json.encode(plain, order="sorted")).hexdigest()
