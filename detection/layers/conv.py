@@ -1,0 +1,92 @@
+"""Convolution units: convolution, batch norm and activation as one layer that can fuse itself.
+
+Shape suffixes: B = images, C = channels, H W = cells of the feature map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+BN_EPS = 1e-3
+BN_MOMENTUM = 0.03
+"""The constants that YOLOX was trained with; the framework's own (1e-5, 0.1) give other results."""
+
+ConvUnit = Callable[..., nn.Module]
+"""`ConvBnAct` or `DepthwiseConvBnAct`, built from (in_channels, out_channels, kernel_size, stride=)."""
+
+
+class ConvBnAct(nn.Module):
+    """Convolution without bias and with same padding, batch norm, activation."""
+
+    conv: nn.Conv2d
+    bn: nn.BatchNorm2d | nn.Identity
+    act: nn.Module
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        activation: Callable[[], nn.Module] = nn.SiLU,
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding=(kernel_size - 1) // 2,
+            groups=groups,
+            bias=False,
+        )
+        self.bn = nn.BatchNorm2d(out_channels, eps=BN_EPS, momentum=BN_MOMENTUM)
+        self.act = activation()
+
+    def forward(self, features_BCHW: Tensor) -> Tensor:
+        return self.act(self.bn(self.conv(features_BCHW)))
+
+    def fuse(self) -> None:
+        """Fold the batch norm into the convolution. Eval mode only; the output does not change."""
+        if isinstance(self.bn, nn.BatchNorm2d):
+            self.conv = fused_conv(self.conv, self.bn)
+            self.bn = nn.Identity()
+
+
+class DepthwiseConvBnAct(nn.Module):
+    """A unit per channel, then a 1x1 unit across the channels."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, *, stride: int = 1) -> None:
+        super().__init__()
+        self.dconv = ConvBnAct(in_channels, in_channels, kernel_size, stride=stride, groups=in_channels)
+        self.pconv = ConvBnAct(in_channels, out_channels, 1)
+
+    def forward(self, features_BCHW: Tensor) -> Tensor:
+        return self.pconv(self.dconv(features_BCHW))
+
+
+def fused_conv(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> nn.Conv2d:
+    """Return one convolution that computes bn(conv(x)) as in eval mode; it no longer learns.
+
+    Kernel, stride, padding and its mode, dilation, groups, dtype and device stay the same.
+
+    Differs from the reference: dilation and padding mode are kept.
+
+    Raises:
+        ValueError: one of the two is in train mode, where batch norm depends on the batch.
+    """
+    if conv.training or bn.training:
+        raise ValueError("only layers in eval mode can be fused; call eval() first")
+    return fuse_conv_bn_eval(conv, bn).requires_grad_(False)
+
+
+def fuse_conv_bn(module: nn.Module) -> None:
+    """Fuse every convolution unit inside `module`, in place. Eval mode only; outputs do not change."""
+    for layer in module.modules():
+        if isinstance(layer, ConvBnAct):
+            layer.fuse()

@@ -1,0 +1,65 @@
+"""From a detector's boxes and scores to final detections: threshold, then non-maximum suppression.
+
+Shape suffixes: P = priors, C = classes, N = candidates, in the end detections.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms, nms
+
+from detection.detections import Detections
+
+
+def select_detections(
+    boxes_P4: Tensor,
+    scores_PC: Tensor,
+    *,
+    score_threshold: float,
+    nms_iou: float,
+    max_detections: int | None,
+    one_label_per_prior: bool,
+    class_ids: Sequence[int] | None = None,
+    class_agnostic: bool = False,
+) -> Detections:
+    """Return the detections of one image by decreasing score, in the frame of its boxes (xyxy).
+
+    A score equal to the threshold is kept; an overlap equal to `nms_iou` is kept. Equal scores keep the order
+    of the priors. Boxes that are not finite are never detections.
+
+    Args:
+        one_label_per_prior: a prior names its best class only; otherwise every class above the threshold.
+        class_ids: only these classes; a prior whose best class is another one stays silent. None is all.
+        class_agnostic: boxes suppress each other whatever their classes.
+    """
+    prior_N, label_N = _candidates(scores_PC, score_threshold, one_label_per_prior=one_label_per_prior)
+    if class_ids is not None:
+        wanted_N = torch.isin(label_N, label_N.new_tensor(list(class_ids)))
+        prior_N, label_N = prior_N[wanted_N], label_N[wanted_N]
+    finite_N = boxes_P4[prior_N].isfinite().all(dim=1)
+    prior_N, label_N = prior_N[finite_N], label_N[finite_N]
+    score_N = scores_PC[prior_N, label_N].float()
+    order_N = score_N.argsort(descending=True, stable=True)
+    box_N4, score_N, label_N = boxes_P4[prior_N[order_N]].float(), score_N[order_N], label_N[order_N]
+    if class_agnostic:
+        kept_N = nms(box_N4, score_N, nms_iou)
+    else:
+        kept_N = batched_nms(box_N4, score_N, label_N, nms_iou)
+    # Candidates are sorted, so their row numbers are their ranks.
+    kept_N = kept_N.sort().values[:max_detections]
+    return Detections(box_N4[kept_N], score_N[kept_N], label_N[kept_N])
+
+
+def _candidates(
+    scores_PC: Tensor, score_threshold: float, *, one_label_per_prior: bool
+) -> tuple[Tensor, Tensor]:
+    """Return prior and class of every score that reaches the threshold."""
+    if one_label_per_prior:
+        best_P, label_P = scores_PC.max(dim=1)
+        (prior_N,) = (best_P >= score_threshold).nonzero(as_tuple=True)
+        return prior_N, label_P[prior_N]
+    prior_N, label_N = (scores_PC >= score_threshold).nonzero(as_tuple=True)
+    return prior_N, label_N
