@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from app.settings import Settings
+
 
 class Storage(Protocol):
     """Keys are relative paths with forward slashes, made by us, never by a user."""
@@ -33,3 +35,32 @@ class Storage(Protocol):
 
     def local_path(self, key: str, cache: Path) -> Path:
         """Return a path to read the file from; a remote file is first fetched into `cache`."""
+
+    def adopt(self, key: str, path: Path) -> None:
+        """Store a file of ours under `key` and take it from where it lies: no second copy where possible."""
+
+    def check(self) -> None:
+        """Do nothing, but raise OSError when the place cannot be reached."""
+
+
+def open_storage(settings: Settings) -> Storage:
+    """Return the storage that the settings name; its folder is made when it is missing."""
+    address = settings.storage_address
+    scheme, _, rest = address.partition("://")
+    if scheme == "file":
+        from app.storage.filesystem import FilesystemStorage
+
+        return FilesystemStorage(Path(rest))
+    if scheme == "s3":
+        from app.storage.s3 import S3Storage
+
+        return S3Storage(address)
+    raise ValueError(f"HARRIER_STORAGE_URL must begin with file:// or s3://, not {scheme}://")
+
+
+def checked_key(key: str) -> str:
+    """Return `key`, which must be a plain relative path: a bug of ours must not reach other files."""
+    parts = key.split("/")
+    if not key or any(part in ("", ".", "..") for part in parts) or "\\" in key or "\0" in key:
+        raise ValueError(f"{key!r} is not a storage key")
+    return key
