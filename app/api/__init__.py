@@ -1,0 +1,1 @@
+"""What every route shares: errors, paging, keys, limits, health."""

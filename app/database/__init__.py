@@ -1,0 +1,1 @@
+"""The tables, how they are reached and how they change."""

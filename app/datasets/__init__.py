@@ -1,0 +1,1 @@
+"""Datasets: upload, look at, export, delete."""

@@ -1,0 +1,1 @@
+"""Detection over HTTP: pictures in, boxes out, by way of the engine."""

@@ -1,0 +1,1 @@
+"""Jobs: who owns one, what happened to it, what its user wants."""

@@ -1,0 +1,1 @@
+"""Models: list, rename, alias, import, download, delete."""

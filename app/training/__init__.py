@@ -1,0 +1,1 @@
+"""Trainings over HTTP: validate the configuration and queue the job."""
