@@ -47,7 +47,7 @@ openapi: install  ## print the API's OpenAPI document
 
 lock: .venv-lock/bin/uv  ## compile requirements*.lock anew from pyproject.toml
 	@.venv-lock/bin/uv $(COMPILE) --extra postgres --extra s3 --output-file requirements.lock pyproject.toml
-	@.venv-lock/bin/uv $(COMPILE) --group dev --constraints requirements.lock --output-file requirements-dev.lock pyproject.toml
+	@.venv-lock/bin/uv $(COMPILE) --group dev --constraints requirements.lock --output-file requirements-dev.lock
 
 # One lock for every platform and Python, with hashes and without the address of any index.
 COMPILE = pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
