@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, or_, select, update
+from sqlalchemy import ColumnElement, case, delete, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.database.clock import database_now
-from app.database.tables import Job, JobEvent, JobMetric, JobTransition, OutboxRow, utc_now
+from app.database.tables import Dataset, Job, JobEvent, JobMetric, JobTransition, OutboxRow, utc_now
 from app.jobs.states import ENDED, OWNED, QUEUE_OF, JobKind, JobStatus, Queue
 
 MAX_NO_PROGRESS = 3
@@ -24,6 +24,8 @@ MAX_NO_PROGRESS = 3
 MAX_ATTEMPTS = 10
 SWEEP_LIMIT = 100
 """Rows one sweep touches, so that ten thousand stale rows do not stop the service."""
+MAX_RING_DOUBLINGS = 6
+"""The wait between two rings for one job doubles this often: a long queue must not flood the broker."""
 
 
 class LostLeaseError(Exception):
@@ -143,6 +145,31 @@ def renew_lease(session: Session, job_id: str, fence: int, *, lease_s: float) ->
     return Orders(cancel=row.cancel_requested, finish=row.finish_requested)
 
 
+def read_orders(session: Session, job_id: str, fence: int) -> Orders:
+    """Learn what the job's user wants between two heartbeats; writes nothing.
+
+    Raises:
+        LostLeaseError: a newer attempt owns the job, or it has ended.
+    """
+    query = select(Job.cancel_requested, Job.finish_requested).where(*_owned(job_id, fence))
+    row = session.execute(query).one_or_none()
+    session.rollback()
+    if row is None:
+        raise LostLeaseError(job_id)
+    return Orders(cancel=row.cancel_requested, finish=row.finish_requested)
+
+
+def ended_as(session: Session, job_id: str, fence: int) -> JobStatus | None:
+    """Return how the attempt `fence` ended its job; None when it did not.
+
+    This settles a commit whose answer was lost: the attempt reads instead of writing a second time.
+    """
+    query = select(Job.status).where(Job.id == job_id, Job.fence == fence, Job.status.in_(ENDED))
+    status = session.scalars(query).one_or_none()
+    session.rollback()
+    return JobStatus(status) if status is not None else None
+
+
 def report(
     session: Session,
     job_id: str,
@@ -168,14 +195,14 @@ def report(
         changes["stage"] = stage
     if eta_s is not None or progress is not None:
         changes["eta_s"] = eta_s
-    _write(session, job_id, fence, {**changes, "version": Job.version + 1})
+    status = _write(session, job_id, fence, {**changes, "version": Job.version + 1})
     for step, epoch, values in series:
         session.merge(JobMetric(job_id=job_id, step=step, epoch=epoch, values=dict(values)))
         _note(session, job_id, "metric", {"step": step, "epoch": epoch, **values})
     for line in log_lines:
         _note(session, job_id, "log", {"line": line})
     if stage is not None or progress is not None:
-        _note(session, job_id, "status", {"status": "running", "stage": stage, "progress": progress})
+        _note(session, job_id, "status", {"status": status, "stage": stage, "progress": progress})
     session.commit()
 
 
@@ -187,8 +214,17 @@ def begin_attempt_at(session: Session, job_id: str, fence: int, step: int) -> No
 
 
 def note_checkpoint(session: Session, job_id: str, fence: int, step: int) -> None:
-    """Record that work up to `step` is safe; failed attempts before it no longer count."""
-    _write(session, job_id, fence, {"checkpoint_step": step, "no_progress": 0, "version": Job.version + 1})
+    """Record that work up to `step` is safe; when that is further than ever, failed attempts are forgiven.
+
+    A job that always fails between the same two checkpoints makes no progress, however often it saves.
+    """
+    further = Job.checkpoint_step < step
+    changes = {
+        "checkpoint_step": case((further, step), else_=Job.checkpoint_step),
+        "no_progress": case((further, 0), else_=Job.no_progress),
+        "version": Job.version + 1,
+    }
+    _write(session, job_id, fence, changes)
     session.commit()
 
 
@@ -303,20 +339,31 @@ def requeue_expired(session: Session, job_id: str, fence: int) -> JobStatus | No
 
 
 def unanswered_bells(session: Session, *, patience_s: float) -> list[tuple[str, Queue]]:
-    """Return (job id, queue) of queued jobs that nobody claimed within `patience_s` of the last ring."""
+    """Return (job id, queue) of due jobs that were never rung for, or that nobody claimed since.
+
+    The patience doubles with every ring for a job: most such jobs only wait their turn.
+    """
     rows = session.execute(
         select(Job.id, Job.queue)
         .join(OutboxRow, OutboxRow.job_id == Job.id)
         .where(
             Job.status == JobStatus.QUEUED,
             _is_due(),
-            or_(OutboxRow.rung_at.is_(None), OutboxRow.rung_at < database_now() - patience_s),
+            or_(OutboxRow.rung_at.is_(None), OutboxRow.rung_at < database_now() - _patience(patience_s)),
         )
         .order_by(OutboxRow.rung_at.nulls_first(), Job.id)
         .limit(SWEEP_LIMIT)
     ).all()
     session.rollback()
     return [(row.id, Queue(row.queue)) for row in rows]
+
+
+def head_of_queue(session: Session, queue: Queue) -> str | None:
+    """Return the due job that has waited longest in `queue`; None when none waits."""
+    query = select(Job.id).where(Job.queue == queue, Job.status == JobStatus.QUEUED, _is_due())
+    head = session.scalars(query.order_by(Job.id).limit(1)).one_or_none()
+    session.rollback()
+    return head
 
 
 def note_ring(session: Session, job_id: str) -> None:
@@ -337,21 +384,31 @@ def _is_due() -> ColumnElement[bool]:
     return or_(Job.not_before.is_(None), Job.not_before <= database_now())
 
 
+def _patience(patience_s: float) -> ColumnElement[float]:
+    """`patience_s` for the first ring, then twice as long for each, up to 2 ** MAX_RING_DOUBLINGS."""
+    rings = OutboxRow.rings
+    doublings = case((rings > MAX_RING_DOUBLINGS, MAX_RING_DOUBLINGS), (rings < 1, 0), else_=rings - 1)
+    return literal(1).bitwise_lshift(doublings) * patience_s
+
+
 def _owned(job_id: str, fence: int) -> tuple[ColumnElement[bool], ...]:
     return (Job.id == job_id, Job.fence == fence, Job.status.in_(OWNED))
 
 
-def _write(session: Session, job_id: str, fence: int, changes: dict[str, Any]) -> None:
-    row = session.execute(update(Job).where(*_owned(job_id, fence)).values(**changes).returning(Job.id))
-    if row.one_or_none() is None:
+def _write(session: Session, job_id: str, fence: int, changes: dict[str, Any]) -> str:
+    written = update(Job).where(*_owned(job_id, fence)).values(**changes).returning(Job.status)
+    status = session.execute(written).scalar_one_or_none()
+    if status is None:
         session.rollback()
         raise LostLeaseError(job_id)
+    return str(status)
 
 
 def _end(
     session: Session, job_id: str, fence: int, status: JobStatus, changes: dict[str, Any], reason: str = ""
 ) -> None:
-    job = session.scalars(select(Job).where(*_owned(job_id, fence)).with_for_update()).one_or_none()
+    with session.no_autoflush:  # the caller's rows must not be sent when the lease is lost
+        job = session.scalars(select(Job).where(*_owned(job_id, fence)).with_for_update()).one_or_none()
     if job is None:
         session.rollback()
         raise LostLeaseError(job_id)
@@ -379,7 +436,7 @@ def _give_back(
         _move(session, job, JobStatus.FAILED, reason.message)
     else:
         job.not_before = database_now() + delay_s if delay_s else None
-        job.stage = "queued"
+        job.stage, job.eta_s = "queued", None
         _move(session, job, JobStatus.QUEUED, reason.message)
         _enqueue(session, job.id)
     return JobStatus(job.status)
@@ -392,7 +449,21 @@ def _release(job: Job) -> None:
 def _move(session: Session, job: Job, status: JobStatus, reason: str) -> None:
     job.status = status
     job.version += 1
+    if status in ENDED and status != JobStatus.SUCCEEDED and job.kind == JobKind.DATASET_IMPORT:
+        _reject_dataset(session, job)
     _note_transition(session, job.id, status, job.attempt, reason)
+
+
+def _reject_dataset(session: Session, job: Job) -> None:
+    """However an import ends, its dataset is never left importing."""
+    rejected = (
+        update(Dataset)
+        .where(Dataset.id == job.dataset_id, Dataset.status == "importing")
+        .values(status="rejected")
+        .returning(Dataset.id)
+    )
+    if session.scalars(rejected).one_or_none() is not None:
+        note_change(session, f"datasets/{job.dataset_id}", {"status": "rejected"})
 
 
 def _note_transition(session: Session, job_id: str, status: JobStatus, attempt: int, reason: str) -> None:
