@@ -5,7 +5,7 @@ Shape suffixes: P = priors, C = classes, N = candidates, in the end detections.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ def select_detections(
     nms_iou: float,
     max_detections: int | None,
     one_label_per_prior: bool,
-    class_ids: Sequence[int] | None = None,
+    class_ids: Collection[int] | None = None,
     class_agnostic: bool = False,
 ) -> Detections:
     """Return the detections of one image by decreasing score, in the frame of its boxes (xyxy).
