@@ -1,0 +1,191 @@
+"""The API's line to the engine: connects when asked, and says at once when nobody is there."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from app.detect.errors import ERRORS
+from app.detect.wire import (
+    STREAM_LIMIT,
+    Answer,
+    AskStatus,
+    Box,
+    Cancel,
+    Detect,
+    Detected,
+    EngineStatus,
+    ProtocolError,
+    Refused,
+    Render,
+    Rendered,
+    Request,
+    ServedModel,
+    encode_frame,
+    read_answer,
+)
+from app.errors import EngineUnavailableError
+
+GRACE_S = 2.0
+"""How long beyond its deadline the engine may be silent before it counts as gone."""
+STATUS_TIMEOUT_S = 2.0
+RENDER_TIMEOUT_S = 20.0
+MAX_ANSWER_BYTES = 1024 * 1024 * 1024
+RETRY_AFTER_S = 5
+"""A dead engine is back by then."""
+
+Wanted = TypeVar("Wanted", Detected, Rendered, EngineStatus)
+
+
+class EngineClient:
+    """One connection for all requests of this process; made anew after the engine died.
+
+    Requests that were under way when the engine died fail at once; they are not sent again, because one of
+    them may be what killed it.
+    """
+
+    def __init__(self, socket: Path) -> None:
+        self._socket = socket
+        self._line: _Line | None = None
+        self._connecting = asyncio.Lock()
+        self._numbers = itertools.count(1)
+
+    async def detect(
+        self,
+        image: bytes,
+        model: ServedModel,
+        *,
+        score_threshold: float = 0.3,
+        nms_iou: float | None = None,
+        max_detections: int = 100,
+        class_ids: tuple[int, ...] | None = None,
+        annotate: bool = False,
+        timeout_s: float,
+    ) -> Detected:
+        """Return what the model sees in one picture.
+
+        Raises:
+            HarrierError: 413, 415 or 422 for the picture, 503 for the engine.
+        """
+
+        def request(number: int) -> Detect:
+            return Detect(
+                id=number,
+                timeout_s=timeout_s,
+                model=model,
+                image=image,
+                score_threshold=score_threshold,
+                nms_iou=nms_iou,
+                max_detections=max_detections,
+                class_ids=class_ids,
+                annotate=annotate,
+            )
+
+        return await self._ask(request, Detected, timeout_s)
+
+    async def render(
+        self,
+        image: bytes,
+        *,
+        boxes: tuple[Box, ...] = (),
+        max_side: int | None = None,
+        timeout_s: float = RENDER_TIMEOUT_S,
+    ) -> bytes:
+        """Return the picture as JPEG, upright, with boxes drawn, no side longer than `max_side`."""
+
+        def request(number: int) -> Render:
+            return Render(id=number, timeout_s=timeout_s, image=image, boxes=boxes, max_side=max_side)
+
+        return (await self._ask(request, Rendered, timeout_s)).jpeg
+
+    async def status(self, *, timeout_s: float = STATUS_TIMEOUT_S) -> EngineStatus:
+        """Return what the engine is doing; 503 when it does not answer in time."""
+        return await self._ask(lambda number: AskStatus(number, timeout_s), EngineStatus, timeout_s)
+
+    async def close(self) -> None:
+        if self._line is not None:
+            await self._line.close()
+
+    async def _ask(self, request: Callable[[int], Request], wanted: type[Wanted], timeout_s: float) -> Wanted:
+        line = await self._connected()
+        number = next(self._numbers)
+        answer = await line.ask(request(number), timeout_s + GRACE_S)
+        if isinstance(answer, Refused):
+            raise ERRORS[answer.reason](answer.message)
+        if not isinstance(answer, wanted):
+            raise EngineUnavailableError("the engine answered something else", retry_after_s=RETRY_AFTER_S)
+        return answer
+
+    async def _connected(self) -> _Line:
+        async with self._connecting:
+            if self._line is None or self._line.is_closed:
+                self._line = await _Line.open(self._socket)
+            return self._line
+
+
+class _Line:
+    """One connection, and the requests that wait for their answers on it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+        self._answers: dict[int, asyncio.Future[Answer]] = {}
+        self._listening = asyncio.create_task(self._listen())
+
+    @classmethod
+    async def open(cls, socket: Path) -> _Line:
+        try:
+            async with asyncio.timeout(STATUS_TIMEOUT_S):
+                return cls(*await asyncio.open_unix_connection(socket, limit=STREAM_LIMIT))
+        except (OSError, TimeoutError):
+            raise _gone("the engine is not running") from None
+
+    @property
+    def is_closed(self) -> bool:
+        return self._listening.done()
+
+    async def ask(self, request: Request, timeout_s: float) -> Answer:
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._answers[request.id] = answer
+        try:
+            async with asyncio.timeout(timeout_s):
+                self._writer.write(encode_frame(request))
+                await self._writer.drain()
+                return await answer
+        except ConnectionError:
+            raise _gone("the engine ended") from None
+        except TimeoutError:
+            raise _gone("the engine does not answer") from None
+        finally:
+            del self._answers[request.id]
+            if not answer.done() or answer.cancelled():
+                self._forget(request.id)
+
+    async def close(self) -> None:
+        self._listening.cancel()
+        await asyncio.wait({self._listening})
+
+    def _forget(self, number: int) -> None:
+        """Tell the engine that nobody waits for this answer any more."""
+        if not self.is_closed:
+            self._writer.write(encode_frame(Cancel(number)))
+
+    async def _listen(self) -> None:
+        try:
+            while (answer := await read_answer(self._reader, max_bytes=MAX_ANSWER_BYTES)) is not None:
+                waiting = self._answers.get(answer.id)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(answer)
+        except ProtocolError:
+            return  # nothing on this connection can be trusted now; the waiting are told below
+        finally:
+            self._writer.close()
+            for waiting in self._answers.values():
+                if not waiting.done():
+                    waiting.set_exception(_gone("the engine ended while it worked on this"))
+
+
+def _gone(detail: str) -> EngineUnavailableError:
+    return EngineUnavailableError(detail, retry_after_s=RETRY_AFTER_S)

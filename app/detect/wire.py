@@ -1,0 +1,184 @@
+"""What the API and the engine say to each other: MessagePack, length first, over a unix socket.
+
+Many requests are under way on one connection; an answer carries the number of its request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from enum import StrEnum
+from typing import TypeVar
+
+import msgspec
+
+from detection.model_record import ModelRecord
+
+LENGTH_BYTES = 4
+STREAM_LIMIT = 1024 * 1024
+"""What a stream buffers before it stops reading; a frame may be larger."""
+
+
+class WeightsFile(msgspec.Struct, frozen=True):
+    """One file of a model in the storage."""
+
+    format: str
+    key: str
+    size_bytes: int
+    sha256: str
+
+
+class ServedModel(msgspec.Struct, frozen=True):
+    """All that the engine must know to load a model; the same id is always the same weights."""
+
+    id: str
+    record: ModelRecord
+    files: tuple[WeightsFile, ...]
+
+
+class Box(msgspec.Struct, frozen=True, array_like=True):
+    """One detection, or one labelled box to be drawn; pixels of the picture as a person sees it."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    class_id: int
+    label: str
+    score: float | None = None
+
+
+class Detect(msgspec.Struct, frozen=True, tag="detect"):
+    """Find objects in one picture."""
+
+    id: int
+    timeout_s: float
+    model: ServedModel
+    image: bytes
+    score_threshold: float
+    nms_iou: float | None
+    max_detections: int
+    class_ids: tuple[int, ...] | None
+    annotate: bool
+
+
+class Render(msgspec.Struct, frozen=True, tag="render"):
+    """Draw boxes into a picture and shrink it."""
+
+    id: int
+    timeout_s: float
+    image: bytes
+    boxes: tuple[Box, ...]
+    max_side: int | None
+
+
+class AskStatus(msgspec.Struct, frozen=True, tag="status"):
+    id: int
+    timeout_s: float
+
+
+class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
+    """Nobody waits for the answer any more."""
+
+    id: int
+
+
+Request = Detect | Render | AskStatus | Cancel
+
+
+class Timing(msgspec.Struct, frozen=True):
+    """Where the time of one picture went."""
+
+    decode_ms: float
+    queue_ms: float
+    preprocess_ms: float
+    inference_ms: float
+    postprocess_ms: float
+    batch_size: int
+
+
+class Detected(msgspec.Struct, frozen=True, tag="detected"):
+    id: int
+    width: int
+    height: int
+    boxes: tuple[Box, ...]
+    timing: Timing
+    queue_images: int
+    annotated: bytes | None = None
+    """JPEG."""
+
+
+class Rendered(msgspec.Struct, frozen=True, tag="rendered"):
+    id: int
+    jpeg: bytes
+
+
+class EngineStatus(msgspec.Struct, frozen=True, tag="status"):
+    id: int
+    pid: int
+    device: str
+    backend: str
+    models: tuple[str, ...]
+    model_bytes: int
+    queue_images: int
+    queue_bytes: int
+
+
+class Refusal(StrEnum):
+    """Why the engine did not do what it was asked for."""
+
+    UNSUPPORTED_IMAGE = "unsupported_image"
+    DAMAGED_IMAGE = "damaged_image"
+    IMAGE_TOO_LARGE = "image_too_large"
+    OVERLOADED = "overloaded"
+    EXPIRED = "expired"
+    DRAINING = "draining"
+    MODEL_UNAVAILABLE = "model_unavailable"
+    INTERNAL = "internal"
+
+
+class Refused(msgspec.Struct, frozen=True, tag="refused"):
+    id: int
+    reason: Refusal
+    message: str
+
+
+Answer = Detected | Rendered | EngineStatus | Refused
+
+_encoder = msgspec.msgpack.Encoder()
+_requests = msgspec.msgpack.Decoder(Request)
+_answers = msgspec.msgpack.Decoder(Answer)
+
+Message = TypeVar("Message")
+
+
+class ProtocolError(Exception):
+    """The other side sent something that is no message, or a message that is too long."""
+
+
+def encode_frame(message: Request | Answer) -> bytes:
+    body = _encoder.encode(message)
+    return len(body).to_bytes(LENGTH_BYTES, "big") + body
+
+
+async def read_request(reader: asyncio.StreamReader, *, max_bytes: int) -> Request | None:
+    """Return the next request; None when the other side has closed."""
+    return await _read(reader, _requests, max_bytes)
+
+
+async def read_answer(reader: asyncio.StreamReader, *, max_bytes: int) -> Answer | None:
+    """Return the next answer; None when the other side has closed, or died."""
+    return await _read(reader, _answers, max_bytes)
+
+
+async def _read(
+    reader: asyncio.StreamReader, decoder: msgspec.msgpack.Decoder[Message], max_bytes: int
+) -> Message | None:
+    try:
+        length = int.from_bytes(await reader.readexactly(LENGTH_BYTES), "big")
+        if length > max_bytes:
+            raise ProtocolError(f"a message of {length} bytes; at most {max_bytes} are accepted")
+        return decoder.decode(await reader.readexactly(length))
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return None
+    except msgspec.DecodeError as error:
+        raise ProtocolError(f"not a message: {error}") from error

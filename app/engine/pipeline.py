@@ -1,0 +1,210 @@
+"""The way of one picture through the engine: admitted, prepared, batched, finished; or drawn and shrunk."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import cv2
+import torch
+from typing_extensions import ParamSpec
+
+from app.detect.wire import (
+    AskStatus,
+    Box,
+    Detect,
+    Detected,
+    EngineStatus,
+    Render,
+    Rendered,
+    ServedModel,
+    Timing,
+)
+from app.engine.admission import Admission
+from app.engine.batcher import Batcher
+from app.engine.device import choose_device, num_cores
+from app.engine.drawing import draw_picture
+from app.engine.loader import LoadedModel, Loader, ModelCache
+from app.settings import Settings
+from app.storage import Storage
+from detection.inference.predictor import DetectOptions, Inferred, Prediction, Prepared
+
+Params = ParamSpec("Params")
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadyModel:
+    loaded: LoadedModel
+    batcher: Batcher[Prepared, Inferred]
+
+    @property
+    def size_bytes(self) -> int:
+        return self.loaded.size_bytes
+
+
+class Pipeline:
+    """Everything that the engine does with pictures.
+
+    On a CPU one pool of as many threads as cores does all the work, so that busy streams do not push each
+    other off the cores; an accelerator has a thread of its own that feeds it.
+    """
+
+    def __init__(self, settings: Settings, storage: Storage) -> None:
+        self._settings = settings
+        self._device = choose_device(settings)
+        self.admission = Admission(
+            max_images=settings.engine_queue_images, max_bytes=settings.engine_queue_bytes
+        )
+        self._loader = Loader(
+            storage, self._device, scratch=settings.scratch / "engine", max_pixels=settings.max_image_pixels
+        )
+        self._models = ModelCache(self._load, max_bytes=settings.engine_model_bytes)
+        cores = num_cores()
+        self._pool = ThreadPoolExecutor(cores, "pictures")
+        on_cpu = self._device.torch_device.type == "cpu"
+        self._device_pool = self._pool if on_cpu else ThreadPoolExecutor(1, "device")
+        # A prepared picture is megabytes of floats: only as many exist as keep every stream busy.
+        self._num_slots = max(2 * cores, 2 * self._device.streams * self._device.batch_size)
+        self._slots = asyncio.Semaphore(self._num_slots)
+        self._busy = 0
+        cv2.setNumThreads(1)
+        if self._device.streams > 1:
+            torch.set_num_threads(1)
+
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """What the log says about the engine."""
+        return {
+            "device": self._device.name,
+            "backend": self._device.backend,
+            "streams": self._device.streams,
+            "batch_size": self._device.batch_size,
+        }
+
+    async def detect(self, request: Detect) -> Detected:
+        """Find objects in one picture.
+
+        Raises:
+            RefusedError: no room, or no model.
+            ImageError: the picture cannot be used.
+        """
+        arrived = time.perf_counter()
+        with self.admission.admit(len(request.image)):
+            model = await self._models.get(request.model)
+            async with self._slots:
+                prediction = await self._predict(request, model)
+                spent_s = time.perf_counter() - arrived
+                boxes = _boxes(prediction, request.model.record.classes)
+                annotated = await self._annotate(request, boxes) if request.annotate else None
+        return Detected(
+            id=request.id,
+            width=prediction.width,
+            height=prediction.height,
+            boxes=boxes,
+            timing=_timing(prediction, spent_s * 1000),
+            queue_images=self.admission.images,
+            annotated=annotated,
+        )
+
+    async def render(self, request: Render) -> Rendered:
+        """Draw boxes into a picture and shrink it.
+
+        Raises:
+            RefusedError: no room.
+            ImageError: the picture cannot be used.
+        """
+        with self.admission.admit(len(request.image)):
+            async with self._slots:
+                jpeg = await self._in_pool(
+                    draw_picture,
+                    request.image,
+                    request.boxes,
+                    max_side=request.max_side,
+                    max_pixels=self._settings.max_image_pixels,
+                )
+        return Rendered(request.id, jpeg)
+
+    async def status(self, request: AskStatus) -> EngineStatus:
+        return EngineStatus(
+            id=request.id,
+            pid=os.getpid(),
+            device=self._device.name,
+            backend=self._device.backend,
+            models=self._models.ids,
+            model_bytes=self._models.size_bytes,
+            queue_images=self.admission.images,
+            queue_bytes=self.admission.bytes,
+        )
+
+    async def _predict(self, request: Detect, model: _ReadyModel) -> Prediction:
+        self._busy += 1
+        try:
+            predictor = model.loaded.predictor
+            prepared = await self._in_pool(predictor.prepare, request.image)
+            inferred = await model.batcher.submit(prepared)
+            return await self._in_pool(predictor.finish, prepared, inferred, _options(request))
+        finally:
+            self._busy -= 1
+
+    async def _annotate(self, request: Detect, boxes: Sequence[Box]) -> bytes:
+        max_pixels = self._settings.max_image_pixels
+        return await self._in_pool(draw_picture, request.image, boxes, max_pixels=max_pixels)
+
+    async def _load(self, model: ServedModel) -> _ReadyModel:
+        loaded = await asyncio.to_thread(self._loader.load, model)
+
+        async def infer(batch: Sequence[Prepared]) -> list[Inferred]:
+            predictor = loaded.narrow if self._busy > 1 else loaded.predictor
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._device_pool, predictor.infer, batch)
+
+        batcher = Batcher(
+            infer,
+            max_batch_size=self._device.batch_size,
+            streams=self._device.streams,
+            max_delay_s=self._settings.engine_batch_delay_ms / 1000,
+        )
+        return _ReadyModel(loaded, batcher)
+
+    async def _in_pool(
+        self, work: Callable[Params, Value], *args: Params.args, **kwargs: Params.kwargs
+    ) -> Value:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, lambda: work(*args, **kwargs))
+
+
+def _options(request: Detect) -> DetectOptions:
+    return DetectOptions(
+        score_threshold=request.score_threshold,
+        nms_iou=request.nms_iou,
+        max_detections=request.max_detections,
+        class_ids=request.class_ids,
+    )
+
+
+def _boxes(prediction: Prediction, classes: Sequence[str]) -> tuple[Box, ...]:
+    found = prediction.detections
+    rows = zip(found.boxes_N4.tolist(), found.scores_N.tolist(), found.labels_N.tolist(), strict=True)
+    return tuple(
+        Box(x1, y1, x2, y2, class_id, classes[class_id], score) for (x1, y1, x2, y2), score, class_id in rows
+    )
+
+
+def _timing(prediction: Prediction, total_ms: float) -> Timing:
+    """Waiting is what no stage accounts for: for a slot, for the model to load, for a thread, for a batch."""
+    timing = prediction.timing
+    worked_ms = timing.decode_ms + timing.preprocess_ms + timing.inference_ms + timing.postprocess_ms
+    return Timing(
+        decode_ms=timing.decode_ms,
+        queue_ms=max(total_ms - worked_ms, 0.0),
+        preprocess_ms=timing.preprocess_ms,
+        inference_ms=timing.inference_ms,
+        postprocess_ms=timing.postprocess_ms,
+        batch_size=timing.batch_size,
+    )
