@@ -22,6 +22,7 @@ from detection.training.config import (
     ScheduleKind,
     TrainingConfig,
 )
+from detection.training.schedules import EPOCH_KINDS, epochwise_warmup_epochs, fitted_peak
 
 SHORT_RUN_EPOCHS = 50
 LR_PER_IMAGE = 0.01 / 64
@@ -82,21 +83,25 @@ def _batch_size(config: TrainingConfig, num_images: int) -> int:
 def _optimizer(config: TrainingConfig, batch_size: int) -> OptimizerConfig:
     chosen = config.optimizer
     sgd = chosen.kind is OptimizerKind.SGD
+    epochwise = config.schedule.kind in EPOCH_KINDS
     recipe_lr = LR_PER_IMAGE * batch_size * (SHORT_RUN_LR_FACTOR if is_short(config) else 1)
     if not sgd:
         recipe_lr = 1e-3
+    if epochwise and not is_short(config):
+        recipe_lr = fitted_peak(batch_size, chosen.kind)
     lr = chosen.lr or (chosen.lr_per_image * batch_size if chosen.lr_per_image else recipe_lr)
-    momentum = chosen.momentum if chosen.momentum is not None else 0.9
+    recipe_momentum = 0.937 if epochwise else 0.9
+    momentum = chosen.momentum if chosen.momentum is not None else recipe_momentum
     return replace(chosen, lr=lr, lr_per_image=None, momentum=momentum)
 
 
 def _schedule(config: TrainingConfig, steps: int) -> ScheduleConfig:
-    chosen, total = config.schedule, config.epochs * steps
+    chosen = config.schedule
     tail = max(1, round(0.15 * config.epochs)) if is_short(config) else 15
     no_aug_epochs = (
         chosen.no_aug_epochs if chosen.no_aug_epochs is not None else min(tail, 15, config.epochs - 1)
     )
-    warmup = min(5 * steps, total // 10) if is_short(config) else 5 * steps
+    warmup = _recipe_warmup_steps(config, steps)
     if chosen.warmup_epochs is not None:
         warmup = round(chosen.warmup_epochs * steps)
     if chosen.warmup_steps is not None:
@@ -107,8 +112,20 @@ def _schedule(config: TrainingConfig, steps: int) -> ScheduleConfig:
     )
 
 
+def _recipe_warmup_steps(config: TrainingConfig, steps: int) -> int:
+    match config.schedule.kind:
+        case ScheduleKind.COS | ScheduleKind.MULTISTEP | ScheduleKind.EPOCH_STEP:
+            return 0
+        case ScheduleKind.EPOCH_COS:
+            return round(epochwise_warmup_epochs(config.epochs) * steps)
+        case _:
+            return min(5 * steps, config.epochs * steps // 10) if is_short(config) else 5 * steps
+
+
 def _recipe_min_lr_ratio(kind: ScheduleKind) -> float:
-    return 0.01 if kind in (ScheduleKind.EPOCH_COS, ScheduleKind.EPOCH_STEP) else 0.05
+    if kind in EPOCH_KINDS:
+        return 0.01
+    return 0.05 if kind is ScheduleKind.YOLOXWARMCOS else 0.0
 
 
 def _ema(config: TrainingConfig, steps: int) -> EmaConfig:
