@@ -22,7 +22,6 @@ import ctypes
 import fcntl
 import hashlib
 import importlib.util
-import io
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
@@ -161,9 +160,11 @@ def _one_at_a_time() -> Iterator[None]:
 def _run(command: list[str]) -> None:
     """Run quietly: a terminal shows the newest line of the output, and a failure shows the end of it."""
     lines: list[str] = []
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", errors="replace"
+    ) as process:
         assert process.stdout is not None
-        for line in io.TextIOWrapper(process.stdout, encoding="utf-8", errors="replace"):
+        for line in process.stdout:
             lines = [*lines[-LAST_LINES:], line]
             _show(line.strip())
         _show("")
