@@ -33,6 +33,8 @@ class Detector(nn.Module, ABC):
     input_multiple: ClassVar[int] = 32
 
     num_classes: int
+    loss_statistics: dict[str, Tensor]
+    """Facts about the newest loss that are no part of it: scalars by name, still on the device."""
 
     @abstractmethod
     def forward(self, images_BCHW: Tensor) -> Tensor:

@@ -1,0 +1,134 @@
+"""Import weights: read a file of the original projects, recognise what it is, and load what fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from detection.errors import WeightsError
+from detection.models.onnx_weights import read_onnx
+from detection.models.upstream_names import (
+    expected_shapes,
+    is_folded,
+    recognise,
+    with_batch_norm,
+    without_wrappers,
+)
+from detection.models.weight_files import FileKind, file_kind, read_safetensors, read_torch
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedWeights:
+    """The weights of one known architecture, ready for `load_state_dict` of the unfused model."""
+
+    architecture: str
+    num_classes: int
+    state: dict[str, Tensor]
+    """Float32 (and int64 counters) on the CPU."""
+    folded: bool
+    """True when the file had its batch norms folded into the convolutions: exact for detection, but a poor
+    start for fine-tuning, since the statistics that a batch norm needs in training are gone."""
+    report: tuple[str, ...]
+    """What was found, in sentences for a person."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadReport:
+    """What became of each entry, by name."""
+
+    taken: tuple[str, ...]
+    left: tuple[str, ...]
+    """In the state, but not in the model, or excluded."""
+    missing: tuple[str, ...]
+    """In the model, but not in the state; kept as they were."""
+    mismatched: tuple[str, ...]
+    """In both, with different shapes; kept as they were."""
+
+
+def read_weights(path: Path) -> ImportedWeights:
+    """Read a torch checkpoint, a safetensors file or an ONNX graph of a known architecture.
+
+    The content decides what it is, not the file's name. Nothing from the file is run.
+
+    Raises:
+        WeightsError: the file is damaged, too large, needs code, or holds another network.
+        OSError: the file cannot be opened.
+    """
+    kind = file_kind(path)
+    match kind:
+        case FileKind.TORCH:
+            state = read_torch(path)
+        case FileKind.SAFETENSORS:
+            state = read_safetensors(path)
+        case FileKind.ONNX:
+            state = read_onnx(path)
+    bare = without_wrappers(state)
+    folded = is_folded(bare)
+    unfolded = with_batch_norm(bare) if folded else bare
+    recognised = recognise(unfolded)
+    expected = expected_shapes(recognised.architecture, recognised.num_classes)
+    report = [
+        f"{kind} file with {len(state)} tensors: {recognised.architecture}, {recognised.num_classes} classes"
+    ]
+    if bare.keys() != state.keys():
+        report.append("prefixes of a parallel or compiled wrapper were removed from the names")
+    if folded:
+        report.append(
+            "the batch norms are folded into the convolutions: exact for detection, but fine-tune "
+            "from a file that still has them"
+        )
+    unused = unfolded.keys() - expected.keys()
+    if unused:
+        report.append(f"{len(unused)} tensors have no place in the model, for example {min(unused)!r}")
+    return ImportedWeights(
+        recognised.architecture,
+        recognised.num_classes,
+        _numbers(unfolded, expected),
+        folded,
+        tuple(report),
+    )
+
+
+def _numbers(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> dict[str, Tensor]:
+    """Return the expected entries as float32 copies; counters are int64 and may be missing."""
+    numbers = {}
+    for name in expected:
+        if name.endswith("num_batches_tracked"):
+            counter = state.get(name, torch.zeros(()))
+            numbers[name] = counter.detach().to(torch.int64).reshape(())
+            continue
+        value = state[name]
+        if not value.is_floating_point() or not value.isfinite().all():
+            raise WeightsError(f"the weight {name!r} holds numbers that are not finite, or no real numbers")
+        numbers[name] = value.detach().to(torch.float32, copy=True).contiguous()
+    return numbers
+
+
+def load_matching(
+    model: nn.Module, state: Mapping[str, Tensor], *, exclude: Sequence[str] = ()
+) -> LoadReport:
+    """Copy the entries of `state` that have the name and shape of one in `model`, in place.
+
+    So a detector for other classes keeps everything but the class convolutions. Names that contain one of
+    the texts in `exclude` are left.
+
+    Raises:
+        WeightsError: not a single entry fits.
+    """
+    own = model.state_dict()
+    wanted = {name: value for name, value in state.items() if not any(text in name for text in exclude)}
+    known = {name: value for name, value in wanted.items() if name in own}
+    fitting = {name: value for name, value in known.items() if value.shape == own[name].shape}
+    if not fitting:
+        raise WeightsError(f"none of the {len(state)} weights fits the model")
+    model.load_state_dict(fitting, strict=False)
+    return LoadReport(
+        taken=tuple(fitting),
+        left=tuple(name for name in state if name not in known),
+        missing=tuple(name for name in own if name not in known),
+        mismatched=tuple(name for name in known if name not in fitting),
+    )
