@@ -57,9 +57,13 @@ class TrainingState:
     """The step whose averaged weights are to be published; None until something was measured."""
     best_metrics: dict[str, Any] = field(default_factory=dict)
     evaluated_step: int | None = None
+    ap_to_beat: float | None = None
+    """What early stopping compares with."""
     evaluations_without_gain: int = 0
     values: dict[str, float] = field(default_factory=dict)
     """The newest row of the metric series."""
+    frozen: bool = False
+    """True while some parts do not learn; they are not in the optimizer then."""
     lr_factor: float = 1.0
     """Below 1 after the loss was not finite and the training went back."""
     recoveries: int = 0

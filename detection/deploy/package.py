@@ -1,0 +1,70 @@
+"""Write a model into a folder: weights, exported graph and record, each proven to be what it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from detection.deploy.export import check_onnx, export_onnx
+from detection.images import decode_image
+from detection.model_files import ONNX_FILE, RECORD_FILE, WEIGHTS_FILE, encode_record
+from detection.model_record import ModelRecord
+from detection.models.detector import Detector
+from detection.preprocess import fit_image
+from detection.training.durable import write_durably
+
+CHECKED_PICTURES = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFile:
+    """One file of a model, as it was written and read back."""
+
+    name: str
+    sha256: str
+    size_bytes: int
+
+
+def write_model(
+    detector: Detector, record: ModelRecord, folder: Path, *, pictures: Sequence[bytes] = ()
+) -> tuple[ModelFile, ...]:
+    """Write `weights.safetensors`, `model.onnx` and `model.json` into an existing folder.
+
+    The exported graph is compared with the detector on some of `pictures` (files as they were uploaded), or
+    on a made-up one when there is none.
+
+    Raises:
+        ExportError: the graph cannot be made or does not compute what the detector computes.
+        OSError: a file cannot be written.
+    """
+    graph = export_onnx(detector, record)
+    check_onnx(graph, detector, _prepared(pictures[:CHECKED_PICTURES], record))
+    contents = {
+        WEIGHTS_FILE: save(_plain_weights(detector), metadata={"architecture": record.architecture}),
+        ONNX_FILE: graph,
+        RECORD_FILE: encode_record(record),
+    }
+    return tuple(
+        ModelFile(name=name, sha256=write_durably(folder / name, content), size_bytes=len(content))
+        for name, content in contents.items()
+    )
+
+
+def _plain_weights(detector: Detector) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous().clone() for name, value in detector.state_dict().items()}
+
+
+def _prepared(pictures: Sequence[bytes], record: ModelRecord) -> Tensor:
+    """Return pictures as the network takes them [B, 3, H, W]."""
+    size_hw = record.input_size_hw
+    decoded = [decode_image(picture, input_size_hw=size_hw).pixels for picture in pictures]
+    if not decoded:
+        decoded = [np.random.default_rng(0).integers(0, 256, (*size_hw, 3), dtype=np.uint8)]
+    fitted = [fit_image(pixels, size_hw, record.input_convention).tensor for pixels in decoded]
+    return torch.from_numpy(np.stack(fitted))

@@ -1,0 +1,77 @@
+"""Turn a training's best weights into a model: measured as it will serve, exported, checked and written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from detection.analysis.complexity import Complexity, count_complexity
+from detection.data.records import Split
+from detection.deploy.package import CHECKED_PICTURES, ModelFile, write_model
+from detection.errors import CheckpointError
+from detection.model_record import ModelRecord
+from detection.training.job import TrainingJob
+from detection.training.provenance import describe_source, library_versions
+from detection.training.reporting import Reporter
+from detection.training.run import open_checkpoints, validation_metrics
+from detection.training.session import build_detector
+from detection.training.snapshot import load_evaluated_weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Publication:
+    """A model that is complete: all that remains is to make it visible."""
+
+    record: ModelRecord
+    metrics: Mapping[str, Any] | None
+    """COCO metrics of these very weights and the `split` they were measured on; None without one."""
+    complexity: Complexity
+    files: tuple[ModelFile, ...]
+    provenance: Mapping[str, Any]
+
+
+def publish(
+    job: TrainingJob, into: Path, *, reporter: Reporter, interrupted: Callable[[], bool] = lambda: False
+) -> Publication | None:
+    """Write the model of a training that has ended into the folder `into`; None when interrupted.
+
+    The weights are those with the best AP on the validation split, or the last ones when nothing was
+    measured. May be interrupted or killed and called again: files are replaced as a whole.
+
+    Raises:
+        CheckpointError: there is no intact checkpoint.
+        ExportError: the exported graph does not compute what the model computes.
+        OSError: a file cannot be written.
+    """
+    reporter.on_stage("publishing")
+    payload = open_checkpoints(job, log=reporter.on_log).load_best()
+    if payload is None:
+        raise CheckpointError("the training has no checkpoint; there is nothing to publish")
+    detector = build_detector(job).eval()
+    load_evaluated_weights(payload, detector)
+    metrics = None
+    if job.val_images:
+        measured = validation_metrics(job, detector, job.devices[0], interrupted)
+        if measured is None:
+            return None
+        metrics = {**measured.as_json(), "split": Split.VAL.value}
+    into.mkdir(parents=True, exist_ok=True)
+    shown = (job.val_images or job.train_images)[:CHECKED_PICTURES]
+    files = write_model(detector, job.record, into, pictures=[job.read(image) for image in shown])
+    return Publication(
+        record=job.record,
+        metrics=metrics,
+        complexity=count_complexity(detector, job.input_size_hw),
+        files=files,
+        provenance={
+            "dataset_sha256": job.identity.dataset_sha256,
+            "config_sha256": job.identity.config_sha256,
+            "config": asdict(job.config),
+            "seed": job.config.seed,
+            "step": payload["state"]["step"],
+            "source": describe_source(),
+            "versions": library_versions(),
+        },
+    )

@@ -1,0 +1,64 @@
+"""Measure a predictor on a split, exactly as it serves: the same decoding, fitting, choosing and clipping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from detection.data.records import ImageRecord
+from detection.evaluation.coco import CocoMetrics, measure_detections
+from detection.inference.predictor import DetectOptions, Prediction, Predictor, Prepared
+
+BATCH_SIZE = 8
+EVALUATION = DetectOptions(score_threshold=0.001, max_detections=1000)
+"""The only differences from serving."""
+
+ReadPicture = Callable[[ImageRecord], bytes]
+"""Returns the bytes of a picture's file."""
+
+
+def evaluate(
+    predictor: Predictor,
+    images: Sequence[ImageRecord],
+    read: ReadPicture,
+    *,
+    options: DetectOptions = EVALUATION,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> CocoMetrics | None:
+    """Detect in every picture and compare with its boxes by COCO's rules.
+
+    Args:
+        interrupted: asked before every batch; when true, the evaluation is given up and None returned.
+
+    Raises:
+        ImageError: a picture cannot be read; an evaluation never leaves one out.
+    """
+    predictions: list[Prediction] = []
+    for batch in _prepared_batches(predictor, images, read):
+        if interrupted():
+            return None
+        predictions += [
+            predictor.finish(prepared, inferred, options)
+            for prepared, inferred in zip(batch, predictor.infer(batch), strict=True)
+        ]
+    found = [prediction.detections for prediction in predictions]
+    return measure_detections(images, found, predictor.record.classes)
+
+
+def _prepared_batches(
+    predictor: Predictor, images: Sequence[ImageRecord], read: ReadPicture
+) -> Iterator[list[Prepared]]:
+    """Yield batches; the next one is decoded while the network works on this one."""
+
+    def prepare(batch: Sequence[ImageRecord]) -> list[Prepared]:
+        return [predictor.prepare(read(image)) for image in batch]
+
+    batches = [images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE)]
+    if not batches:
+        return
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="decode") as pool:
+        coming = pool.submit(prepare, batches[0])
+        for following in batches[1:]:
+            ready, coming = coming.result(), pool.submit(prepare, following)
+            yield ready
+        yield coming.result()

@@ -1,0 +1,103 @@
+"""What is to be trained: configuration, pictures, and where it may write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from detection.architectures import ARCHITECTURES
+from detection.data.records import DatasetRecord, ImageRecord, Split
+from detection.devices import select_devices
+from detection.errors import ConfigError, Fault
+from detection.evaluation.evaluate import ReadPicture
+from detection.inference.predictor import DetectOptions
+from detection.input_convention import InputConvention
+from detection.model_record import ModelRecord
+from detection.training.checkpoints import Identity
+from detection.training.config import TrainingConfig
+from detection.training.plan import TrainingPlan
+from detection.training.provenance import config_fingerprint, dataset_fingerprint
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingJob:
+    """One training, the same in every attempt at it."""
+
+    config: TrainingConfig
+    """Resolved for this dataset; see `detection.training.recipes.resolve`."""
+    dataset: DatasetRecord
+    read: ReadPicture
+    """Returns the bytes of a picture's file; called from several threads."""
+    folder: Path
+    """Of this training alone; checkpoints and notes to the next attempt go there."""
+    initial_weights: Path | None = None
+    """A weights file to start from; None starts at random."""
+    convention: InputConvention | None = None
+    """Of the initial weights; None is the architecture's."""
+
+    @cached_property
+    def train_images(self) -> tuple[ImageRecord, ...]:
+        return self.dataset.of_split(Split.TRAIN)
+
+    @cached_property
+    def val_images(self) -> tuple[ImageRecord, ...]:
+        return self.dataset.of_split(Split.VAL)
+
+    @cached_property
+    def plan(self) -> TrainingPlan:
+        return TrainingPlan(self.config, num_images=len(self.train_images))
+
+    @cached_property
+    def identity(self) -> Identity:
+        return Identity(
+            config_sha256=config_fingerprint(self.config), dataset_sha256=dataset_fingerprint(self.dataset)
+        )
+
+    @cached_property
+    def devices(self) -> tuple[torch.device, ...]:
+        """The devices that the configuration asks for.
+
+        Raises:
+            DeviceError: there is no such device.
+        """
+        return select_devices(self.config.device, batch_size=self.plan.batch_size)
+
+    @property
+    def input_size_hw(self) -> tuple[int, int]:
+        side = self.config.input_size or ARCHITECTURES[self.config.architecture].input_size
+        return side, side
+
+    @property
+    def record(self) -> ModelRecord:
+        """The record of the model that this training makes."""
+        architecture = ARCHITECTURES[self.config.architecture]
+        return ModelRecord(
+            architecture=architecture.name,
+            classes=self.dataset.classes,
+            input_size_hw=self.input_size_hw,
+            input_convention=self.convention or architecture.convention,
+            nms_iou=self.config.evaluation.nms_iou,
+            one_label_per_prior=architecture.one_label_per_prior,
+        )
+
+    @property
+    def evaluation_options(self) -> DetectOptions:
+        chosen = self.config.evaluation
+        return DetectOptions(
+            score_threshold=chosen.score_threshold,
+            nms_iou=chosen.nms_iou,
+            max_detections=chosen.max_detections,
+        )
+
+    def check(self) -> None:
+        """Raise ConfigError when this cannot be trained as it is."""
+        faults = []
+        if not self.train_images:
+            faults.append(Fault("/dataset_id", "the dataset has no picture in its split `train`"))
+        if self.config.processes not in (None, 1):
+            faults.append(Fault("/processes", "one process per training is what this version can do"))
+        if faults:
+            raise ConfigError(faults)

@@ -1,0 +1,190 @@
+"""Run a training: go on from the newest checkpoint, survive a diverging loss, end in an orderly way.
+
+`train` may be killed at any moment and called again with the same job: it goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+
+from detection.devices import describe_devices
+from detection.errors import DeviceMemoryError, TrainingDivergedError
+from detection.evaluation.coco import CocoMetrics
+from detection.evaluation.evaluate import evaluate
+from detection.inference.backends.eager import EagerBackend
+from detection.inference.predictor import Predictor
+from detection.models.detector import Detector
+from detection.training.callbacks import (
+    Evaluate,
+    LimitTime,
+    ObeyRequests,
+    Report,
+    SaveCheckpoints,
+    StopEarly,
+    StopRequests,
+)
+from detection.training.checkpoints import CheckpointStore
+from detection.training.durable import write_durably
+from detection.training.feed import TrainingFeed
+from detection.training.freezing import FreezeParts
+from detection.training.job import TrainingJob
+from detection.training.provenance import describe_source
+from detection.training.reporting import Reporter, SilentReporter
+from detection.training.session import open_session
+from detection.training.snapshot import capture
+from detection.training.state import StopReason, TrainingState
+from detection.training.trainer import Callback, Trainer
+
+CHECKPOINTS = "checkpoints"
+MEMORY_NOTE = "memory.json"
+"""In how many parts the next attempt computes a batch, after one ran out of memory."""
+MOST_RECOVERIES = 3
+RECOVERY_LR_FACTOR = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingResult:
+    """How a training ended."""
+
+    reason: StopReason
+    state: TrainingState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setback:
+    """What the next try must know about the ones that diverged."""
+
+    lr_factor: float = 1.0
+    recoveries: int = 0
+
+
+def train(
+    job: TrainingJob,
+    *,
+    reporter: Reporter | None = None,
+    requests: StopRequests = lambda: None,
+) -> TrainingResult:
+    """Train until the end, or until `requests` says otherwise; go on from the newest checkpoint.
+
+    Args:
+        reporter: is told about progress, losses and what happened.
+        requests: returns what somebody wants of the training; asked after every step.
+
+    Raises:
+        ConfigError, DeviceError: this cannot be trained, or not here.
+        CheckpointError: the checkpoints are of another training, all damaged, or cannot be written.
+        TrainingDivergedError: the loss did not stay finite, even with a lower learning rate.
+        DeviceMemoryError: out of memory in the middle of it; the next attempt computes smaller parts.
+    """
+    job.check()
+    return _Run(job, reporter or SilentReporter(), requests).run()
+
+
+def open_checkpoints(job: TrainingJob, *, log: Callable[[str], None]) -> CheckpointStore:
+    """Return the checkpoints of a training."""
+    return CheckpointStore(job.folder / CHECKPOINTS, job.identity, log=log)
+
+
+def validation_metrics(
+    job: TrainingJob, detector: Detector, device: torch.device, interrupted: Callable[[], bool]
+) -> CocoMetrics | None:
+    """Measure weights on the validation split through the serving predictor; None when interrupted."""
+    predictor = Predictor(EagerBackend(detector, device), job.record)
+    return evaluate(
+        predictor, job.val_images, job.read, options=job.evaluation_options, interrupted=interrupted
+    )
+
+
+class _Run:
+    """One attempt at a job, in one process."""
+
+    def __init__(self, job: TrainingJob, reporter: Reporter, requests: StopRequests) -> None:
+        self._job, self._reporter, self._requests = job, reporter, requests
+        reporter.on_stage("preparing")
+        reporter.on_log(
+            f"harrier {describe_source()}, torch {torch.__version__}, {describe_devices(job.devices)}"
+        )
+        self._store = open_checkpoints(job, log=reporter.on_log)
+        self._feed = TrainingFeed(job)
+
+    def run(self) -> TrainingResult:
+        setback = Setback()
+        while True:
+            ended = self._attempt(setback)
+            if isinstance(ended, TrainingResult):
+                return ended
+            setback = ended
+
+    def _attempt(self, setback: Setback) -> TrainingResult | Setback:
+        """Go on from the newest checkpoint to the end, or to a loss that is not finite."""
+        trainer = self._trainer()
+        state = trainer.state
+        # What was learnt from a divergence outlives the checkpoint that the training goes back to.
+        state.lr_factor = min(state.lr_factor, setback.lr_factor)
+        state.recoveries = max(state.recoveries, setback.recoveries)
+        try:
+            return TrainingResult(reason=trainer.fit(), state=state)
+        except TrainingDivergedError as error:
+            if state.recoveries == MOST_RECOVERIES:
+                raise
+            lr_factor = state.lr_factor * RECOVERY_LR_FACTOR
+            self._reporter.on_log(
+                f"{error}; going back to the last checkpoint with {lr_factor:g} × the learning rate"
+            )
+            return Setback(lr_factor=lr_factor, recoveries=state.recoveries + 1)
+        except DeviceMemoryError as error:
+            self._note_memory(error.micro_batches * 2)
+            raise
+
+    def _trainer(self) -> Trainer:
+        job, log = self._job, self._reporter.on_log
+        payload = self._store.load_latest()
+        optimisation, state = open_session(job, payload, log=log)
+        if payload is not None:
+            log(f"going on after step {state.step}, in epoch {state.epoch + 1}")
+        state.micro_batches = max(state.micro_batches, self._noted_micro_batches())
+        return Trainer(optimisation, job.plan, self._feed, state, self._callbacks(), log=log)
+
+    def _callbacks(self) -> list[Callback]:
+        config, evaluates = self._job.config, bool(self._job.val_images)
+        every = (config.evaluation.every_epochs or 1) if evaluates else None
+        # The order counts: a row is reported before anything can stop the training, the evaluation decides
+        # what is best before the checkpoint is written, and a reporter hears of the checkpoint at last.
+        callbacks: list[Callback] = [Report(self._reporter, evaluate_every_epochs=every)]
+        if config.freeze.parts:
+            callbacks.append(FreezeParts(config.freeze.parts, config.optimizer))
+        if every is not None:
+            callbacks.append(
+                Evaluate(self._measure, every_epochs=every, requests=self._requests, reporter=self._reporter)
+            )
+        stopping = config.early_stopping
+        if stopping.patience is not None:
+            callbacks.append(StopEarly(patience=stopping.patience, min_delta=stopping.min_delta))
+        return [
+            *callbacks,
+            LimitTime(config.time_limit_s),
+            ObeyRequests(self._requests),
+            SaveCheckpoints(self._save, every_epochs=config.checkpoint_every),
+        ]
+
+    def _measure(self, detector: Detector, interrupted: Callable[[], bool]) -> CocoMetrics | None:
+        return validation_metrics(self._job, detector, self._job.devices[0], interrupted)
+
+    def _save(self, trainer: Trainer) -> None:
+        state = trainer.state
+        payload = capture(trainer.optimisation, state, self._job.identity)
+        self._store.save(payload, step=state.step, best=state.best_step == state.step)
+
+    def _note_memory(self, micro_batches: int) -> None:
+        note: dict[str, Any] = {"micro_batches": micro_batches}
+        write_durably(self._job.folder / MEMORY_NOTE, msgspec.json.encode(note))
+
+    def _noted_micro_batches(self) -> int:
+        path: Path = self._job.folder / MEMORY_NOTE
+        return int(msgspec.json.decode(path.read_bytes())["micro_batches"]) if path.exists() else 1

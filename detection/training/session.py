@@ -1,0 +1,105 @@
+"""Build what a trainer works on, from a configuration and perhaps a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from detection.analysis.complexity import count_complexity
+from detection.models import create_model
+from detection.models.detector import Detector
+from detection.models.weight_init import initialise
+from detection.models.weights import load_matching, read_weights
+from detection.training.checkpoints import Payload
+from detection.training.config import Precision, TrainingConfig
+from detection.training.ema import ModelEma
+from detection.training.freezing import freeze
+from detection.training.job import TrainingJob
+from detection.training.optimizers import build_optimizer
+from detection.training.schedules import build_schedule
+from detection.training.seeds import seed_everything
+from detection.training.snapshot import restore
+from detection.training.state import TrainingState
+from detection.training.trainer import Optimisation
+
+Log = Callable[[str], None]
+
+
+def open_session(
+    job: TrainingJob, payload: Payload | None, *, log: Log
+) -> tuple[Optimisation, TrainingState]:
+    """Return the optimisation and its state as `payload` left them, or as they are before the first step."""
+    config, device = job.config, job.devices[0]
+    seed_everything(config.seed, deterministic=config.deterministic)
+    state = TrainingState(frozen=job.plan.epoch(0).frozen)
+    if payload is not None:
+        state = TrainingState.from_json(payload["state"])
+    detector = _new_detector(job, log=log) if payload is None else build_detector(job)
+    if state.frozen:
+        freeze(detector, config.freeze.parts)
+    detector = detector.to(device).to(memory_format=torch.channels_last)
+    optimisation = _optimisation(job, detector, device)
+    if payload is not None:
+        restore(payload, optimisation)
+    return optimisation, state
+
+
+def build_detector(job: TrainingJob) -> Detector:
+    """Return the job's detector with its weights as the framework draws them."""
+    config = job.config
+    return create_model(
+        config.architecture, num_classes=len(job.dataset.classes), assigner=config.assigner, loss=config.loss
+    )
+
+
+def _new_detector(job: TrainingJob, *, log: Log) -> Detector:
+    detector = build_detector(job)
+    if job.initial_weights is None:
+        initialise(detector, job.config.weight_init)
+        log(f"weights start at random ({job.config.weight_init.kind})")
+    else:
+        weights = read_weights(job.initial_weights)
+        report = load_matching(detector, weights.state, exclude=job.config.init_exclude)
+        log(f"{len(report.taken)} of {len(detector.state_dict())} weights start from {job.config.init}")
+        if rest := (*report.missing, *report.mismatched):
+            log(f"weights that start at random: {', '.join(sorted(rest))}")
+    log(count_complexity(detector, job.input_size_hw).summary())
+    return detector
+
+
+def _optimisation(job: TrainingJob, detector: Detector, device: torch.device) -> Optimisation:
+    config = job.config
+    optimizer, schedule, ema = config.optimizer, config.schedule, config.ema
+    if optimizer.lr is None or ema.decay is None or ema.ramp_updates is None:
+        raise ValueError("the configuration is not resolved; see detection.training.recipes.resolve")
+    average = ModelEma(
+        detector, decay=ema.decay, ramp_updates=ema.ramp_updates, integer_buffers=ema.integer_buffers
+    )
+    dtype = autocast_dtype(config, device)
+    return Optimisation(
+        detector=detector,
+        average=average if ema.enabled else None,
+        optimizer=build_optimizer(detector, optimizer),
+        schedule=build_schedule(
+            schedule,
+            peak_lr=optimizer.lr,
+            epochs=config.epochs,
+            steps_per_epoch=job.plan.steps_per_epoch,
+            optimizer_kind=optimizer.kind,
+        ),
+        scaler=torch.amp.GradScaler(device.type, enabled=dtype is torch.float16),
+        device=device,
+        autocast_dtype=dtype,
+        clip_norm=optimizer.clip_norm,
+    )
+
+
+def autocast_dtype(config: TrainingConfig, device: torch.device) -> torch.dtype | None:
+    """Return what the forward pass computes in: `auto` is mixed precision on accelerators only.
+
+    A CPU has no fast half precision of the accelerators' kind; there it is bfloat16, which needs no scaler.
+    """
+    if config.precision is Precision.FP32 or (config.precision is Precision.AUTO and device.type == "cpu"):
+        return None
+    return torch.bfloat16 if device.type == "cpu" else torch.float16

@@ -1,0 +1,290 @@
+"""The training loop: it only optimises. Whatever else happens in a training is a callback.
+
+Shape suffixes: B = images, H W = input pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from detection.errors import DeviceMemoryError, TrainingDivergedError
+from detection.models.detector import Detector, TrainingMoment
+from detection.targets import Targets
+from detection.training.ema import ModelEma
+from detection.training.memory import is_out_of_memory
+from detection.training.optimizers import set_learning_rate
+from detection.training.plan import EpochPlan, TrainingPlan
+from detection.training.state import StopReason, TrainingState
+
+OOM_HALVINGS = 3
+"""How often a process may halve the part of a batch that is computed at once."""
+
+
+class LearningRates(Protocol):
+    """A schedule, whatever its shape."""
+
+    def lr_at(self, step: int) -> float:
+        """Return the learning rate of a step, counted from 0."""
+
+
+class BatchSource(Protocol):
+    """Where a trainer's batches come from."""
+
+    def batches(self, plan: EpochPlan, *, start_step: int) -> Iterator[tuple[Tensor, Targets]]:
+        """Yield images [B, 3, H, W] and targets on the device, as the network takes them.
+
+        Starts with step `start_step` of the epoch and ends with the epoch.
+        """
+
+
+class Callback:
+    """What may happen around the loop. A subclass overrides the moments that it cares about.
+
+    At every moment the callbacks are told in the order in which the trainer got them.
+    """
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        """The trainer is about to begin or to go on."""
+
+    def on_epoch_start(self, trainer: Trainer, plan: EpochPlan) -> None:
+        """The detector is in train mode; its first batch of the epoch comes next."""
+
+    def on_step_end(self, trainer: Trainer, step: StepResult) -> None:
+        """Weights, average and counters are those after the step."""
+
+    def on_epoch_trained(self, trainer: Trainer, plan: EpochPlan) -> None:
+        """All steps of the epoch are done, and the counters still stand in it: time to evaluate."""
+
+    def on_evaluated(self, trainer: Trainer, metrics: Mapping[str, Any]) -> None:
+        """The averaged weights were measured."""
+
+    def on_epoch_end(self, trainer: Trainer, plan: EpochPlan) -> None:
+        """The counters stand at the beginning of the next epoch: time for a checkpoint."""
+
+    def on_checkpoint(self, trainer: Trainer, step: int) -> None:
+        """Work up to `step` is safe."""
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        """The training ended in an orderly way; `trainer.reason` says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """One optimizer update, seen from outside. Tensors are still on the device."""
+
+    step: int
+    """Counted from 1: the updates done, with this one."""
+    plan: EpochPlan
+    lr: float
+    losses: Mapping[str, Tensor]
+    """Weighted, normalised terms by name; their sum is the loss."""
+    statistics: Mapping[str, Tensor]
+    """Facts about the batch that are no loss."""
+    num_images: int
+
+    @property
+    def last_of_epoch(self) -> bool:
+        return self.step == self.plan.first_step + self.plan.steps
+
+    def values(self) -> dict[str, float]:
+        """Return losses and statistics as numbers, the losses' sum as `loss`; waits for the device."""
+        scalars = {**self.losses, **self.statistics}
+        numbers = torch.stack([each.float() for each in scalars.values()]).tolist()
+        values = dict(zip(scalars, numbers, strict=True))
+        return {"loss": sum(values[name] for name in self.losses), **values}
+
+
+@dataclass(kw_only=True)
+class Optimisation:
+    """What is optimised, and how; all of it is stored in a checkpoint or follows from the configuration."""
+
+    detector: Detector
+    average: ModelEma | None
+    """The running average of the weights; None when the configuration wants none."""
+    optimizer: torch.optim.Optimizer
+    schedule: LearningRates
+    scaler: torch.amp.GradScaler
+    device: torch.device
+    autocast_dtype: torch.dtype | None = None
+    """Of the forward pass in mixed precision; None is float32."""
+    clip_norm: float | None = None
+
+    def forward_context(self) -> torch.autocast:
+        return torch.autocast(
+            self.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None
+        )
+
+
+class Trainer:
+    """Runs a training from where its state stands to its end, or until somebody asks it to stop."""
+
+    def __init__(
+        self,
+        optimisation: Optimisation,
+        plan: TrainingPlan,
+        source: BatchSource,
+        state: TrainingState,
+        callbacks: Sequence[Callback],
+        *,
+        log: Callable[[str], None],
+    ) -> None:
+        self.optimisation, self.plan, self.source, self.state = optimisation, plan, source, state
+        self.callbacks, self.log = tuple(callbacks), log
+        self.reason: StopReason | None = None
+        self._first_epoch = state.epoch
+        self._halvings = 0
+        self._newest: StepResult | None = None
+        self._all_finite = torch.ones((), dtype=torch.bool, device=optimisation.device)
+
+    @property
+    def evaluated_model(self) -> Detector:
+        """The weights that are evaluated and published: the average, or the detector when there is none."""
+        average = self.optimisation.average
+        return self.optimisation.detector if average is None else average.model
+
+    def fit(self) -> StopReason:
+        """Train until the last epoch or until `stop` was called; return why it ended.
+
+        Raises:
+            TrainingDivergedError: the loss is no longer finite.
+            DeviceMemoryError: the device's memory is too small, and this process can do nothing about it.
+        """
+        for callback in self.callbacks:
+            callback.on_fit_start(self)
+        while self.reason is None and self.state.epoch < self.plan.epochs:
+            self._train_epoch(self.plan.epoch(self.state.epoch))
+        self.reason = self.reason or StopReason.COMPLETED
+        for callback in self.callbacks:
+            callback.on_fit_end(self)
+        return self.reason
+
+    def stop(self, reason: StopReason) -> None:
+        """End the training after the step or evaluation at hand; giving up outranks publishing."""
+        if self.reason is None or self.reason.publishes:
+            self.reason = reason
+
+    def require_finite(self) -> None:
+        """Raise TrainingDivergedError if a loss was not finite since the last call; waits for the device."""
+        if self._newest is not None and not bool(self._all_finite):
+            raise TrainingDivergedError(self._newest.step, self._newest.values())
+
+    def _train_epoch(self, plan: EpochPlan) -> None:
+        self.optimisation.detector.train()
+        for callback in self.callbacks:
+            callback.on_epoch_start(self, plan)
+        for images_BCHW, targets in self.source.batches(plan, start_step=self.state.epoch_step):
+            self._train_step(plan, images_BCHW, targets)
+            if self.reason is not None:
+                return
+        self._end_epoch(plan)
+
+    def _end_epoch(self, plan: EpochPlan) -> None:
+        self.require_finite()
+        for callback in self.callbacks:
+            callback.on_epoch_trained(self, plan)
+        if self.reason is not None and not self.reason.publishes:
+            return  # the evaluation was cut short: it is due again when the training goes on
+        self.state.epoch += 1
+        self.state.epoch_step = 0
+        for callback in self.callbacks:
+            callback.on_epoch_end(self, plan)
+
+    def _train_step(self, plan: EpochPlan, images_BCHW: Tensor, targets: Targets) -> None:
+        lr = self._learning_rate(plan)
+        set_learning_rate(self.optimisation.optimizer, lr)
+        losses = self._compute_gradients(plan, images_BCHW, targets)
+        self._update_weights()
+        self.state.step += 1
+        self.state.epoch_step += 1
+        self._newest = StepResult(
+            step=self.state.step,
+            plan=plan,
+            lr=lr,
+            losses=losses,
+            statistics=self.optimisation.detector.loss_statistics,
+            num_images=len(images_BCHW),
+        )
+        if self.optimisation.device.type == "cpu":  # elsewhere asking would stop the device at every step
+            self.require_finite()
+        for callback in self.callbacks:
+            callback.on_step_end(self, self._newest)
+
+    def _learning_rate(self, plan: EpochPlan) -> float:
+        step = self.plan.schedule_step(plan, self.state.epoch_step)
+        return self.optimisation.schedule.lr_at(step) * self.plan.lr_factor(plan) * self.state.lr_factor
+
+    def _compute_gradients(self, plan: EpochPlan, images_BCHW: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """Leave the gradients of one batch in the parameters; return its losses, detached.
+
+        A batch that does not fit into the device's memory is computed in parts of half the size.
+        """
+        moment = TrainingMoment(epoch=plan.epoch, tail=plan.tail)
+        while True:
+            try:
+                return self._accumulate(images_BCHW, targets, moment)
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
+            # Outside the handler, so that the error no longer holds the tensors of the failed step.
+            self._compute_in_smaller_parts(len(images_BCHW))
+
+    def _accumulate(self, images_BCHW: Tensor, targets: Targets, moment: TrainingMoment) -> dict[str, Tensor]:
+        optimisation, size = self.optimisation, len(images_BCHW)
+        optimisation.optimizer.zero_grad(set_to_none=True)
+        sums: dict[str, Tensor] = {}
+        for part in _parts(size, self.state.micro_batches):
+            images = images_BCHW[part]
+            with optimisation.forward_context():
+                losses = optimisation.detector.loss(images, _part_of(targets, part), moment)
+            share = len(images) / size
+            total = torch.stack(list(losses.values())).sum() * share
+            optimisation.scaler.scale(total).backward()
+            self._all_finite &= total.detach().isfinite()
+            for name, loss in losses.items():
+                sums[name] = sums.get(name, 0) + loss.detach().float() * share
+        return sums
+
+    def _update_weights(self) -> None:
+        optimisation = self.optimisation
+        if optimisation.clip_norm is not None:
+            optimisation.scaler.unscale_(optimisation.optimizer)
+            nn.utils.clip_grad_norm_(optimisation.detector.parameters(), optimisation.clip_norm)
+        optimisation.scaler.step(optimisation.optimizer)
+        optimisation.scaler.update()
+        if optimisation.average is not None:
+            optimisation.average.update(optimisation.detector)
+
+    def _compute_in_smaller_parts(self, batch_size: int) -> None:
+        """Compute batches in twice as many parts from now on.
+
+        Raises:
+            DeviceMemoryError: a part is one picture already, or this happens late in a process: memory that
+                was enough so far is better looked for by a fresh one.
+        """
+        parts, self._halvings = self.state.micro_batches, self._halvings + 1
+        late = self.state.epoch > self._first_epoch
+        if late or self._halvings > OOM_HALVINGS or parts >= batch_size:
+            raise DeviceMemoryError(batch_size, parts)
+        self.state.micro_batches = parts * 2
+        self.optimisation.optimizer.zero_grad(set_to_none=True)
+        if self.optimisation.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.log(
+            f"the device ran out of memory; a batch of {batch_size} is now computed in "
+            f"{self.state.micro_batches} parts whose gradients are added up"
+        )
+
+
+def _part_of(targets: Targets, part: slice) -> Targets:
+    return Targets(targets.boxes_BG4[part], targets.labels_BG[part], targets.valid_BG[part])
+
+
+def _parts(size: int, parts: int) -> list[slice]:
+    """Cut a batch into at most `parts` slices of nearly equal size."""
+    length = -(-size // parts)
+    return [slice(start, start + length) for start in range(0, size, length)]
