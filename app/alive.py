@@ -1,0 +1,82 @@
+"""Whether a process of this host does its work, for container health checks: `python -m app.alive api`.
+
+Being alive is not enough: the API and the engine must answer, and a worker must have been seen lately.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+
+import httpx2
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.database.session import create_database_engine, create_sessions
+from app.database.tables import Worker, utc_now
+from app.detect.engine_client import EngineClient
+from app.errors import HarrierError
+from app.settings import Settings, get_settings
+
+TIMEOUT_S = 5.0
+MISSED_HEARTBEATS = 3
+
+
+def api_answers(settings: Settings) -> bool:
+    try:
+        answer = httpx2.get(f"http://127.0.0.1:{settings.port}/livez", timeout=TIMEOUT_S, trust_env=False)
+    except httpx2.HTTPError:
+        return False
+    return answer.is_success
+
+
+def engine_answers(settings: Settings) -> bool:
+    try:
+        asyncio.run(_ask_engine(settings))
+    except HarrierError:
+        return False
+    return True
+
+
+def worker_was_seen(settings: Settings) -> bool:
+    """Return whether a worker of this host has written its heartbeat lately."""
+    oldest = utc_now() - timedelta(seconds=MISSED_HEARTBEATS * settings.heartbeat_s)
+    lately = select(Worker.name).where(Worker.hostname == platform.node(), Worker.seen_at >= oldest)
+    engine = create_database_engine(settings)
+    try:
+        with create_sessions(engine)() as session:
+            return session.scalars(lately.limit(1)).first() is not None
+    except SQLAlchemyError:
+        return False
+    finally:
+        engine.dispose()
+
+
+async def _ask_engine(settings: Settings) -> None:
+    client = EngineClient(settings)
+    try:
+        await client.status(timeout_s=TIMEOUT_S)
+    finally:
+        await client.close()
+
+
+CHECKS: dict[str, Callable[[Settings], bool]] = {
+    "api": api_answers,
+    "engine": engine_answers,
+    "worker": worker_was_seen,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Return the exit status that a health check wants: 0 for healthy."""
+    if len(arguments) != 1 or arguments[0] not in CHECKS:
+        sys.stderr.write(f"usage: python -m app.alive {'|'.join(CHECKS)}\n")
+        return 2
+    return 0 if CHECKS[arguments[0]](get_settings()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

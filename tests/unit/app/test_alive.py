@@ -1,0 +1,109 @@
+"""The health checks of the containers: healthy only when the process does its work."""
+
+from __future__ import annotations
+
+import asyncio
+import platform
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from app import alive
+from app.database.session import create_database_engine, create_sessions
+from app.database.tables import Worker, utc_now
+from app.database.upgrade import upgrade_database
+from app.detect.wire import EngineStatus, encode_frame, read_request
+from app.settings import Settings
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home", port=9, heartbeat_s=10.0)
+
+
+def see_worker(settings: Settings, *, ago_s: float, hostname: str) -> None:
+    upgrade_database(settings)
+    engine = create_database_engine(settings)
+    seen_at = utc_now() - timedelta(seconds=ago_s)
+    with create_sessions(engine)() as session:
+        session.add(Worker(name="w", queue="cpu", hostname=hostname, pid=1, seen_at=seen_at))
+        session.commit()
+    engine.dispose()
+
+
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False)])
+def test_the_api_must_answer_well(status: int, healthy: bool) -> None:
+    class Answers(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/livez" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Keep the test's output clean."""
+
+    with HTTPServer(("127.0.0.1", 0), Answers) as server:
+        Thread(target=server.handle_request).start()
+        assert alive.api_answers(Settings(port=server.server_port)) is healthy
+
+
+def test_an_api_that_does_not_listen_is_not_healthy(settings: Settings) -> None:
+    assert not alive.api_answers(settings)
+
+
+def test_the_engine_must_answer(settings: Settings) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request = await read_request(reader, max_bytes=1000)
+        assert request is not None
+        status = EngineStatus(
+            id=request.id,
+            pid=1,
+            device="cpu",
+            backend="onnxruntime",
+            models=(),
+            model_bytes=0,
+            queue_images=0,
+            queue_bytes=0,
+        )
+        writer.write(encode_frame(status))
+        await writer.drain()
+        writer.close()
+
+    async def ask() -> bool:
+        async with await asyncio.start_unix_server(answer, settings.engine_socket):
+            return await asyncio.to_thread(alive.engine_answers, settings)
+
+    settings.engine_socket.parent.mkdir(parents=True)
+    assert asyncio.run(ask())
+
+
+def test_an_engine_that_is_not_there_is_not_healthy(settings: Settings) -> None:
+    assert not alive.engine_answers(settings)
+
+
+@pytest.mark.parametrize(
+    ("ago_s", "hostname", "healthy"),
+    [(5, platform.node(), True), (31, platform.node(), False), (5, "another-host", False)],
+)
+def test_a_worker_of_this_host_must_have_been_seen_lately(
+    settings: Settings, ago_s: float, hostname: str, healthy: bool
+) -> None:
+    see_worker(settings, ago_s=ago_s, hostname=hostname)
+    assert alive.worker_was_seen(settings) is healthy
+
+
+def test_a_worker_without_a_database_is_not_healthy(settings: Settings) -> None:
+    assert not alive.worker_was_seen(settings)
+
+
+def test_the_exit_status_is_what_a_container_wants(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(alive.CHECKS, "api", lambda settings: True)
+    monkeypatch.setitem(alive.CHECKS, "engine", lambda settings: False)
+    assert [alive.main(["api"]), alive.main(["engine"]), alive.main(["broker"]), alive.main([])] == [
+        0,
+        1,
+        2,
+        2,
+    ]
