@@ -48,6 +48,10 @@ class Settings(BaseSettings):
     """A file whose content becomes the first API key, with all scopes, when there is none."""
     require_keys: bool = False
     """Ask for an API key on loopback as well."""
+    url: str | None = None
+    """Server that the `harrier` commands talk to; default is this machine, at `host` and `port`."""
+    api_key: SecretStr | None = None
+    """API key that the `harrier` commands send."""
     log_json: bool = False
     """One JSON object a line instead of text for people."""
 
