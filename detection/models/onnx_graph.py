@@ -15,6 +15,9 @@ from torch import Tensor
 from detection.errors import WeightsError
 from detection.models.weight_files import damage_reported
 
+DecodeError = onnx.serialization.google.protobuf.message.DecodeError  # type: ignore[attr-defined]
+"""protobuf is onnx's dependency, not ours."""
+
 
 class OnnxGraph:
     """A parsed graph. Nothing of it is executed, and no other file is opened for it."""
@@ -36,7 +39,7 @@ class OnnxGraph:
         Raises:
             WeightsError: it is damaged.
         """
-        with damage_reported("ONNX graph"):
+        with damage_reported("ONNX graph", DecodeError):
             return cls(onnx.load(path, load_external_data=False).graph)
 
     def find_producer(self, value: str) -> Any | None:

@@ -6,7 +6,6 @@ numbers raises WeightsError.
 
 from __future__ import annotations
 
-import pickle
 import struct
 import warnings
 import zipfile
@@ -21,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
+from torch._weights_only_unpickler import UnpicklingError  # type: ignore[attr-defined]
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from detection.errors import WeightsError
@@ -38,7 +38,7 @@ ALLOWED_GLOBALS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 """Beyond torch's own list: NumPy numbers, which training scripts leave in checkpoints as best AP or epoch."""
 
 MALFORMED = (
-    pickle.UnpicklingError,
+    UnpicklingError,
     SafetensorError,
     struct.error,
     zipfile.BadZipFile,
@@ -84,11 +84,12 @@ def file_kind(path: Path) -> FileKind:
 
 
 @contextmanager
-def damage_reported(what: str) -> Iterator[None]:
-    """Turn every error of a malformed file into a WeightsError that names `what` was read."""
+def damage_reported(what: str, *also: type[Exception]) -> Iterator[None]:
+    """Turn every error of a malformed file, and `also` these, into a WeightsError that says what it was."""
+    kinds: tuple[type[Exception], ...] = (*MALFORMED, *also)
     try:
         yield
-    except MALFORMED as error:
+    except kinds as error:
         raise WeightsError(f"the {what} is damaged or cut off ({type(error).__name__})") from error
 
 
@@ -122,7 +123,7 @@ def _load_numbers(path: Path) -> object:
         warnings.simplefilter("ignore")  # about old pickle protocols, which are read all the same
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError as error:
+        except UnpicklingError as error:
             names = _unsafe_names(path)
             if not names:
                 raise
