@@ -1,0 +1,70 @@
+"""`python -m worker --queue cpu|gpu`: one worker, until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import suppress
+
+from app.jobs.states import Queue
+from app.logs import configure_logging, get_logger
+from app.parent_death import die_with_parent
+from app.settings import get_settings
+from worker.celery_app import configure
+from worker.context import create_context, set_context
+from worker.janitor import janitor_rounds
+from worker.lease import DATABASE_AWAY
+from worker.presence import end_presence
+from worker.sweep import sweep_rounds
+
+STOP_S = 5.0
+
+log = get_logger(__name__)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parse(arguments)
+    if options.with_parent:
+        die_with_parent()
+    settings = get_settings()
+    configure_logging(settings)
+    context = create_context(settings, Queue(options.queue))
+    set_context(context)
+    celery = configure(settings)
+    threads = (sweep_rounds(context), janitor_rounds(context))
+    for thread in threads:
+        thread.start()
+    log.info("worker_started", name=context.name, slots=context.slots.size)
+    worker = celery.Worker(
+        hostname=context.name,
+        pool="threads",
+        concurrency=context.slots.size,
+        queues=[context.queue.value],
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    )
+    try:
+        worker.start()
+    finally:
+        context.draining.set()
+        for thread in threads:
+            thread.stop(timeout_s=STOP_S)
+        with suppress(*DATABASE_AWAY), context.sessions() as session:
+            end_presence(session, context)
+    log.info("worker_stopped", name=context.name)
+    return int(worker.exitcode or 0)
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m worker", description="Run Harrier's background jobs.")
+    parser.add_argument("--queue", choices=[queue.value for queue in Queue], required=True)
+    parser.add_argument(
+        "--with-parent", action="store_true", help="stop when whoever started this worker ends"
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

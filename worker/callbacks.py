@@ -1,0 +1,62 @@
+"""The worker's ear in a training: what the trainer tells goes into the journal and into the job's report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.database.tables import JobMetric
+from app.jobs import protocol
+from detection.training.reporting import Progress
+from worker.journal import Journal
+from worker.lease import Lease
+from worker.report import JobReport
+
+JOURNAL = "series.jsonl"
+
+
+class TrainingReporter:
+    """Follows one attempt at a training; it is a `detection.training.reporting.Reporter`."""
+
+    def __init__(self, report: JobReport, lease: Lease, folder: Path) -> None:
+        self._report, self._lease = report, lease
+        self._journal = Journal(folder / JOURNAL)
+
+    def on_stage(self, stage: str) -> None:
+        self._report.stage(stage)
+
+    def on_start(self, step: int) -> None:
+        """Make the series end at `step`: rows beyond it go, rows that were never written come."""
+        self._report.flush()
+        rows = self._journal.cut_after(step)
+        self._lease.write(lambda session: self._begin_at(session, step))
+        known = self._lease.write(self._known_rows)
+        for row in rows:
+            if known.get(row[0]) != dict(row[2]):
+                self._report.row(*row)
+        if step:
+            self._report.checkpoint(step)
+        self._report.flush()
+
+    def on_progress(self, progress: Progress) -> None:
+        self._report.progress(progress.as_json(), eta_s=progress.eta_s)
+
+    def on_metrics(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        self._journal.add(step, epoch, values)
+        self._report.row(step, epoch, values)
+
+    def on_checkpoint(self, step: int) -> None:
+        self._report.checkpoint(step)
+
+    def on_log(self, line: str) -> None:
+        self._report.line(line)
+
+    def _begin_at(self, session: Session, step: int) -> None:
+        protocol.begin_attempt_at(session, self._lease.job_id, self._lease.fence, step)
+
+    def _known_rows(self, session: Session) -> dict[int, dict[str, object]]:
+        query = select(JobMetric.step, JobMetric.values).where(JobMetric.job_id == self._lease.job_id)
+        return {row.step: row.values for row in session.execute(query)}

@@ -1,0 +1,35 @@
+"""How a job process ends, and what its keeper makes of it."""
+
+from __future__ import annotations
+
+import signal
+from enum import IntEnum
+
+from app.jobs.protocol import Failure
+
+
+class ExitCode(IntEnum):
+    DONE = 0
+    """The process ended its job itself: succeeded, failed with a reason, or queued again."""
+    CRASHED = 1
+    """An error that nobody foresaw; its traceback is in the job's log file."""
+    CANCELLED = 64
+    """It stopped because its user wants no more of it."""
+    LOST_LEASE = 65
+    """Somebody else owns the job now, or the database was away for longer than the lease."""
+    DRAINED = 128 + signal.SIGTERM
+    """It made room for a deploy: its state is saved, another process goes on later."""
+
+
+DRAINED = Failure("drained", "the worker was stopped; the job goes on where it was", retryable=True)
+
+
+def failure_of(code: int, *, hung: bool) -> Failure:
+    """Say in a user's words why a process with this exit code did not end its job."""
+    if hung:
+        return Failure("hang", "the job process showed no sign of progress and was stopped", retryable=True)
+    if code == -signal.SIGKILL:
+        return Failure("killed", "the job process was killed, maybe for want of memory", retryable=True)
+    if code < 0:
+        return Failure("crashed", f"the job process died of {signal.Signals(-code).name}", retryable=True)
+    return Failure("internal_error", "internal error; the log of the worker knows more", retryable=True)

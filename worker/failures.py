@@ -1,0 +1,51 @@
+"""What the library's errors are called as the failure of a job; each code is explained in docs/errors.md."""
+
+from __future__ import annotations
+
+import errno
+
+from app.jobs.protocol import Failure
+from detection.errors import (
+    ArchiveError,
+    CheckpointError,
+    ConfigError,
+    DatasetFormatError,
+    DetectionError,
+    DeviceError,
+    DeviceMemoryError,
+    ExportError,
+    ImageError,
+    NoSpaceError,
+    TrainingDivergedError,
+    UnknownNameError,
+    WeightsError,
+)
+
+CODES: dict[type[DetectionError], str] = {
+    NoSpaceError: "no_space",
+    CheckpointError: "checkpoint_unusable",
+    ConfigError: "config_invalid",
+    DatasetFormatError: "dataset_unreadable",
+    DeviceError: "device_missing",
+    DeviceMemoryError: "out_of_memory",
+    ExportError: "export_differs",
+    ImageError: "image_unusable",
+    TrainingDivergedError: "diverged",
+    UnknownNameError: "unknown_name",
+    WeightsError: "weights_unusable",
+}
+WORTH_ANOTHER_TRY = (NoSpaceError, CheckpointError, DeviceMemoryError)
+"""Not the job's fault, or different the next time: the attempt counts, the job stays."""
+NO_SPACE_DELAY_S = 60.0
+
+
+def failure_of(error: DetectionError) -> Failure:
+    """Return the failure that an error of the library means for a job; its message is for users."""
+    if isinstance(error, ArchiveError):
+        return Failure(error.code, str(error))
+    code = next((code for kind, code in CODES.items() if isinstance(error, kind)), "detection_error")
+    return Failure(code, str(error), retryable=isinstance(error, WORTH_ANOTHER_TRY))
+
+
+def is_disk_full(error: OSError) -> bool:
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)

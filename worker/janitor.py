@@ -1,0 +1,154 @@
+"""The janitor: removes files that belong to nothing, and rows that nobody will ask for again.
+
+A process can be killed between writing a file and the commit that makes it visible, or between a commit and
+the removal of what it made superfluous. Files are listed before the database is asked what they belong to, so
+that what is made meanwhile is safe. Nothing here is needed for correctness, only for the disk.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+import uuid
+from collections.abc import Iterable
+from datetime import timedelta
+from pathlib import Path
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from app.database.tables import Dataset, IdempotencyKey, Job, JobEvent, Model, utc_now
+from app.jobs.states import ACTIVE, OWNED, JobKind, JobStatus
+from app.logs import get_logger
+from worker.context import WorkerContext
+from worker.presence import forget_silent_workers
+from worker.rounds import Chore, Rounds
+
+EVENTS_KEPT = timedelta(days=7)
+"""Streams can be replayed this far back; logs and series stay as long as their job."""
+EVENTS_AT_ONCE = 5000
+
+log = get_logger(__name__)
+
+
+def janitor_rounds(context: WorkerContext) -> Rounds:
+    """Return the thread that cleans up, not started yet."""
+    janitor = Janitor(context)
+    chores = (
+        janitor.remove_scratch,
+        janitor.remove_files_of_lost_jobs,
+        janitor.remove_unpublished_models,
+        janitor.remove_answered_uploads,
+        janitor.remove_failed_imports,
+        janitor.forget_old_rows,
+    )
+    return Rounds("janitor", [Chore(chore, every_s=context.settings.janitor_s) for chore in chores])
+
+
+class Janitor:
+    """Each method looks for one kind of leftover; all of them may run anywhere and at any time."""
+
+    def __init__(self, context: WorkerContext) -> None:
+        self._context, self._settings, self._storage = context, context.settings, context.storage
+
+    def remove_scratch(self) -> None:
+        """Remove the folders of attempts that have ended, and uploads that nobody writes to any more."""
+        jobs = self._settings.scratch / "jobs"
+        folders = _entries(jobs)
+        uploads = [path for path in self._settings.scratch.rglob("*") if jobs not in path.parents]
+        with self._context.sessions() as session:
+            rows = session.execute(select(Job.id, Job.fence).where(Job.status.in_(OWNED)))
+            running = {f"{row.id}-{row.fence}" for row in rows}
+        self._remove(path for path in folders if path.name not in running)
+        self._remove(path for path in uploads if path.is_file())
+
+    def remove_files_of_lost_jobs(self) -> None:
+        """Remove checkpoints that no job can go on from, and logs of jobs that were deleted."""
+        checkpoints = _entries(self._settings.checkpoints)
+        logs = _entries(self._settings.home_path / "logs" / "jobs")
+        with self._context.sessions() as session:
+            known = {row.id: row.status for row in session.execute(select(Job.id, Job.status))}
+        resumable = {job_id for job_id, status in known.items() if status != JobStatus.SUCCEEDED}
+        self._remove(path for path in checkpoints if path.name not in resumable)
+        self._remove(path for path in logs if path.stem not in known)
+
+    def remove_unpublished_models(self) -> None:
+        """Remove the files of models whose row never came."""
+        prefixes = {"/".join(key.split("/")[:3]) for key in self._storage.keys("models/")}
+        with self._context.sessions() as session:
+            publishing = select(Job.id).where(Job.status.in_(OWNED), Job.stage == "publishing")
+            if session.scalars(publishing.limit(1)).first() is not None:
+                return
+            published = {prefix.rstrip("/") for prefix in session.scalars(select(Model.storage_prefix))}
+        for prefix in prefixes - published:
+            if self._is_old_id(prefix.split("/")[1]):
+                self._remove_stored(f"{prefix}/")
+
+    def remove_answered_uploads(self) -> None:
+        """Remove uploaded files whose import has ended, or never came to be."""
+        keys = list(self._storage.keys("uploads/"))
+        with self._context.sessions() as session:
+            configs = session.scalars(select(Job.config).where(Job.status.in_(ACTIVE)))
+            wanted = {config.get("upload_key") for config in configs}
+        for key in keys:
+            if key not in wanted and self._is_old_id(key.split("/")[1]):
+                self._remove_stored(f"{key.rpartition('/')[0]}/")
+
+    def remove_failed_imports(self) -> None:
+        """Remove what earlier attempts at an import have written; only the last one's report is shown."""
+        with self._context.sessions() as session:
+            query = (
+                select(Dataset.id, Dataset.storage_prefix, Job.fence)
+                .join(Job, Job.dataset_id == Dataset.id)
+                .where(Dataset.status == "rejected", Job.kind == JobKind.DATASET_IMPORT)
+            )
+            rejected = session.execute(query).all()
+        for row in rejected:
+            kept = (row.storage_prefix or "").rstrip("/")
+            prefixes = (f"datasets/{row.id}/{fence}" for fence in range(1, row.fence + 1))
+            for prefix in (each for each in prefixes if each != kept):
+                self._storage.delete_all(f"{prefix}/")
+
+    def forget_old_rows(self) -> None:
+        with self._context.sessions() as session:
+            forget_silent_workers(session)
+            hours = timedelta(hours=self._settings.idempotency_hours)
+            session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < utc_now() - hours))
+            session.commit()
+            while _forget_events(session) == EVENTS_AT_ONCE:
+                pass
+
+    def _remove(self, paths: Iterable[Path]) -> None:
+        """Remove those of the files and folders that nobody has written to for a while."""
+        for path in list(paths):
+            try:
+                if time.time() - path.stat().st_mtime < self._settings.janitor_s:
+                    continue
+            except FileNotFoundError:
+                continue
+            log.info("leftover_removed", path=path.name)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+    def _remove_stored(self, prefix: str) -> None:
+        log.info("leftover_removed", prefix=prefix)
+        self._storage.delete_all(prefix)
+
+    def _is_old_id(self, text: str) -> bool:
+        """Return whether an id was made long ago: its first 48 bits are milliseconds since 1970."""
+        return time.time() - (uuid.UUID(text).int >> 80) / 1000 >= self._settings.janitor_s
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _forget_events(session: Session) -> int:
+    """Delete some of the oldest events that are due; a long transaction would block every writer."""
+    old = select(JobEvent.id).where(JobEvent.at < utc_now() - EVENTS_KEPT, JobEvent.kind != "log")
+    ids = list(session.scalars(old.order_by(JobEvent.id).limit(EVENTS_AT_ONCE)))
+    session.execute(delete(JobEvent).where(JobEvent.id.in_(ids)))
+    session.commit()
+    return len(ids)

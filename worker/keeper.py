@@ -1,0 +1,128 @@
+"""The keeper: claims a job, runs it in a process of its own, renews the lease, and settles how it ended."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from sqlalchemy.orm import Session
+
+from app.jobs import protocol
+from app.jobs.protocol import Claim, Failure, LostLeaseError
+from app.jobs.states import QUEUE_OF, JobStatus
+from app.logs import get_logger
+from app.task_queue import announce
+from detection.training.state import StopRequest
+from worker.child import Child, job_process
+from worker.context import WorkerContext
+from worker.exit_codes import DRAINED, ExitCode, failure_of
+from worker.lease import DATABASE_AWAY, DatabaseAwayError, Lease
+from worker.threads import thread_environment
+from worker.watch import Heart, Silence
+
+LOOK_S = 0.2
+"""How often a keeper looks after its child."""
+CANCEL_GRACE_S = 5.0
+"""A cancelled process has a checkpoint: what it may lose is little, and its user is waiting."""
+
+log = get_logger(__name__)
+
+
+def keep(job_id: str, context: WorkerContext) -> bool:
+    """Run a job here if a device is free and the job still to be had; return whether it was."""
+    if context.draining.is_set() or (device := context.slots.take()) is None:
+        return False
+    try:
+        claim = _claim(job_id, context)
+        if claim is not None:
+            Keeper(claim, context, device).run()
+        return claim is not None
+    finally:
+        context.slots.give_back(device)
+
+
+def _claim(job_id: str, context: WorkerContext) -> Claim | None:
+    try:
+        with context.sessions() as session:
+            return protocol.claim_job(session, job_id, owner=context.name, lease_s=context.settings.lease_s)
+    except DATABASE_AWAY as error:
+        log.warning("database_away", job_id=job_id, error=str(error.orig))
+        return None
+
+
+class Keeper:
+    """Watches one attempt at one job, from its claim to its end."""
+
+    def __init__(self, claim: Claim, context: WorkerContext, device: str) -> None:
+        settings = context.settings
+        self._claim, self._context, self._device = claim, context, device
+        self._stop_grace_s = settings.stop_grace_s
+        self._lease = Lease(context.sessions, claim.job_id, claim.fence, patience_s=settings.lease_s)
+        self._heart = Heart(
+            context.sessions, claim, heartbeat_s=settings.heartbeat_s, lease_s=settings.lease_s
+        )
+        self._silence = Silence(settings.hang_s)
+        self._cancelled = self._drained = self._hung = False
+
+    def run(self) -> None:
+        claim = self._claim
+        log.info("job_started", job_id=claim.job_id, kind=claim.kind, fence=claim.fence, device=self._device)
+        with job_process(
+            claim.job_id,
+            claim.fence,
+            device=self._device,
+            log_file=self._context.settings.home_path / "logs" / "jobs" / f"{claim.job_id}.log",
+            environment=thread_environment(self._context.slots.size),
+        ) as child:
+            while child.running:
+                self._look_after(child)
+        log.info("job_process_ended", job_id=claim.job_id, fence=claim.fence, code=child.exit_code)
+        self._settle(child.exit_code)
+
+    def _look_after(self, child: Child) -> None:
+        self._silence.note(child.wait(LOOK_S))
+        self._pass_on_orders(child)
+        if self._context.draining.is_set() or self._heart.stopped:
+            self._drained = True
+            child.stop(StopRequest.DRAIN, grace_s=self._stop_grace_s)
+        if self._silence.is_hang and not self._hung:
+            self._hung = True
+            log.warning("job_process_hangs", job_id=self._claim.job_id, pid=child.pid)
+            child.interrupt_hung(grace_s=self._stop_grace_s)
+        child.enforce()
+
+    def _pass_on_orders(self, child: Child) -> None:
+        try:
+            orders = self._heart.beat()
+        except LostLeaseError:
+            log.warning("lease_lost", job_id=self._claim.job_id, fence=self._claim.fence)
+            child.kill()
+            return
+        if orders.cancel:
+            self._cancelled = True
+            child.stop(StopRequest.CANCEL, grace_s=CANCEL_GRACE_S)
+        elif orders.finish:
+            child.tell(StopRequest.FINISH)
+
+    def _settle(self, code: int) -> None:
+        """Write down the end of a process that could not do it itself."""
+        if code in (ExitCode.DONE, ExitCode.LOST_LEASE):
+            return
+        with suppress(LostLeaseError, DatabaseAwayError):  # somebody else has settled it, or a sweep will
+            if self._cancelled or code == ExitCode.CANCELLED:
+                self._lease.end(self._end_cancelled)
+            elif not self._hung and (self._drained or code == ExitCode.DRAINED):
+                self._requeue(DRAINED, costs_attempt=False)
+            else:
+                self._requeue(failure_of(code, hung=self._hung), costs_attempt=True)
+
+    def _end_cancelled(self, session: Session) -> None:
+        protocol.end_cancelled(session, self._claim.job_id, self._claim.fence)
+
+    def _requeue(self, reason: Failure, *, costs_attempt: bool) -> None:
+        job_id, fence, kind = self._claim.job_id, self._claim.fence, self._claim.kind
+        status = self._lease.write(
+            lambda session: protocol.requeue(session, job_id, fence, reason, costs_attempt=costs_attempt)
+        )
+        log.info("job_given_back", job_id=job_id, reason=reason.code, status=status)
+        if status is JobStatus.QUEUED:
+            self._lease.write(lambda session: announce(session, self._context.bell, job_id, QUEUE_OF[kind]))

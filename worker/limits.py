@@ -1,0 +1,34 @@
+"""What a job process may take from its host: a hostile file costs one process, not the machine."""
+
+from __future__ import annotations
+
+import resource
+from pathlib import Path
+
+import psutil
+
+from app.jobs.states import JobKind
+from app.settings import Settings
+
+OOM_SCORE = Path("/proc/self/oom_score_adj")
+KILLED_FIRST = "500"
+"""When the host runs out of memory, a job dies before the API, the engine or the database."""
+NICENESS = 5
+"""A training leaves the cores to whoever waits for an answer."""
+READS_UNTRUSTED_FILES = (JobKind.DATASET_IMPORT, JobKind.MODEL_IMPORT)
+
+
+def limit_resources(kind: JobKind, settings: Settings) -> None:
+    """Lower this process's limits to what a job of this kind needs."""
+    _limit(resource.RLIMIT_CORE, 0)
+    if kind in READS_UNTRUSTED_FILES:
+        _limit(resource.RLIMIT_AS, psutil.virtual_memory().total)
+        _limit(resource.RLIMIT_FSIZE, settings.max_archive_bytes)
+    psutil.Process().nice(NICENESS)
+    OOM_SCORE.write_text(KILLED_FIRST)
+
+
+def _limit(what: int, value: int) -> None:
+    _, hard = resource.getrlimit(what)
+    bounded = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(what, (bounded, bounded))

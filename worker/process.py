@@ -1,0 +1,124 @@
+"""`python -m worker.process JOB FENCE`: the process of one attempt at one job, whatever its kind."""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import os
+import shutil
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import structlog
+
+from app.database.session import create_database_engine, create_sessions
+from app.jobs.protocol import Failure, LostLeaseError
+from app.logs import configure_logging, get_logger
+from app.parent_death import die_with_parent
+from app.settings import Settings, get_settings
+from app.storage import open_storage
+from detection.errors import DetectionError, NoSpaceError
+from detection.training.state import StopRequest
+from worker.attempt import Attempt, find_facts
+from worker.control import Control, StoppedError
+from worker.exit_codes import ExitCode
+from worker.failures import NO_SPACE_DELAY_S, failure_of, is_disk_full
+from worker.jobs import load_job
+from worker.lease import DatabaseAwayError, Lease
+from worker.limits import limit_resources
+from worker.report import JobReport
+
+log = get_logger(__name__)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = _parse(arguments)
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1)
+    die_with_parent(signal.SIGKILL, parent_pid=options.keeper)
+    settings = get_settings()
+    configure_logging(settings)
+    structlog.contextvars.bind_contextvars(job_id=options.job_id, fence=options.fence)
+    control = Control(_line_to_keeper())
+    control.listen()
+    lease = Lease(
+        create_sessions(create_database_engine(settings)),
+        options.job_id,
+        options.fence,
+        patience_s=settings.lease_s,
+    )
+    try:
+        return _work(settings, lease, control, options.device)
+    except (LostLeaseError, DatabaseAwayError) as error:
+        log.warning("stopped_without_a_lease", error=repr(error))
+        return ExitCode.LOST_LEASE
+    except StoppedError as stopped:
+        return ExitCode.CANCELLED if stopped.request is StopRequest.CANCEL else ExitCode.DRAINED
+
+
+def _work(settings: Settings, lease: Lease, control: Control, device: str) -> ExitCode:
+    job = lease.write(lambda session: find_facts(session, lease.job_id, lease.fence))
+    limit_resources(job.kind, settings)
+    scratch = settings.scratch / "jobs" / f"{job.id}-{job.fence}"
+    scratch.mkdir(parents=True)
+    report = JobReport(lease, control, timing=job.timing)
+    try:
+        _run(
+            Attempt(
+                job=job,
+                device=device,
+                settings=settings,
+                storage=open_storage(settings),
+                lease=lease,
+                control=control,
+                report=report,
+                scratch=scratch,
+            )
+        )
+    finally:
+        report.close()
+        shutil.rmtree(scratch, ignore_errors=True)
+    return ExitCode.DONE
+
+
+def _run(attempt: Attempt) -> None:
+    """Do the job; whatever it raises on purpose ends it in an orderly way, the rest is for the log."""
+    try:
+        load_job(attempt.job.kind)(attempt)
+    except NoSpaceError as error:
+        attempt.try_again(failure_of(error), delay_s=NO_SPACE_DELAY_S)
+    except DetectionError as error:
+        failure = failure_of(error)
+        attempt.report.line(failure.message)
+        if failure.retryable:
+            attempt.try_again(failure, delay_s=0.0)
+        else:
+            attempt.fail(failure)
+    except OSError as error:
+        if not is_disk_full(error):
+            raise
+        failure = Failure("no_space", "the disk is full", retryable=True)
+        attempt.try_again(failure, delay_s=NO_SPACE_DELAY_S)
+
+
+def _line_to_keeper() -> socket.socket:
+    """Take the line from the standard input, and leave an empty one there."""
+    line = socket.socket(fileno=os.dup(sys.stdin.fileno()))
+    with Path(os.devnull).open("rb") as nothing:
+        os.dup2(nothing.fileno(), sys.stdin.fileno())
+    return line
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m worker.process", description="Run one job.")
+    parser.add_argument("job_id")
+    parser.add_argument("fence", type=int)
+    parser.add_argument("--device", default="auto", help="what `auto` means for this job")
+    parser.add_argument("--keeper", type=int, help="process id of whoever watches this one")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
