@@ -58,7 +58,7 @@ class TinyDetector(Detector):
         cells = torch.arange(scores_BPC.shape[1])
         corners = torch.stack((cells % columns, cells // columns), dim=1) * 8.0
         boxes = torch.cat((corners, corners + 8), dim=1)
-        return boxes.expand(len(images_BCHW), -1, -1), scores_BPC
+        return boxes.expand(images_BCHW.shape[0], -1, -1), scores_BPC
 
     def parts(self) -> Mapping[str, nn.Module]:
         return {"backbone": self.body, "neck": self.top, "head": self.head}

@@ -47,7 +47,7 @@ def export_onnx(detector: Detector, record: ModelRecord) -> bytes:
     `ModelRecord` says; the record is among its metadata.
 
     Raises:
-        ExportError: the graph could not be made.
+        ExportError: the graph would not take any number of pictures.
     """
     fused = copy.deepcopy(detector).eval().cpu().requires_grad_(False)
     fused.fuse()
@@ -64,9 +64,12 @@ def export_onnx(detector: Detector, record: ModelRecord) -> bytes:
             dynamo=True,
             verbose=False,
         )
-    if program is None:
-        raise ExportError("the exporter returned no graph")
-    return _finish(program.model_proto, record).SerializeToString()
+    assert program is not None
+    graph = program.model_proto
+    batch = graph.graph.input[0].type.tensor_type.shape.dim[0]
+    if not batch.dim_param:
+        raise ExportError(f"the graph takes {batch.dim_value} pictures at a time, no more and no fewer")
+    return _finish(graph, record).SerializeToString()
 
 
 def check_onnx(graph: bytes, detector: Detector, images_BCHW: Tensor) -> float:
