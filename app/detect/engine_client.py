@@ -28,11 +28,11 @@ from app.detect.wire import (
     read_answer,
 )
 from app.errors import EngineUnavailableError
+from app.settings import Settings
 
 GRACE_S = 2.0
 """How long beyond its deadline the engine may be silent before it counts as gone."""
 STATUS_TIMEOUT_S = 2.0
-RENDER_TIMEOUT_S = 20.0
 MAX_ANSWER_BYTES = 1024 * 1024 * 1024
 RETRY_AFTER_S = 5
 """A dead engine is back by then."""
@@ -47,8 +47,9 @@ class EngineClient:
     them may be what killed it.
     """
 
-    def __init__(self, socket: Path) -> None:
-        self._socket = socket
+    def __init__(self, settings: Settings) -> None:
+        self._socket = settings.engine_socket
+        self._timeout_s = settings.engine_deadline_s
         self._line: _Line | None = None
         self._connecting = asyncio.Lock()
         self._numbers = itertools.count(1)
@@ -63,7 +64,6 @@ class EngineClient:
         max_detections: int = 100,
         class_ids: tuple[int, ...] | None = None,
         annotate: bool = False,
-        timeout_s: float,
     ) -> Detected:
         """Return what the model sees in one picture.
 
@@ -74,7 +74,7 @@ class EngineClient:
         def request(number: int) -> Detect:
             return Detect(
                 id=number,
-                timeout_s=timeout_s,
+                timeout_s=self._timeout_s,
                 model=model,
                 image=image,
                 score_threshold=score_threshold,
@@ -84,22 +84,17 @@ class EngineClient:
                 annotate=annotate,
             )
 
-        return await self._ask(request, Detected, timeout_s)
+        return await self._ask(request, Detected, self._timeout_s)
 
     async def render(
-        self,
-        image: bytes,
-        *,
-        boxes: tuple[Box, ...] = (),
-        max_side: int | None = None,
-        timeout_s: float = RENDER_TIMEOUT_S,
+        self, image: bytes, *, boxes: tuple[Box, ...] = (), max_side: int | None = None
     ) -> bytes:
         """Return the picture as JPEG, upright, with boxes drawn, no side longer than `max_side`."""
 
         def request(number: int) -> Render:
-            return Render(id=number, timeout_s=timeout_s, image=image, boxes=boxes, max_side=max_side)
+            return Render(id=number, timeout_s=self._timeout_s, image=image, boxes=boxes, max_side=max_side)
 
-        return (await self._ask(request, Rendered, timeout_s)).jpeg
+        return (await self._ask(request, Rendered, self._timeout_s)).jpeg
 
     async def status(self, *, timeout_s: float = STATUS_TIMEOUT_S) -> EngineStatus:
         """Return what the engine is doing; 503 when it does not answer in time."""

@@ -1,0 +1,5 @@
+"""`python -m app.cli` is `harrier`."""
+
+from app.cli import main
+
+main()

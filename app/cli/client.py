@@ -1,0 +1,136 @@
+"""The HTTP client of the commands: every error becomes one clear message and exit status 1."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx2
+
+from app.keys.service import is_loopback
+from app.settings import Settings
+from app.supervisor.home import server_address
+
+CONNECT_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 120.0
+PAGE = 200
+BUSY = 503
+RETRIES = 10
+
+
+class CommandError(Exception):
+    """The command failed; the message is for the person who typed it."""
+
+
+class Api:
+    """A Harrier server, as the commands use it."""
+
+    def __init__(self, settings: Settings, *, transport: httpx2.BaseTransport | None = None) -> None:
+        self.address = (settings.url or server_address(settings)).rstrip("/")
+        host = httpx2.URL(self.address).host
+        headers = {"User-Agent": "harrier-cli"}
+        if settings.api_key is not None:
+            headers["Authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
+        self._http = httpx2.Client(
+            base_url=self.address,
+            headers=headers,
+            timeout=httpx2.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
+            trust_env=not is_loopback(host),  # a proxy cannot reach this machine by that name
+            transport=transport,
+        )
+
+    def get(self, path: str, **options: Any) -> Any:
+        return self.send("GET", path, **options).json()
+
+    def post(self, path: str, **options: Any) -> Any:
+        return self.send("POST", path, **options).json()
+
+    def patch(self, path: str, **options: Any) -> None:
+        self.send("PATCH", path, **options)
+
+    def send(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        """Return the answer to a request.
+
+        Raises:
+            CommandError: nobody answers, or the answer is an error.
+        """
+        response = self.ask(method, path, **options)
+        _raise_problem(response)
+        return response
+
+    def ask(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        """Return the answer to a request, also when it is an error."""
+        with self._speaking():
+            return self._http.request(method, path, **options)
+
+    def ask_patiently(self, method: str, path: str, **options: Any) -> httpx2.Response:
+        """Return the answer to a request that may be sent again; a busy server is asked later."""
+        response = self.ask(method, path, **options)
+        for _ in range(RETRIES):
+            if response.status_code != BUSY:
+                break
+            time.sleep(float(response.headers.get("Retry-After", "1")))
+            response = self.ask(method, path, **options)
+        return response
+
+    @contextmanager
+    def stream(self, path: str, **options: Any) -> Iterator[httpx2.Response]:
+        """Yield an answer whose body has not been read yet."""
+        with self._speaking(), self._http.stream("GET", path, **options) as response:
+            if response.is_error:
+                response.read()
+            _raise_problem(response)
+            yield response
+
+    @contextmanager
+    def events(self, path: str, *, quiet_s: float) -> Iterator[Iterator[httpx2.ServerSentEvent]]:
+        """Yield the events of a stream; httpx2.HTTPError when it breaks, or is silent for `quiet_s`."""
+        with self._http.sse(path, timeout=httpx2.Timeout(quiet_s, connect=CONNECT_TIMEOUT_S)) as source:
+            source.response.raise_for_status()
+            yield iter(source)
+
+    def pages(self, path: str, *, limit: int, **parameters: Any) -> list[dict[str, Any]]:
+        """Return the newest `limit` rows of a list."""
+        rows: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while len(rows) < limit:
+            asked = {**parameters, "limit": min(limit - len(rows), PAGE), "cursor": cursor}
+            page = self.get(path, params={name: value for name, value in asked.items() if value is not None})
+            rows += page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                break
+        return rows
+
+    @contextmanager
+    def _speaking(self) -> Iterator[None]:
+        try:
+            yield
+        except (httpx2.ConnectError, httpx2.ConnectTimeout):
+            raise CommandError(
+                f"no Harrier server answers at {self.address}.\n"
+                "Start one with `harrier serve`, or name another with HARRIER_URL"
+            ) from None
+        except httpx2.HTTPError as error:
+            raise CommandError(f"the server at {self.address} broke off: {error}") from None
+
+
+def _raise_problem(response: httpx2.Response) -> None:
+    if response.is_success:
+        return
+    raise CommandError(problem_text(response))
+
+
+def problem_text(response: httpx2.Response) -> str:
+    """Return an error answer in words: problem+json, or whatever came instead."""
+    if "json" not in response.headers.get("content-type", ""):
+        return f"{response.status_code} {response.reason_phrase} from {response.url}: {response.text[:200]}"
+    problem = response.json()
+    lines = [f"{problem.get('title', 'Error')}: {problem.get('detail', '')}  [{problem.get('code', '?')}]"]
+    for fault in problem.get("errors", []):
+        lines.append(f"  {fault.get('pointer') or fault.get('place')}: {fault.get('problem')}")
+    for name, link in problem.get("links", {}).items():
+        lines.append(f"  {name}: {link}")
+    return "\n".join(lines)

@@ -1,0 +1,72 @@
+"""`harrier datasets`: upload a folder or an archive, list what is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.client import Api
+from app.cli.progress import follow_job
+from app.cli.terminal import say, show, show_json, show_table
+from app.cli.transfer import opened_archive, upload
+from app.settings import get_settings
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command("add")
+def add(
+    source: Annotated[Path, typer.Argument(help="A folder, or a zip, tar, tar.gz or tar.zst archive.")],
+    name: Annotated[str | None, typer.Option(help="Default is the name of the file or folder.")] = None,
+    form: Annotated[str, typer.Option("--format", help="auto, coco, yolo or voc.")] = "auto",
+    validation_fraction: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the split, when the archive has none.")] = None,
+    classes: Annotated[str | None, typer.Option(help="JSON: classes to merge, rename or drop.")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until the import has ended.")] = True,
+) -> None:
+    """Upload pictures with their labels; prints the id of the dataset."""
+    api = Api(get_settings())
+    given = {
+        "name": name or source.absolute().name,
+        "format": form,
+        "validation_fraction": validation_fraction,
+        "seed": seed,
+        "classes": classes,
+    }
+    data = {field: str(value) for field, value in given.items() if value is not None}
+    with opened_archive(source) as (file, file_name):
+        dataset = upload(api, "/datasets", field="archive", file=file, name=file_name, data=data)
+    if wait:
+        follow_job(api, dataset["job_id"])
+        dataset = api.get(f"/datasets/{dataset['id']}")
+        for split, counts in dataset["splits"].items():
+            say(f"  {split}: {counts['images']} pictures, {counts['boxes']} boxes")
+    show(dataset["id"])
+
+
+@app.command("list")
+def list_all(
+    limit: Annotated[int, typer.Option(min=1)] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List datasets, newest first."""
+    rows = Api(get_settings()).pages("/datasets", limit=limit)
+    if as_json:
+        show_json(rows)
+        return
+    show_table(
+        ("ID", "STATUS", "FORMAT", "PICTURES", "CLASSES", "NAME"),
+        (
+            (
+                row["id"],
+                row["status"],
+                row["format"],
+                sum(split["images"] for split in row["splits"].values()),
+                len(row["classes"]),
+                row["name"],
+            )
+            for row in rows
+        ),
+    )

@@ -1,0 +1,86 @@
+"""`harrier detect`: boxes for files and whole folders, as JSON on standard output."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from app.cli.client import Api, CommandError, problem_text
+from app.cli.terminal import notes, show
+from app.settings import get_settings
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
+AT_A_TIME = 4
+RAW = {"Content-Type": "application/octet-stream"}
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(detect)
+
+
+def detect(
+    sources: Annotated[list[Path], typer.Argument(metavar="FOLDER|FILE…")],
+    model: Annotated[str | None, typer.Option(help="Id or alias.")] = None,
+    score_threshold: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    nms_iou: Annotated[float | None, typer.Option(min=0, max=1)] = None,
+    max_detections: Annotated[int | None, typer.Option(min=1)] = None,
+    classes: Annotated[list[str] | None, typer.Option("--class", help="May be given several times.")] = None,
+) -> None:
+    """Detect in pictures; a picture that fails is listed with its error, and the exit status is then 1."""
+    given = {
+        "model": model,
+        "score_threshold": score_threshold,
+        "nms_iou": nms_iou,
+        "max_detections": max_detections,
+        "classes": classes,
+    }
+    parameters = {name: value for name, value in given.items() if value is not None}
+    files = list(_pictures(sources))
+    api = Api(get_settings())
+    with ThreadPoolExecutor(AT_A_TIME) as pool, _bar() as progress:
+        looked = pool.map(lambda file: _look(api, file, parameters), files)
+        images = list(progress.track(looked, total=len(files), description="detecting"))
+    failed = [image["file"] for image in images if "error" in image]
+    show(json.dumps({"images": images}, indent=2, ensure_ascii=False))
+    if failed:
+        raise CommandError(
+            f"{len(failed)} of {len(files)} pictures could not be used, for example {failed[0]}"
+        )
+
+
+def _look(api: Api, file: Path, parameters: dict[str, Any]) -> dict[str, Any]:
+    response = api.ask_patiently("POST", "/detect", content=file.read_bytes(), params=parameters, headers=RAW)
+    if response.is_success:
+        answer = response.json()
+        return {"file": str(file), "model": answer["model"], **answer["images"][0]}
+    return {"file": str(file), "error": problem_text(response)}
+
+
+def _pictures(sources: Sequence[Path]) -> Iterator[Path]:
+    for source in sources:
+        if source.is_dir():
+            found = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
+            if not found:
+                raise CommandError(f"there is no picture in {source.absolute()}")
+            yield from found
+        elif source.is_file():
+            yield source
+        else:
+            raise CommandError(f"there is neither a folder nor a file at {source.absolute()}")
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=notes,
+        transient=True,
+    )

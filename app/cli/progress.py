@@ -1,0 +1,116 @@
+"""A job's progress on the terminal: only what the job itself says, as it says it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx2
+from rich.progress import BarColumn, Progress, TextColumn
+
+from app.cli.client import Api, CommandError
+from app.cli.terminal import notes, say
+
+ENDED = frozenset({"succeeded", "failed", "cancelled"})
+POLL_S = 1.0
+SHORTEST_S = 0.3
+"""Between two looks: a training tells more than a person can read."""
+QUIET_S = 20.0
+"""A stream that is silent for so long, without even a heartbeat, counts as broken."""
+
+
+def follow_job(api: Api, job_id: str, *, log: bool = False) -> dict[str, Any]:
+    """Show a bar until the job has ended, and return it.
+
+    Raises:
+        CommandError: it failed or was cancelled.
+    """
+    shown_lines = 0
+    with _bar() as progress:
+        task = progress.add_task(job_id, total=1.0, facts="", stage="queued")
+        for job in job_states(api, job_id):
+            progress.update(task, **_columns(job))
+            if log:
+                shown_lines = _print_log(api, job_id, shown_lines)
+    _summarise(job)
+    return job
+
+
+def job_states(api: Api, job_id: str) -> Iterator[dict[str, Any]]:
+    """Yield the job again and again, as it changes, until it has ended."""
+    for _ in _moments(api, job_id):
+        job: dict[str, Any] = api.get(f"/jobs/{job_id}")
+        yield job
+        if job["status"] in ENDED:
+            return
+
+
+def _moments(api: Api, job_id: str) -> Iterator[None]:
+    """Yield whenever the job may have changed: told by its stream, or every second where that breaks."""
+    while True:
+        yield
+        try:
+            with api.events(f"/jobs/{job_id}/events", quiet_s=QUIET_S) as events:
+                yield from _unhurried(events)
+        except httpx2.HTTPError:
+            time.sleep(POLL_S)
+
+
+def _unhurried(events: Iterator[httpx2.ServerSentEvent]) -> Iterator[None]:
+    last = time.monotonic()
+    for event in events:
+        now = time.monotonic()
+        if event.event == "status" or now - last >= SHORTEST_S:
+            last = now
+            yield
+
+
+def _bar() -> Progress:
+    return Progress(
+        TextColumn("{task.fields[stage]:<12}", markup=False),
+        BarColumn(bar_width=30),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TextColumn("{task.fields[facts]}", markup=False),
+        console=notes,
+    )
+
+
+def _columns(job: dict[str, Any]) -> dict[str, Any]:
+    fraction = job["progress"].get("fraction")
+    done = 1.0 if job["status"] == "succeeded" else fraction or 0.0
+    stage = job["stage"] if job["status"] in {"running", "queued"} else job["status"]
+    return {"completed": done, "stage": stage, "facts": facts(job)}
+
+
+def facts(job: dict[str, Any]) -> str:
+    """Return what a job measured in one line: epoch, loss, AP, time left."""
+    progress, metrics = job["progress"], job["metrics"]
+    parts = []
+    if progress.get("epoch") is not None and progress.get("epochs"):
+        parts.append(f"epoch {progress['epoch']}/{progress['epochs']}")
+    for name, form in (("loss", "loss {:.3f}"), ("ap", "AP {:.3f}"), ("ap50", "AP50 {:.3f}")):
+        if isinstance(metrics.get(name), int | float):
+            parts.append(form.format(metrics[name]))
+    if job["eta_s"] and job["status"] not in ENDED:
+        minutes, seconds = divmod(round(job["eta_s"]), 60)
+        parts.append(f"{minutes}:{seconds:02d} left")
+    if job["queue_position"]:
+        parts.append(f"number {job['queue_position']} in the queue")
+    return "  ".join(parts)
+
+
+def _print_log(api: Api, job_id: str, shown: int) -> int:
+    lines = api.send("GET", f"/jobs/{job_id}/log").text.splitlines()
+    for line in lines[shown:]:
+        say(line)
+    return len(lines)
+
+
+def _summarise(job: dict[str, Any]) -> None:
+    if job["status"] == "succeeded":
+        return
+    failure = job["failure"]
+    if failure is None:
+        raise CommandError(f"the job {job['id']} was {job['status']}")
+    raise CommandError(f"the job {job['id']} {job['status']}: {failure['message']}  [{failure['code']}]")

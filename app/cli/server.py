@@ -1,0 +1,114 @@
+"""Commands of the server itself: serve, demo, api, migrate, settings, version."""
+
+from __future__ import annotations
+
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import SecretStr
+from sqlalchemy import make_url
+
+from app.cli.client import CommandError
+from app.cli.demo import run_demo
+from app.cli.terminal import say, show, show_json
+from app.database.session import create_database_engine, create_sessions
+from app.database.upgrade import upgrade_database
+from app.keys.service import bootstrap_key, check_exposure
+from app.server import run_api
+from app.settings import Settings, get_settings
+from app.supervisor.serve import serve as serve_everything
+
+
+def add_to(app: typer.Typer) -> None:
+    app.command()(serve)
+    app.command()(demo)
+    app.command(hidden=True)(api)
+    app.command(hidden=True)(migrate)
+    app.command("settings")(list_settings)
+    app.command()(version)
+
+
+def serve(
+    workers: Annotated[bool, typer.Option(help="Also run one worker per queue on this machine.")] = True,
+) -> None:
+    """Start everything on this machine: broker, API, engine and workers. Ctrl-C stops it."""
+    raise typer.Exit(serve_everything(get_settings(), say, prepare=prepare, workers=workers))
+
+
+def prepare(settings: Settings) -> None:
+    """Bring the database up to date and make sure that an open server listens at home only."""
+    upgrade_database(settings)
+    engine = create_database_engine(settings)
+    try:
+        sessions = create_sessions(engine)
+        bootstrap_key(settings, sessions)
+        check_exposure(settings, sessions)
+    finally:
+        engine.dispose()
+
+
+def demo(
+    output: Annotated[Path, typer.Option(help="Where the annotated picture goes.", dir_okay=False)] = Path(
+        "harrier-demo.jpg"
+    ),
+    epochs: Annotated[int, typer.Option(min=1, max=1000)] = 12,
+) -> None:
+    """Prove that everything works: make a small dataset, train on it, detect, and show how well it went."""
+    raise typer.Exit(run_demo(output, epochs=epochs))
+
+
+def api() -> None:
+    """Run the API alone; database, broker, engine and workers run elsewhere."""
+    run_api(get_settings())
+
+
+def migrate() -> None:
+    """Bring the database up to date, and do nothing else."""
+    settings = get_settings()
+    if settings.database_url is None and not settings.home_path.is_dir():
+        raise CommandError(f"there is no home at {settings.home_path}; `harrier serve` makes one")
+    upgrade_database(settings)
+    say("the database is up to date")
+
+
+def list_settings(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List every setting with its value and its meaning; secrets are not shown."""
+    settings = get_settings()
+    rows = [
+        {
+            "name": f"HARRIER_{name.upper()}",
+            "value": _masked(getattr(settings, name)),
+            "default": _masked(field.get_default(call_default_factory=False)),
+            "description": field.description or "",
+        }
+        for name, field in Settings.model_fields.items()
+    ]
+    if as_json:
+        show_json(rows)
+        return
+    for row in rows:
+        changed = "" if row["value"] == row["default"] else f"   (default {row['default']})"
+        show(f"{row['name']}={row['value']}{changed}")
+        show(f"    {row['description']}")
+    show(f"\nhome: {settings.home_path}")
+
+
+def version() -> None:
+    """Print the version."""
+    show(installed_version("harrier"))
+
+
+def _masked(value: Any) -> str:
+    """Return a value as text, without what must stay secret."""
+    if value is None:
+        return ""
+    if isinstance(value, SecretStr):
+        return "********"
+    if isinstance(value, tuple):
+        return ",".join(str(part) for part in value)
+    text = str(value)
+    return make_url(text).render_as_string(hide_password=True) if "://" in text else text

@@ -1,0 +1,92 @@
+"""`harrier weights`: the only command that ever downloads, from the original project's release page."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import httpx2
+import typer
+
+from app.cli.client import Api, CommandError
+from app.cli.models import import_file
+from app.cli.terminal import say, show, show_table
+from app.cli.transfer import READ_BYTES, transfer_bar
+from app.settings import get_settings
+
+RELEASE = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0"
+FILES = {
+    "yolox-nano": "yolox_nano.pth",
+    "yolox-tiny": "yolox_tiny.pth",
+    "yolox-s": "yolox_s.pth",
+    "yolox-m": "yolox_m.pth",
+    "yolox-l": "yolox_l.pth",
+    "yolox-x": "yolox_x.pth",
+}
+TIMEOUT_S = 30.0
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command("list")
+def list_all() -> None:
+    """List what can be had, and from where."""
+    show_table(("NAME", "ADDRESS"), ((name, f"{RELEASE}/{file}") for name, file in FILES.items()))
+
+
+@app.command("get")
+def get(
+    name: Annotated[str, typer.Argument(help="An architecture, for example yolox-nano.")],
+    sha256: Annotated[str | None, typer.Option(help="Refuse a file with another sha256.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(dir_okay=False, help="Only save the file, do not import it.")
+    ] = None,
+) -> None:
+    """Download weights trained on COCO and import them: then `init: "pretrained"` finds them."""
+    if name not in FILES:
+        raise CommandError(f"there are no weights {name!r}; there are: {', '.join(FILES)}")
+    api = Api(get_settings())
+    if output is None:
+        api.get("/version")  # before megabytes are fetched for a server that does not answer
+    with tempfile.TemporaryDirectory() as folder:
+        fetched = Path(folder) / FILES[name]
+        digest = fetch(f"{RELEASE}/{FILES[name]}", fetched)
+        say(f"sha256 {digest}")
+        if sha256 is not None and digest != sha256.lower():
+            raise CommandError(f"the sha256 is not the expected {sha256.lower()}; nothing was kept")
+        if output is not None:
+            output.write_bytes(fetched.read_bytes())
+            show(str(output))
+            return
+        show(import_file(api, fetched, {"name": f"{name} (COCO)", "architecture": name}))
+
+
+def fetch(address: str, target: Path, *, transport: httpx2.BaseTransport | None = None) -> str:
+    """Download a file and return its sha256.
+
+    Raises:
+        CommandError: the address cannot be reached, or has no such file.
+    """
+    digest = hashlib.sha256()
+    try:
+        with (
+            httpx2.Client(follow_redirects=True, timeout=TIMEOUT_S, transport=transport) as http,
+            http.stream("GET", address) as response,
+            transfer_bar() as progress,
+            target.open("wb") as file,
+        ):
+            response.raise_for_status()
+            total = response.headers.get("content-length")
+            task = progress.add_task(target.name, total=int(total) if total else None)
+            for piece in response.iter_bytes(READ_BYTES):
+                digest.update(piece)
+                file.write(piece)
+                progress.advance(task, len(piece))
+    except httpx2.HTTPError as error:
+        raise CommandError(
+            f"{address} cannot be had: {error}.\n"
+            "Fetch it on a machine with a network, then: harrier models import FILE"
+        ) from None
+    return digest.hexdigest()

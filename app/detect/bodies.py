@@ -1,0 +1,186 @@
+"""The three ways to send pictures: raw, multipart, JSON; never more bytes than there is room for."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from anyio import to_thread
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
+
+from app.api.forms import parse_fields
+from app.api.multipart import PartHead, read_form
+from app.api.strict_json import strict_json
+from app.detect.errors import PictureTooLargeError
+from app.detect.schemas import DetectBody, DetectParameters
+from app.errors import (
+    BadRequestError,
+    InvalidInputError,
+    OverloadedError,
+    PayloadTooLargeError,
+    Problem,
+    UnsupportedMediaError,
+)
+from app.settings import Settings
+
+FILE_FIELD = "image"
+WAYS = (
+    "send the picture itself (Content-Type: image/jpeg), a form with one or several `image` files "
+    "(multipart/form-data), or JSON (application/json)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class DetectRequest:
+    """The pictures of a request as they were sent, and what is asked about them."""
+
+    images: list[bytes]
+    parameters: DetectParameters
+
+
+class Room:
+    """How many bytes of pictures one API process holds at a time; what does not fit is told to come back."""
+
+    def __init__(self, max_bytes: int, note: Callable[[int], None]) -> None:
+        self._max_bytes, self._note = max_bytes, note
+        self._held = 0
+
+    @contextmanager
+    def enter(self) -> Iterator[Callable[[int], None]]:
+        """Yield a function that takes room for so many more bytes; all of it is given back at the end."""
+        taken = 0
+
+        def take(num_bytes: int) -> None:
+            nonlocal taken
+            if self._held + num_bytes > self._max_bytes:
+                raise OverloadedError("too many pictures are on their way already")
+            taken += num_bytes
+            self._held += num_bytes
+            self._note(self._held)
+
+        try:
+            yield take
+        finally:
+            self._held -= taken
+            self._note(self._held)
+
+
+async def read_request(
+    request: Request, query: DetectParameters, settings: Settings, take: Callable[[int], None]
+) -> DetectRequest:
+    """Read a body of any of the three kinds.
+
+    Raises:
+        HarrierError: of status 400, 413, 415, 422 or 503.
+    """
+    content_type = request.headers.get("content-type", "")
+    kind = content_type.partition(";")[0].strip().lower()
+    body = _counted(request, take)
+    if kind == "multipart/form-data":
+        sent = await _read_form(body, content_type, settings)
+    elif kind == "application/json":
+        sent = await _read_json(body)
+    elif kind.startswith("image/") or kind == "application/octet-stream":
+        sent = DetectRequest([await _read_picture(body, settings)], DetectParameters())
+    else:
+        raise UnsupportedMediaError(WAYS)
+    _check_pictures(sent.images, settings)
+    return DetectRequest(sent.images, _merged(query, sent.parameters))
+
+
+async def _counted(request: Request, take: Callable[[int], None]) -> AsyncIterator[bytes]:
+    async for piece in request.stream():
+        take(len(piece))
+        yield piece
+
+
+async def _read_picture(body: AsyncIterator[bytes], settings: Settings) -> bytes:
+    sink = _MemorySink(settings.max_image_bytes)
+    async for piece in body:
+        await sink.write(piece)
+    return bytes(sink.content)
+
+
+async def _read_form(body: AsyncIterator[bytes], content_type: str, settings: Settings) -> DetectRequest:
+    sinks: list[_MemorySink] = []
+
+    async def open_sink(head: PartHead) -> _MemorySink:
+        if head.name != FILE_FIELD:
+            raise _fault(f"/{head.name}", f"no file is wanted here; pictures go into `{FILE_FIELD}`")
+        if len(sinks) == settings.max_detect_images:
+            raise _too_many(settings)
+        sinks.append(_MemorySink(settings.max_image_bytes))
+        return sinks[-1]
+
+    fields = await read_form(body, content_type, open_sink)
+    parameters = parse_fields(DetectParameters, fields)
+    return DetectRequest([bytes(sink.content) for sink in sinks], parameters)
+
+
+async def _read_json(body: AsyncIterator[bytes]) -> DetectRequest:
+    content = bytearray()
+    async for piece in body:
+        content += piece
+    parsed = await to_thread.run_sync(_parse_json, bytes(content))
+    parameters = parsed.model_dump(exclude={"images"}, exclude_unset=True)
+    return DetectRequest([image.data for image in parsed.images], DetectParameters(**parameters))
+
+
+def _parse_json(content: bytes) -> DetectBody:
+    try:
+        document = strict_json(content)
+    except ValueError as error:
+        raise BadRequestError(f"the body is not valid JSON: {error}") from None
+    try:
+        return DetectBody.model_validate(document)
+    except ValidationError as error:
+        faults = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)]
+        raise RequestValidationError(faults, body=document) from None
+
+
+def _check_pictures(images: list[bytes], settings: Settings) -> None:
+    if not images:
+        raise _fault(f"/{FILE_FIELD}", f"there is no picture: {WAYS}")
+    if len(images) > settings.max_detect_images:
+        raise _too_many(settings)
+
+
+def _merged(query: DetectParameters, body: DetectParameters) -> DetectParameters:
+    """Parameters may come with the address or with the body, each in one place."""
+    twice = query.model_fields_set & body.model_fields_set
+    if twice:
+        raise _fault(f"/{min(twice)}", "given twice: in the query and in the body")
+    given: dict[str, Any] = {**_given(query), **_given(body)}
+    return DetectParameters(**given)
+
+
+def _given(parameters: DetectParameters) -> Mapping[str, Any]:
+    return parameters.model_dump(exclude_unset=True)
+
+
+@dataclass(slots=True)
+class _MemorySink:
+    """One picture on its way into memory."""
+
+    max_bytes: int
+    content: bytearray = field(default_factory=bytearray)
+
+    async def write(self, piece: bytes) -> None:
+        self.content += piece
+        if len(self.content) > self.max_bytes:
+            raise PictureTooLargeError(f"a picture may have at most {self.max_bytes} bytes")
+
+    async def finish(self) -> None:
+        """Nothing is left to do: the whole picture is in memory."""
+
+
+def _too_many(settings: Settings) -> PayloadTooLargeError:
+    return PayloadTooLargeError(f"at most {settings.max_detect_images} pictures may be sent at once")
+
+
+def _fault(pointer: str, problem: str) -> InvalidInputError:
+    return InvalidInputError(f"{pointer}: {problem}", problems=[Problem(pointer=pointer, problem=problem)])

@@ -1,0 +1,108 @@
+"""Which model answers: looked up anew for every request, so that a moved alias counts at once."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from datetime import datetime
+
+import msgspec
+from sqlalchemy import case, or_, select
+from sqlalchemy.orm import Session
+
+from app.database.session import Sessions
+from app.database.tables import Model, ModelFile
+from app.detect.wire import ServedModel, WeightsFile
+from app.errors import InvalidInputError, NoModelError, NotFoundError, Problem
+from detection.model_record import ModelRecord
+
+DEFAULT_ALIAS = "production"
+MOST_REMEMBERED = 100
+
+_Version = tuple[str, datetime]
+"""A model's id, and when its row last changed."""
+
+
+class ModelChoice:
+    """One small query per request; what a model is made of is read once and remembered."""
+
+    def __init__(self, reading: Sessions) -> None:
+        self._reading = reading
+        self._known: OrderedDict[_Version, ServedModel] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def choose(self, wanted: str | None) -> ServedModel:
+        """Return the model with this id or alias; without one, the default.
+
+        Raises:
+            NotFoundError: no model has this id or alias.
+            NoModelError: there is no model at all.
+        """
+        with self._reading() as session:
+            version = _find(session, wanted)
+            known = self._recall(version)
+            if known is None:
+                known = _describe(session, version[0])
+                self._remember(version, known)
+            return known
+
+    def _recall(self, version: _Version) -> ServedModel | None:
+        with self._lock:
+            known = self._known.get(version)
+            if known is not None:
+                self._known.move_to_end(version)
+            return known
+
+    def _remember(self, version: _Version, model: ServedModel) -> None:
+        with self._lock:
+            self._known[version] = model
+            while len(self._known) > MOST_REMEMBERED:
+                self._known.popitem(last=False)
+
+
+def class_ids(model: ServedModel, names: list[str]) -> tuple[int, ...] | None:
+    """Return the indices of classes by name; None for all.
+
+    Raises:
+        InvalidInputError: the model does not know one of them.
+    """
+    if not names:
+        return None
+    known = {name: index for index, name in enumerate(model.record.classes)}
+    problems = [
+        Problem(pointer=f"/classes/{place}", problem=f"the model knows no class {name!r}")
+        for place, name in enumerate(names)
+        if name not in known
+    ]
+    if problems:
+        classes = ", ".join(model.record.classes[:20]) + (", …" if len(known) > 20 else "")
+        raise InvalidInputError(f"{problems[0].problem}; it knows: {classes}", problems=problems)
+    return tuple(sorted({known[name] for name in names}))
+
+
+def _find(session: Session, wanted: str | None) -> _Version:
+    query = select(Model.id, Model.updated_at).limit(1)
+    if wanted is None:
+        # An id sorts by the time it was made.
+        query = query.order_by(case((Model.alias == DEFAULT_ALIAS, 0), else_=1), Model.id.desc())
+    else:
+        query = query.where(or_(Model.id == wanted, Model.alias == wanted))
+        query = query.order_by(case((Model.id == wanted, 0), else_=1))
+    row = session.execute(query).one_or_none()
+    if row is not None:
+        return row.id, row.updated_at
+    if wanted is None:
+        raise NoModelError("train one with POST /train, or bring one with POST /models/import")
+    raise NotFoundError(f"there is no model with the id or alias {wanted!r}")
+
+
+def _describe(session: Session, model_id: str) -> ServedModel:
+    record = session.scalar(select(Model.record).where(Model.id == model_id))
+    if record is None:  # deleted since its id was found
+        raise NotFoundError(f"there is no model {model_id}")
+    files = session.scalars(select(ModelFile).where(ModelFile.model_id == model_id))
+    return ServedModel(
+        id=model_id,
+        record=msgspec.convert(record, ModelRecord),
+        files=tuple(WeightsFile(file.format, file.key, file.size_bytes, file.sha256) for file in files),
+    )

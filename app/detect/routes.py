@@ -1,0 +1,122 @@
+"""`POST /detect`: pictures in, boxes out."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import Query, Request, Response
+
+from app.api.context import request_id_of
+from app.api.dependencies import StateDep, answers, create_router, needs
+from app.detect.accept import wants_jpeg
+from app.detect.bodies import read_request
+from app.detect.errors import (
+    DamagedPictureError,
+    ModelUnavailableError,
+    PictureTooLargeError,
+    UnsupportedPictureError,
+)
+from app.detect.schemas import DetectAnswer, DetectBody, DetectParameters
+from app.detect.service import ClientGoneError, answer_body, while_connected
+from app.detect.wire import Detected
+from app.errors import (
+    DrainingError,
+    EngineUnavailableError,
+    HarrierError,
+    InvalidInputError,
+    NoModelError,
+    NotAcceptableError,
+    NotFoundError,
+    OverloadedError,
+)
+from app.keys.service import Scope
+
+router = create_router("detection")
+
+CLIENT_GONE = 499
+ERRORS = (
+    NotFoundError,
+    NotAcceptableError,
+    NoModelError,
+    PictureTooLargeError,
+    UnsupportedPictureError,
+    InvalidInputError,
+    DamagedPictureError,
+    OverloadedError,
+    EngineUnavailableError,
+    ModelUnavailableError,
+    DrainingError,
+)
+PICTURE = {"type": "string", "format": "binary"}
+
+
+def _form_schema() -> dict[str, Any]:
+    schema = DetectParameters.model_json_schema()
+    pictures = {
+        "type": "array",
+        "items": PICTURE,
+        "minItems": 1,
+        "description": "One or several picture files.",
+    }
+    return {**schema, "properties": {"image": pictures, **schema["properties"]}, "required": ["image"]}
+
+
+REQUEST_BODY: dict[str, Any] = {
+    "required": True,
+    "description": "JPEG, PNG, WebP or BMP, told by content: raw, as files of a form, or as base64 in JSON.",
+    "content": {
+        "image/*": {"schema": PICTURE},
+        "application/octet-stream": {"schema": PICTURE},
+        "multipart/form-data": {"schema": _form_schema()},
+        "application/json": {
+            "schema": DetectBody.model_json_schema(ref_template="#/components/schemas/{model}"),
+            "example": {"images": [{"data": "/9j/4AAQSkZJRgABAQAAAQABAAD…"}], "score_threshold": 0.5},
+        },
+    },
+}
+
+
+@router.post(
+    "/detect",
+    summary="Find objects in pictures",
+    dependencies=[needs(Scope.DETECT)],
+    response_model=DetectAnswer,
+    responses={
+        **answers(*ERRORS),
+        200: {
+            "content": {"image/jpeg": {"schema": PICTURE}},
+            "description": "Boxes, or the annotated picture.",
+        },
+    },
+    openapi_extra={"requestBody": REQUEST_BODY},
+)
+async def detect(request: Request, state: StateDep, query: Annotated[DetectParameters, Query()]) -> Response:
+    """Send one picture or several, get boxes in the pixels of each picture as a person sees it.
+
+    A single picture that cannot be used is an error (413, 415 or 422). With several, the answer is 200 and
+    holds either a result or a problem for each, in the order sent. With `Accept: image/jpeg` the answer to a
+    single picture is that picture with its detections drawn.
+    """
+    request_id = request_id_of(request.scope)
+    with state.detection.room.enter() as take:
+        sent = await read_request(request, query, state.settings, take)
+        as_jpeg = wants_jpeg(request.headers.get("accept", ""))
+        if as_jpeg and len(sent.images) > 1:
+            raise NotAcceptableError(
+                "an answer as JPEG holds one picture; ask for application/json, or send one"
+            )
+        looking = state.detection.detect(sent, annotate=as_jpeg or sent.parameters.annotate)
+        try:
+            model_id, images = await while_connected(request, looking)
+        except ClientGoneError:
+            return Response(status_code=CLIENT_GONE)
+    if len(images) == 1 and isinstance(images[0], HarrierError):
+        raise images[0]
+    if as_jpeg:
+        return _picture(model_id, images[0])
+    return Response(answer_body(model_id, images, request_id), media_type="application/json")
+
+
+def _picture(model_id: str, image: Detected | HarrierError) -> Response:
+    assert isinstance(image, Detected)
+    return Response(image.annotated, media_type="image/jpeg", headers={"X-Harrier-Model": model_id})

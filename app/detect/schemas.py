@@ -1,0 +1,141 @@
+"""What `/detect` takes and answers."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, ConfigDict, Field
+
+from app.api.problems import Problem
+from app.api.shapes import EXAMPLE_ID, ClassName, Shape, Wish, example
+
+
+def _class_list(value: Any) -> Any:
+    """A form has one field for the list: JSON, or one bare name."""
+    if not isinstance(value, str):
+        return value
+    if not value.startswith("["):
+        return [value]
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError:
+        raise ValueError("neither a class name nor a JSON list of them") from None
+
+
+def _decoded(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return base64.b64decode("".join(value.split()), validate=True)
+    except binascii.Error:
+        raise ValueError("not base64") from None
+
+
+class DetectParameters(Wish):
+    """Which model looks, and what it should report."""
+
+    model: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """Id or alias; without it the model with the alias `production`, and without that the newest."""
+    score_threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.3
+    """Detections below it are left out."""
+    nms_iou: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
+    """Of two boxes of a class that overlap by more only the better one is kept; null is the model's value."""
+    max_detections: Annotated[int, Field(ge=1, le=1000)] = 100
+    """Most detections in one picture; the best are kept."""
+    classes: Annotated[list[ClassName], BeforeValidator(_class_list), Field(max_length=1000)] = []
+    """Only these classes, by name; empty is all. In a form: one name, or a JSON list of names."""
+    annotate: bool = False
+    """Also return each picture with its detections drawn, as base64 of a JPEG."""
+
+
+class EncodedImage(Wish):
+    data: Annotated[bytes, BeforeValidator(_decoded)]
+    """The whole picture file, base64."""
+
+
+class DetectBody(DetectParameters):
+    """The parameters beside the pictures, for clients that speak only JSON."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
+
+    images: Annotated[list[EncodedImage], Field(min_length=1)]
+
+
+class BoxCorners(Shape):
+    """Pixels of the picture as a person sees it, from its top left corner; clipped to it."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+
+class Detection(Shape):
+    label: str
+    class_id: int
+    score: Annotated[float, Field(ge=0, le=1)]
+    box: BoxCorners
+
+
+class ImageResult(Shape):
+    width: int
+    """Pixels, EXIF orientation applied."""
+    height: int
+    detections: list[Detection]
+    """By decreasing score."""
+    annotated: str | None = None
+    """Base64 of a JPEG; only with `annotate`."""
+
+
+class ImageFailure(Shape):
+    error: Problem
+
+
+class DetectTiming(Shape):
+    """Milliseconds, summed over the pictures; a batch's inference counts for each picture in it."""
+
+    decode_ms: float
+    queue_ms: float
+    """Waiting for a free place, for the model to be loaded, for others of the batch."""
+    preprocess_ms: float
+    inference_ms: float
+    postprocess_ms: float
+    batch_size: int
+    """The largest batch that one of the pictures was part of."""
+
+
+class DetectAnswer(Shape):
+    model_config = example(
+        model=EXAMPLE_ID,
+        images=[
+            {
+                "width": 768,
+                "height": 576,
+                "detections": [
+                    {
+                        "label": "dog",
+                        "class_id": 16,
+                        "score": 0.93,
+                        "box": {"x1": 130.7, "y1": 219.5, "x2": 309.2, "y2": 541.6},
+                    }
+                ],
+            }
+        ],
+        timing={
+            "decode_ms": 5.1,
+            "queue_ms": 0.4,
+            "preprocess_ms": 0.6,
+            "inference_ms": 9.3,
+            "postprocess_ms": 0.8,
+            "batch_size": 1,
+        },
+    )
+
+    model: str
+    """Id of the model that looked."""
+    images: list[ImageResult | ImageFailure]
+    """In the order sent; with several pictures one that fails does not spoil the others."""
+    timing: DetectTiming

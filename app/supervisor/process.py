@@ -1,0 +1,91 @@
+"""The supervisor as a child process: started, asked about its programs, stopped with all of them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from xmlrpc.client import Fault, ServerProxy
+
+from supervisor.states import ProcessStates
+from supervisor.xmlrpc import SupervisorTransport
+
+from app.settings import Settings
+from app.supervisor.configuration import supervisor_configuration, supervisor_socket
+from app.supervisor.leash import PARENT
+from app.supervisor.programs import LEASH, Program
+
+SLACK_S = 10
+"""Beyond the slowest program; then everything is killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramState:
+    """What the supervisor knows about one program."""
+
+    name: str
+    pid: int
+    gave_up: bool
+    """It ended so often at once that it is not tried again."""
+
+
+class Supervisor:
+    """Used as a context: when it ends, so have the supervisor and all its programs."""
+
+    def __init__(self, settings: Settings, programs: Iterable[Program]) -> None:
+        self._programs = tuple(programs)
+        self._configuration = settings.home_path / "run" / "supervisor.conf"
+        text = supervisor_configuration(settings, self._programs)
+        self._configuration.write_text(text, encoding="utf-8")
+        self._socket = supervisor_socket(settings)
+
+    def __enter__(self) -> Supervisor:
+        self._process = subprocess.Popen(
+            [*LEASH, sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(self._configuration)],
+            env={**os.environ, PARENT: str(os.getpid())},
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # a Ctrl-C in the terminal reaches us alone: we stop the others in order
+        )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.ask_to_stop()
+        if not self.has_ended(within_s=self.stop_wait_s):
+            self._process.kill()  # the leash takes every program with it
+            self._process.wait()
+
+    @property
+    def stop_wait_s(self) -> float:
+        """Longest time that a stop in good order can take."""
+        first, last = (
+            max((program.stop_wait_s for program in self._programs if program.stops_last is late), default=0)
+            for late in (False, True)
+        )
+        return first + last + SLACK_S
+
+    def ask_to_stop(self) -> None:
+        self._process.terminate()
+
+    def has_ended(self, *, within_s: float = 0.0) -> bool:
+        try:
+            self._process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def states(self) -> tuple[ProgramState, ...]:
+        """Return the state of every program; nothing while the supervisor itself starts or stops."""
+        transport = SupervisorTransport(None, None, f"unix://{self._socket}")
+        try:
+            rows = ServerProxy("http://127.0.0.1", transport=transport).supervisor.getAllProcessInfo()
+        except (OSError, Fault):
+            return ()
+        assert isinstance(rows, list)
+        return tuple(
+            ProgramState(row["name"], row["pid"], gave_up=row["state"] == ProcessStates.FATAL) for row in rows
+        )
