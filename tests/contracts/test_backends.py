@@ -1,0 +1,134 @@
+"""What every backend must do: answer like the eager one, whatever the batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from detection.deploy.package import write_model
+from detection.devices import CPU
+from detection.inference.backends import BACKENDS, Backend
+from detection.inference.predictor import DetectOptions, Prediction, Predictor
+from detection.model_files import ONNX_FILE, RECORD_FILE, WEIGHTS_FILE, read_record
+from detection.model_record import ModelRecord
+from detection.models import create_model
+from detection.models.detector import Detector
+from detection.training.durable import sha256_of
+from tests.pictures import jpeg, noise, png, quadrants
+
+RECORD = ModelRecord(architecture="yolox-nano", classes=("cat", "dog", "owl"), input_size_hw=(64, 96))
+OPTIONS = DetectOptions(score_threshold=0.3, max_detections=20)
+torch.set_num_threads(1)
+
+
+def pictures() -> list[bytes]:
+    return [jpeg(quadrants(120, 80)), png(noise(64, 64)), jpeg(noise(33, 200, seed=1)), png(quadrants(1, 1))]
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    """A network whose batch norms have seen something and whose scores are not all alike."""
+    torch.manual_seed(0)
+    detector = create_model("yolox-nano", num_classes=3)
+    for layer in detector.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(layer.weight)
+            if layer.bias is not None:
+                torch.nn.init.zeros_(layer.bias)
+    with torch.no_grad():
+        for _ in range(20):
+            detector(torch.rand(4, 3, 64, 96) * 255)
+    return detector.eval()
+
+
+@pytest.fixture(scope="module")
+def folder(detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    write_model(detector, RECORD, folder, pictures=pictures())
+    return folder
+
+
+@pytest.fixture(params=BACKENDS.names())
+def backend(request: pytest.FixtureRequest, folder: Path) -> Backend:
+    return BACKENDS[request.param](folder, RECORD, device=CPU, threads=1)
+
+
+def images(count: int) -> Tensor:
+    return torch.rand(count, 3, 64, 96, generator=torch.Generator().manual_seed(0)) * 255
+
+
+def test_outputs_have_the_shape_and_range_of_the_contract(backend: Backend) -> None:
+    boxes_BP4, scores_BPC = backend.run(images(2))
+    priors = 8 * 12 + 4 * 6 + 2 * 3
+    assert boxes_BP4.shape == (2, priors, 4)
+    assert scores_BPC.shape == (2, priors, 3)
+    assert boxes_BP4.dtype is scores_BPC.dtype is torch.float32
+    assert (boxes_BP4[..., 2:] > boxes_BP4[..., :2]).all()
+    assert scores_BPC.min() >= 0
+    assert scores_BPC.max() <= 1
+    assert scores_BPC.std() > 0.01
+
+
+def test_the_detector_itself_says_the_same(backend: Backend, detector: Detector) -> None:
+    with torch.no_grad():
+        expected_boxes, expected_scores = detector.predict(images(3))
+    boxes, scores = backend.run(images(3))
+    torch.testing.assert_close(boxes, expected_boxes, rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(scores, expected_scores, rtol=1e-3, atol=1e-5)
+
+
+def test_a_batch_says_what_its_pictures_say_alone(backend: Backend) -> None:
+    batch = images(5)
+    boxes, scores = backend.run(batch)
+    for index in range(5):
+        own_boxes, own_scores = backend.run(batch[index : index + 1])
+        torch.testing.assert_close(own_boxes[0], boxes[index], rtol=1e-4, atol=1e-3)
+        torch.testing.assert_close(own_scores[0], scores[index], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", BACKENDS.names())
+def test_a_published_model_detects_the_same_with_every_backend(name: str, folder: Path) -> None:
+    def detected(backend: str) -> list[Prediction]:
+        predictor = Predictor.from_folder(folder, backend=backend, threads=1)
+        predictor.warm_up()
+        answers = predictor.predict(pictures(), OPTIONS)
+        return [each for each in answers if isinstance(each, Prediction)]
+
+    expected, answers = detected("eager"), detected(name)
+    assert len(answers) == len(expected) == 4
+    assert sum(len(each.detections) for each in expected) > 10
+    for own, reference in zip(answers, expected, strict=True):
+        torch.testing.assert_close(
+            own.detections.boxes_N4, reference.detections.boxes_N4, rtol=1e-3, atol=0.05
+        )
+        torch.testing.assert_close(
+            own.detections.scores_N, reference.detections.scores_N, rtol=1e-3, atol=1e-4
+        )
+        assert torch.equal(own.detections.labels_N, reference.detections.labels_N)
+
+
+def test_a_model_folder_holds_weights_graph_and_record(detector: Detector, tmp_path: Path) -> None:
+    files = write_model(detector, RECORD, tmp_path)
+    assert {each.name for each in files} == {WEIGHTS_FILE, ONNX_FILE, RECORD_FILE}
+    assert {path.name for path in tmp_path.iterdir()} == {each.name for each in files}
+    for each in files:
+        assert sha256_of(tmp_path / each.name) == each.sha256
+        assert (tmp_path / each.name).stat().st_size == each.size_bytes
+    assert read_record(tmp_path) == RECORD
+
+
+def test_the_weights_can_be_trained_on(detector: Detector, folder: Path) -> None:
+    """They are not fused: every name and value of the detector is there."""
+    stored = load_file(folder / WEIGHTS_FILE)
+    for name, value in detector.state_dict().items():
+        assert torch.equal(stored[name], value), name
+    assert len(stored) == len(detector.state_dict())
+
+
+def test_an_accelerator_is_not_for_every_backend(folder: Path) -> None:
+    with pytest.raises(ValueError, match="runs on the CPU, not on cuda:0"):
+        BACKENDS["onnxruntime"](folder, RECORD, device=torch.device("cuda", 0), threads=None)
