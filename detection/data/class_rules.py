@@ -1,0 +1,67 @@
+"""What the user wants done with the classes of a dataset: merge, rename, drop."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from detection.errors import ConfigError, Fault
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassRules:
+    """Every class of the archive may appear in one rule at most; the others stay as they are."""
+
+    merge: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """New name → the classes that become one."""
+    rename: Mapping[str, str] = field(default_factory=dict)
+    """Old name → new name."""
+    drop: Sequence[str] = ()
+    """Classes whose boxes are left out; their pictures stay."""
+
+    def targets(self, classes: Sequence[str]) -> dict[str, str | None]:
+        """Return the new name of every class, None for a dropped one, in the order of `classes`.
+
+        Raises:
+            ConfigError: a rule names a class that the dataset does not have, or two rules name one.
+        """
+        faults = [*self._unknown(classes), *self._contradictions(classes)]
+        if faults:
+            raise ConfigError(faults)
+        targets: dict[str, str | None] = {name: name for name in classes}
+        targets |= {old: new for new, olds in self.merge.items() for old in olds}
+        targets |= self.rename
+        targets |= dict.fromkeys(self.drop)
+        return targets
+
+    def _named(self) -> list[tuple[str, str]]:
+        """Return pointer and class for every class that a rule names."""
+        named = [(f"/classes/merge/{new}", old) for new, olds in self.merge.items() for old in olds]
+        named += [(f"/classes/rename/{old}", old) for old in self.rename]
+        return named + [("/classes/drop", old) for old in self.drop]
+
+    def _unknown(self, classes: Sequence[str]) -> list[Fault]:
+        known = ", ".join(classes[:20])
+        return [
+            Fault(pointer, f"the dataset has no class {old!r}; it has {known}")
+            for pointer, old in self._named()
+            if old not in classes
+        ]
+
+    def _contradictions(self, classes: Sequence[str]) -> list[Fault]:
+        named = [old for _, old in self._named()]
+        faults = [
+            Fault("/classes", f"{old!r} appears in more than one rule")
+            for old, count in Counter(named).items()
+            if count > 1
+        ]
+        untouched = set(classes) - set(named)
+        for old, new in self.rename.items():
+            if new in untouched or list(self.rename.values()).count(new) > 1 or new in self.merge:
+                faults.append(
+                    Fault(f"/classes/rename/{old}", f"{new!r} exists already; use `merge` to unite")
+                )
+            if not new.strip():
+                faults.append(Fault(f"/classes/rename/{old}", "a class needs a name"))
+        return faults

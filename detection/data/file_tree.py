@@ -1,0 +1,178 @@
+"""The files of an unpacked dataset by name; whatever labels say, nothing outside of it is reached."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from detection.data.records import Split
+from detection.data.splits import split_of_folders
+from detection.errors import DatasetFormatError
+
+PICTURE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp"}
+FOREIGN_PICTURE_SUFFIXES = {".tif", ".tiff", ".gif", ".avif", ".heic", ".heif", ".jp2", ".mpo"}
+"""Pictures of kinds that are not read: reported one by one instead of being overlooked."""
+
+
+class FileTree:
+    """All regular files below a root, named by their path with forward slashes, sorted."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._paths = dict(sorted(_walk(root)))
+        self.names = tuple(self._paths)
+        self.pictures = tuple(name for name in self.names if is_picture(name))
+        self._pictures_by_stem: dict[str, list[str]] = defaultdict(list)
+        for name in self.pictures:
+            self._pictures_by_stem[_key(stem_of(name))].append(name)
+        self._picture_folders = {
+            str(folder) for name in self.pictures for folder in PurePosixPath(name).parents if folder.name
+        }
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._paths
+
+    def path(self, name: str) -> Path:
+        return self._paths[name]
+
+    def with_suffix(self, *suffixes: str) -> list[str]:
+        return [name for name in self.names if name.casefold().endswith(suffixes)]
+
+    def read(self, name: str, *, max_bytes: int) -> bytes:
+        """Return a file's content.
+
+        Raises:
+            DatasetFormatError: it is larger than it may be.
+        """
+        path = self._paths[name]
+        size = path.stat().st_size
+        if size > max_bytes:
+            raise DatasetFormatError(name, "", f"{size:,} bytes; at most {max_bytes:,} are read")
+        return path.read_bytes()
+
+    def read_text(self, name: str, *, max_bytes: int) -> str:
+        """Return a file's text, UTF-8 with or without a byte order mark.
+
+        Raises:
+            DatasetFormatError: it is larger than it may be, or no UTF-8.
+        """
+        try:
+            return self.read(name, max_bytes=max_bytes).decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise DatasetFormatError(name, "", "it is not UTF-8 text") from None
+
+    def find_picture(self, wanted: str, *, near: str = "", split: Split | None = None) -> str | None:
+        """Return the picture that a label file means by a path, or None.
+
+        Paths come from other machines: absolute, with backslashes, in another case, relative to another
+        folder. The picture whose path agrees with the longest end of the wanted one is taken; of several,
+        one in a folder of the same split, then the one nearest to the file `near`. Where folders of the
+        wanted path are not found, only an unmistakable picture is taken.
+        """
+        parts = _clean_parts(wanted)
+        candidates = self._pictures_by_stem.get(_key(stem_of(parts[-1])), []) if parts else []
+        return _best_match(parts, candidates, near, split)
+
+    def find_folder(self, wanted: str, *, near: str = "", split: Split | None = None) -> str | None:
+        """Return the folder with pictures below it that a path from another machine means, or None."""
+        parts = _clean_parts(wanted)
+        if not parts:
+            return ""
+        return _best_match(parts, list(self._picture_folders), near, split)
+
+    def find_file(self, wanted: str, *, near: str = "") -> str | None:
+        """Return the file that a path from another machine means, or None."""
+        parts = _clean_parts(wanted)
+        candidates = [name for name in self.names if parts and name.endswith(parts[-1])]
+        return _best_match(parts, candidates, near, None)
+
+    def find_picture_by_stem(self, stem: str, *, near: str) -> str | None:
+        """Return the picture with this name before its suffix, the one nearest to the file `near`.
+
+        One in a folder of another split than the file's is not taken.
+        """
+        split = split_of_folders(near)
+        candidates = self._pictures_by_stem.get(_key(stem), [])
+        fitting = [name for name in candidates if not _contradicts(name, split)]
+        return _nearest(fitting, near) if fitting else None
+
+    def summary(self) -> str:
+        """Say in a few words what lies here, for a message that nothing usable was found."""
+        counts = Counter(PurePosixPath(name).suffix.casefold() or "no suffix" for name in self.names)
+        kinds = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(8))
+        return f"{len(self.names)} files ({kinds})" if kinds else "no files"
+
+
+def is_picture(name: str) -> bool:
+    return PurePosixPath(name).suffix.casefold() in PICTURE_SUFFIXES | FOREIGN_PICTURE_SUFFIXES
+
+
+def stem_of(name: str) -> str:
+    """Return the last part of a path without a picture's or label file's suffix: `img.001` stays whole."""
+    last = name.rsplit("/", 1)[-1]
+    path = PurePosixPath(last)
+    known = PICTURE_SUFFIXES | FOREIGN_PICTURE_SUFFIXES | {".xml", ".txt", ".json"}
+    return path.stem if path.suffix.casefold() in known else last
+
+
+def folder_of(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _walk(root: Path) -> Iterable[tuple[str, Path]]:
+    for folder, _, file_names in os.walk(root, followlinks=False):
+        for file_name in file_names:
+            path = Path(folder, file_name)
+            if path.is_file() and not path.is_symlink():
+                yield unicodedata.normalize("NFC", path.relative_to(root).as_posix()), path
+
+
+def _best_match(parts: list[str], candidates: list[str], near: str, split: Split | None) -> str | None:
+    ends = {name: _common_end(parts, name.split("/")) for name in candidates}
+    longest = max(ends.values(), default=0)
+    if longest == 0:
+        return None
+    split = split or split_of_folders("/".join([*parts, ""]))
+    best = _of_split([name for name, end in ends.items() if end == longest], split)
+    if longest < len(parts) and (len(best) > 1 or _contradicts(best[0], split)):
+        return None
+    return _nearest(best, near)
+
+
+def _of_split(names: list[str], split: Split | None) -> list[str]:
+    return [name for name in names if split_of_folders(name) is split] or names
+
+
+def _contradicts(name: str, split: Split | None) -> bool:
+    return split is not None and split_of_folders(name) not in (split, None)
+
+
+def _nearest(names: list[str], near: str) -> str:
+    folder = near.split("/")[:-1]
+    return min(names, key=lambda name: (-_common_start(folder, name.split("/")), len(name), name))
+
+
+def _clean_parts(path: str) -> list[str]:
+    text = unicodedata.normalize("NFC", path.strip()).replace("\\", "/")
+    return [part for part in text.split("/") if part not in ("", ".", "..") and not part.endswith(":")]
+
+
+def _key(text: str) -> str:
+    return text.casefold()
+
+
+def _common_end(wanted: list[str], name: list[str]) -> int:
+    """Count equal parts from the end, in any case."""
+    return _common_start(wanted[::-1], name[::-1])
+
+
+def _common_start(first: list[str], second: list[str]) -> int:
+    count = 0
+    for one, other in zip(first, second, strict=False):
+        if _key(one) != _key(other):
+            break
+        count += 1
+    return count
