@@ -1,0 +1,166 @@
+"""Models in the engine's memory: loaded once, checked, evicted; a bad one is an answer, not a crash."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from app.detect.wire import Refusal, ServedModel, WeightsFile
+from app.engine.device import choose_device
+from app.engine.loader import Loader, ModelCache
+from app.engine.refusal import RefusedError
+from app.settings import Settings
+from app.storage import Storage, open_storage
+from detection.errors import UnknownNameError
+from detection.model_record import ModelRecord
+from tests.published import publish
+
+RECORD = ModelRecord(architecture="yolox-nano", classes=("cat",), input_size_hw=(64, 64))
+
+
+@dataclass(frozen=True)
+class Weight:
+    """Stands for a loaded model."""
+
+    name: str
+    size_bytes: int = 10
+
+
+def named(name: str) -> ServedModel:
+    return ServedModel(name, RECORD, ())
+
+
+class Disk:
+    """Loads when it is allowed to, and counts."""
+
+    def __init__(self) -> None:
+        self.loaded: list[str] = []
+        self.gate = asyncio.Event()
+
+    async def load(self, model: ServedModel) -> Weight:
+        self.loaded.append(model.id)
+        await self.gate.wait()
+        if model.id == "broken":
+            raise RuntimeError("cannot be read")
+        return Weight(model.id)
+
+
+def test_many_who_ask_first_cause_one_load() -> None:
+    async def story() -> None:
+        disk = Disk()
+        cache = ModelCache(disk.load, max_bytes=100)
+        asking = [asyncio.create_task(cache.get(named("a"))) for _ in range(5)]
+        await asyncio.sleep(0)
+        asking[0].cancel()
+        disk.gate.set()
+        found = await asyncio.gather(*asking[1:])
+        assert {id(weight) for weight in found} == {id(await cache.get(named("a")))}
+        assert disk.loaded == ["a"]
+
+    asyncio.run(story())
+
+
+def test_the_least_recently_used_go_first_and_the_newest_stays() -> None:
+    async def story() -> None:
+        disk = Disk()
+        disk.gate.set()
+        cache = ModelCache(disk.load, max_bytes=25)
+        for name in ("a", "b", "a", "c"):
+            await cache.get(named(name))
+        assert cache.ids == ("a", "c")
+        assert cache.size_bytes == 20
+        tiny = ModelCache(disk.load, max_bytes=1)
+        await tiny.get(named("a"))
+        await tiny.get(named("b"))
+        assert tiny.ids == ("b",)
+
+    asyncio.run(story())
+
+
+def test_a_load_that_failed_is_an_answer_and_is_tried_again() -> None:
+    async def story() -> None:
+        disk = Disk()
+        disk.gate.set()
+        cache = ModelCache(disk.load, max_bytes=25)
+        for _ in range(2):
+            with pytest.raises(RefusedError) as refused:
+                await cache.get(named("broken"))
+            assert refused.value.reason is Refusal.MODEL_UNAVAILABLE
+            assert "cannot be read" not in refused.value.message
+        assert disk.loaded == ["broken", "broken"]
+        assert (await cache.get(named("a"))).name == "a"
+
+    asyncio.run(story())
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, device="cpu")
+
+
+@pytest.fixture
+def storage(settings: Settings) -> Storage:
+    return open_storage(settings)
+
+
+def loader(settings: Settings, storage: Storage, backend: str) -> Loader:
+    device = choose_device(settings.model_copy(update={"backend": backend}))
+    return Loader(storage, device, scratch=settings.scratch, max_pixels=1000)
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "eager"])
+def test_a_published_model_is_loaded_and_nothing_is_left_behind(
+    settings: Settings, storage: Storage, backend: str
+) -> None:
+    loaded = loader(settings, storage, backend).load(publish(storage))
+    assert loaded.predictor.record.architecture == "yolox-nano"
+    assert loaded.size_bytes > 0
+    assert list(settings.scratch.iterdir()) == []
+
+
+def lose(storage: Storage, file: WeightsFile) -> None:
+    storage.delete(file.key)
+
+
+def damage(storage: Storage, file: WeightsFile) -> None:
+    path = storage.local_path(file.key, Path())
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(("harm", "word"), [(lose, "lost"), (damage, "damaged")])
+def test_a_file_that_is_lost_or_damaged_is_named(
+    settings: Settings,
+    storage: Storage,
+    harm: Callable[[Storage, WeightsFile], None],
+    word: str,
+) -> None:
+    model = publish(storage)
+    for file in model.files:
+        harm(storage, file)
+    with pytest.raises(RefusedError, match=word) as refused:
+        loader(settings, storage, "onnxruntime").load(model)
+    assert refused.value.reason is Refusal.MODEL_UNAVAILABLE
+
+
+def test_a_model_without_the_needed_format_is_named(settings: Settings, storage: Storage) -> None:
+    with pytest.raises(RefusedError, match="has no onnx file"):
+        loader(settings, storage, "onnxruntime").load(named("a"))
+
+
+def test_a_cpu_gets_single_pictures_on_streams(settings: Settings) -> None:
+    device = choose_device(settings)
+    assert (device.backend, device.batch_size) == ("onnxruntime", 1)
+    assert device.streams >= 1
+    assert choose_device(settings.model_copy(update={"backend": "eager"})).streams == 1
+    assert choose_device(settings.model_copy(update={"engine_batch_size": 4})).batch_size == 4
+
+
+def test_a_backend_that_does_not_exist_is_named(settings: Settings) -> None:
+    with pytest.raises(UnknownNameError, match="onnxruntime"):
+        choose_device(settings.model_copy(update={"backend": "onx"}))
