@@ -2,7 +2,8 @@
 
 HarrierError
  |- BadRequestError 400            |- UnauthorizedError 401       |- ForbiddenError 403
- |- NotFoundError 404              |- NotAcceptableError 406      |- RequestTimeoutError 408
+ |- NotFoundError 404              |- MethodNotAllowedError 405   |- NotAcceptableError 406
+ |- RequestTimeoutError 408
  |- ConflictError 409 (impossible in this state), by what is in the way
  |- PayloadTooLargeError 413       |- UnsupportedMediaError 415   |- RangeNotSatisfiableError 416
  |- InvalidInputError 422          |- NoSpaceError 507

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, case, delete, literal, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.database.clock import database_now
-from app.database.tables import Dataset, Job, JobEvent, JobMetric, JobTransition, OutboxRow, utc_now
+from app.database.tables import Dataset, Job, JobEvent, JobMetric, JobTransition, OutboxRow, new_id, utc_now
 from app.jobs.states import ENDED, OWNED, QUEUE_OF, JobKind, JobStatus, Queue
 
 MAX_NO_PROGRESS = 3
@@ -76,9 +76,15 @@ def add_job(
     config: Mapping[str, Any] | None = None,
     dataset_id: str | None = None,
     model_id: str | None = None,
+    job_id: str | None = None,
 ) -> Job:
-    """Add a queued job, its outbox row and its first transition; the caller commits, then rings."""
+    """Add a queued job, its outbox row and its first transition; the caller commits, then rings.
+
+    Args:
+        job_id: given when something was named after the job before it existed.
+    """
     job = Job(
+        id=job_id or new_id(),
         kind=kind,
         queue=QUEUE_OF[kind],
         name=name,

@@ -1,0 +1,76 @@
+"""Swagger UI without the network: files from a package, relative addresses, no inline script."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+
+from app.api.context import SECURITY_HEADERS
+from app.errors import NotFoundError
+
+router = APIRouter(include_in_schema=False)
+
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
+    " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""Swagger UI sets styles on its elements; scripts come from files only."""
+PACKAGE = "fastapi_swagger.resources"
+FILES = {
+    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
+    "swagger-ui.css": "text/css; charset=utf-8",
+    "favicon-32x32.png": "image/png",
+}
+PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Harrier</title>
+<link rel="stylesheet" href="docs/swagger-ui.css">
+<link rel="icon" href="docs/favicon-32x32.png">
+</head>
+<body>
+<div id="swagger-ui"></div>
+<script src="docs/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</body>
+</html>
+"""
+START = """SwaggerUIBundle({
+  url: "openapi.json",
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  filter: true,
+  persistAuthorization: true,
+  tryItOutEnabled: true,
+  displayRequestDuration: true,
+  validatorUrl: null,
+});
+"""
+
+
+@router.get("/")
+def home() -> Response:
+    """Lead to the documentation; relative, so that it works behind any prefix."""
+    return RedirectResponse("docs")
+
+
+@router.get("/docs")
+def page() -> Response:
+    return HTMLResponse(PAGE, headers={**SECURITY_HEADERS, "Content-Security-Policy": POLICY})
+
+
+@router.get("/docs/start.js")
+def start() -> Response:
+    return Response(START, media_type="text/javascript; charset=utf-8")
+
+
+@router.get("/docs/{name}")
+def file(name: str, request: Request) -> Response:
+    if name not in FILES:
+        raise NotFoundError("there is no such file")
+    content = resources.files(PACKAGE).joinpath(name).read_bytes()
+    return Response(content, media_type=FILES[name], headers={"Cache-Control": "public, max-age=86400"})

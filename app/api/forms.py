@@ -1,0 +1,72 @@
+"""The plain fields of a form: validated like a JSON body, and described in OpenAPI like one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from app.errors import InvalidInputError, Problem
+
+Fields = TypeVar("Fields", bound=BaseModel)
+
+
+def parse_fields(kind: type[Fields], fields: Mapping[str, str]) -> Fields:
+    """Return the fields of a form as `kind`; an empty field counts as absent.
+
+    Raises:
+        InvalidInputError: with a pointer per fault.
+    """
+    given = {name: value for name, value in fields.items() if value != ""}
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        problems = [
+            Problem(
+                pointer="".join(f"/{part}" for part in fault["loc"]),
+                problem=fault["msg"].removeprefix("Value error, "),
+            )
+            for fault in error.errors(include_url=False, include_input=False)
+        ]
+        first = problems[0]
+        raise InvalidInputError(f"{first.pointer}: {first.problem}", problems=problems) from None
+
+
+def form_body(kind: type[BaseModel], *, file: str, description: str) -> dict[str, Any]:
+    """Return OpenAPI's `requestBody` of a form with one file."""
+    schema = _inlined(kind.model_json_schema())
+    properties = {file: {"type": "string", "format": "binary", "description": description}}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": [file, *schema.get("required", ())],
+                        "properties": {**properties, **schema["properties"]},
+                        "additionalProperties": False,
+                    }
+                }
+            },
+        }
+    }
+
+
+def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema without `$defs`: what they define stands where it is used."""
+    definitions = schema.pop("$defs", {})
+
+    def resolve(part: Any) -> Any:
+        if isinstance(part, dict):
+            if "$ref" in part:
+                name = part["$ref"].rpartition("/")[2]
+                return {**resolve(definitions[name]), **{k: v for k, v in part.items() if k != "$ref"}}
+            return {key: resolve(value) for key, value in part.items()}
+        if isinstance(part, list):
+            return [resolve(value) for value in part]
+        return part
+
+    found: dict[str, Any] = resolve(schema)
+    return found

@@ -1,0 +1,99 @@
+"""Bounds on what a client may send: how much, how slowly, in which encoding. Pure ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.api.context import request_id_of, route_path
+from app.api.error_handlers import RefusedError
+from app.api.problems import problem_response
+from app.errors import HarrierError, PayloadTooLargeError, RequestTimeoutError, UnsupportedMediaError
+from app.settings import MIB, Settings
+
+FORM_BYTES = 1 * MIB
+"""What a form may need besides its file."""
+SLOWEST_BYTES_PER_S = 1024
+"""A body that comes more slowly than this over `body_timeout_s` is given up."""
+
+
+class RequestLimits:
+    """Refuses a body by its announced length before a byte is read, by its real length while it comes."""
+
+    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
+        self.app = app
+        self.timeout_s = settings.body_timeout_s
+        self.max_other_bytes = settings.max_json_bytes
+        self.max_bytes = {
+            "/datasets": settings.max_upload_bytes + FORM_BYTES,
+            "/models/import": settings.max_weights_bytes + FORM_BYTES,
+            "/detect": settings.max_detect_bytes,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        limit = self.max_bytes.get(route_path(scope), self.max_other_bytes)
+        refused = _refusal(Headers(scope=scope), limit)
+        if refused is not None:
+            answer = problem_response(refused, request_id_of(scope), close=True)
+            await answer(scope, receive, send)
+            return
+        await self.app(scope, BoundedBody(receive, limit, self.timeout_s).receive, send)
+
+
+class BoundedBody:
+    """A request body that may be neither too long nor too slow. Only the time spent waiting is counted."""
+
+    def __init__(self, receive: Receive, limit: int, timeout_s: float) -> None:
+        self._receive, self._limit, self._timeout_s = receive, limit, timeout_s
+        self._total = self._window_bytes = 0
+        self._patience_s = timeout_s
+        self._complete = False
+
+    async def receive(self) -> Message:
+        if self._complete:
+            return await self._receive()  # only news of the client's leaving can come
+        message = await self._wait()
+        if message["type"] == "http.request":
+            self._complete = not message.get("more_body", False)
+            self._count(len(message.get("body", b"")))
+        return message
+
+    async def _wait(self) -> Message:
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(self._patience_s):
+                return await self._receive()
+        except TimeoutError:
+            slow = RequestTimeoutError(
+                f"fewer than {SLOWEST_BYTES_PER_S} bytes a second came for {self._timeout_s:g} s"
+            )
+            raise RefusedError(slow, close=True) from None
+        finally:
+            self._patience_s = max(self._patience_s - (time.monotonic() - started), 0.001)
+
+    def _count(self, num_bytes: int) -> None:
+        self._total += num_bytes
+        if self._total > self._limit:
+            raise RefusedError(_too_large(self._limit), close=True)
+        self._window_bytes += num_bytes
+        if self._window_bytes >= SLOWEST_BYTES_PER_S * self._timeout_s:
+            self._window_bytes, self._patience_s = 0, self._timeout_s
+
+
+def _refusal(headers: Headers, limit: int) -> HarrierError | None:
+    if headers.get("content-encoding", "identity").lower() != "identity":
+        return UnsupportedMediaError("a request body must not be compressed as a whole (Content-Encoding)")
+    length = headers.get("content-length", "0")
+    if length.isascii() and length.isdigit() and int(length[:20]) > limit:
+        return _too_large(limit)
+    return None
+
+
+def _too_large(limit: int) -> PayloadTooLargeError:
+    return PayloadTooLargeError(f"at most {limit:,} bytes may be sent here".replace(",", " "))

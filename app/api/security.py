@@ -1,0 +1,85 @@
+"""Who may talk to the service: host names, other web sites, API keys."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from anyio import to_thread
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.api.context import request_id_of, route_path
+from app.api.problems import problem_response
+from app.database.session import Sessions
+from app.errors import CrossSiteError, HarrierError, HostNotAllowedError, UnauthorizedError
+from app.keys.service import AT_HOME, Caller, find_caller, is_loopback, keys_are_needed
+from app.settings import Settings
+
+PUBLIC = frozenset({"/", "/livez", "/readyz", "/openapi.json", "/docs"})
+PUBLIC_BELOW = "/docs/"
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?")
+
+
+class Guard:
+    """Turns away who may not come in, and notes who came in in `scope["state"]["caller"]`."""
+
+    def __init__(self, app: ASGIApp, *, settings: Settings, sessions: Sessions, reading: Sessions) -> None:
+        self.app, self.settings = app, settings
+        self.sessions, self.reading = sessions, reading
+        self.keys_needed = keys_are_needed(settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        refused = self._host_refusal(headers) or self._cross_site_refusal(scope["method"], headers)
+        if refused is None:
+            caller = await self._caller(route_path(scope), headers)
+            if isinstance(caller, Caller):
+                scope["state"]["caller"] = caller
+                await self.app(scope, receive, send)
+                return
+            refused = caller
+        answer = problem_response(refused, request_id_of(scope), close=True)
+        await answer(scope, receive, send)
+
+    def _host_refusal(self, headers: Headers) -> HarrierError | None:
+        """An open server answers to its own names only: a page that renames itself stays outside."""
+        hosts = headers.getlist("host")
+        match = HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
+        if match is None:
+            return HostNotAllowedError("the Host header is missing or is no host name")
+        name, allowed = match["name"].lower(), self.settings.allowed_hosts
+        if name in allowed or ("*" in allowed and self.keys_needed) or is_loopback(name):
+            return None
+        return HostNotAllowedError("this server does not answer to that name; see HARRIER_ALLOWED_HOSTS")
+
+    def _cross_site_refusal(self, method: str, headers: Headers) -> HarrierError | None:
+        """Without keys a browser is no proof of its user's will: other sites may not write through it."""
+        origin = headers.get("origin")
+        if self.keys_needed or origin is None or method in SAFE_METHODS:
+            return None
+        if origin in self.settings.cors_origins or urlsplit(origin).netloc == headers.get("host"):
+            return None
+        return CrossSiteError("another web site asked for this; see HARRIER_CORS_ORIGINS")
+
+    async def _caller(self, path: str, headers: Headers) -> Caller | HarrierError:
+        secret = _secret(headers)
+        if path in PUBLIC or path.startswith(PUBLIC_BELOW):
+            return AT_HOME
+        if secret is None and not self.keys_needed:
+            return AT_HOME
+        caller = await to_thread.run_sync(find_caller, self.sessions, self.reading, secret or "")
+        return caller or UnauthorizedError(
+            "send a valid key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
+        )
+
+
+def _secret(headers: Headers) -> str | None:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return token.strip()
+    return headers.get("x-api-key") or (headers.get("authorization") and "")

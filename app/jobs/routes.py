@@ -1,0 +1,179 @@
+"""Jobs over HTTP: watch, cancel, finish, resume, delete."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import Header, Query, Response, status
+from fastapi.responses import PlainTextResponse
+from sqlalchemy import select
+
+from app.api.conditional import is_unchanged, not_modified
+from app.api.dependencies import (
+    AuthorDep,
+    BellDep,
+    Id,
+    PagingDep,
+    ReadingDep,
+    SessionDep,
+    SettingsDep,
+    answers,
+    create_router,
+    needs,
+)
+from app.api.pagination import Page, newest_first
+from app.database.tables import Job
+from app.errors import (
+    JobActiveError,
+    JobEndedError,
+    NotFinishableError,
+    NotFoundError,
+    NotResumableError,
+    OverloadedError,
+)
+from app.jobs import service
+from app.jobs.schemas import JobRead, MetricRow, MetricsRead
+from app.jobs.states import JobKind, JobStatus
+from app.jobs.table_text import csv_lines
+from app.keys.service import Scope
+
+router = create_router("jobs")
+
+ETAG_HEADER = {"ETag": {"description": "Changes with every visible change.", "schema": {"type": "string"}}}
+
+
+@router.get(
+    "/jobs",
+    dependencies=[needs(Scope.READ)],
+    response_model=Page[JobRead],
+    responses=answers(),
+)
+def list_jobs(
+    session: ReadingDep,
+    wanted: PagingDep,
+    kind: Annotated[JobKind | None, Query(description="Only jobs of this kind.")] = None,
+    job_status: Annotated[
+        JobStatus | None, Query(alias="status", description="Only jobs in this state.")
+    ] = None,
+) -> object:
+    """List jobs, newest first."""
+    query = select(Job)
+    if kind is not None:
+        query = query.where(Job.kind == kind)
+    if job_status is not None:
+        query = query.where(Job.status == job_status)
+    rows, cursor = newest_first(session, query, Job.id, wanted)
+    return Page[JobRead](items=service.read_jobs(session, rows), next_cursor=cursor)
+
+
+@router.get(
+    "/jobs/{job_id}",
+    dependencies=[needs(Scope.READ)],
+    response_model=JobRead,
+    responses={
+        200: {"headers": ETAG_HEADER},
+        304: {"description": "Nothing changed since the ETag in If-None-Match."},
+        **answers(NotFoundError),
+    },
+)
+def show_job(
+    job_id: Id,
+    session: ReadingDep,
+    response: Response,
+    if_none_match: Annotated[str | None, Header(description="An ETag that was seen before.")] = None,
+) -> object:
+    """Show one job: where it is, what it measured, how it ended."""
+    job = service.get_job(session, job_id)
+    etag = f'W/"{job.version}-{service.queue_position(session, job) or 0}"'
+    if is_unchanged(etag, if_none_match):
+        return not_modified(etag)
+    response.headers["ETag"] = etag
+    return service.read_job(session, job)
+
+
+@router.get(
+    "/jobs/{job_id}/metrics",
+    dependencies=[needs(Scope.READ)],
+    response_model=MetricsRead,
+    responses={
+        200: {"content": {"text/csv": {"schema": {"type": "string"}}}},
+        **answers(NotFoundError),
+    },
+)
+def show_metrics(
+    job_id: Id,
+    session: ReadingDep,
+    form: Annotated[Literal["json", "csv"], Query(alias="format", description="`json` or `csv`.")] = "json",
+) -> object:
+    """Show the whole series: losses by part, learning rate and AP, one row per step."""
+    rows = service.series(session, job_id)
+    if form == "csv":
+        return Response("".join(csv_lines(rows)), media_type="text/csv")
+    return MetricsRead(job_id=job_id, rows=[MetricRow.model_validate(row) for row in rows])
+
+
+@router.get(
+    "/jobs/{job_id}/log",
+    dependencies=[needs(Scope.READ)],
+    response_class=PlainTextResponse,
+    responses={
+        200: {
+            "content": {"text/plain": {"schema": {"type": "string"}}},
+            "description": "One line per entry.",
+        },
+        **answers(NotFoundError),
+    },
+)
+def show_log(job_id: Id, session: ReadingDep) -> object:
+    """Show the log as text. To follow it, read `/jobs/{job_id}/events`."""
+    service.get_job(session, job_id)
+    return PlainTextResponse("".join(service.log_lines(session, job_id)))
+
+
+@router.post(
+    "/jobs/{job_id}/cancel",
+    status_code=status.HTTP_202_ACCEPTED,
+    dependencies=[needs(Scope.TRAIN)],
+    response_model=JobRead,
+    responses=answers(NotFoundError, JobEndedError),
+)
+def cancel_job(job_id: Id, session: SessionDep, author: AuthorDep) -> object:
+    """Stop a job. A training keeps its last checkpoint and can be resumed."""
+    return service.cancel_job(session, job_id, author)
+
+
+@router.post(
+    "/jobs/{job_id}/finish",
+    status_code=status.HTTP_202_ACCEPTED,
+    dependencies=[needs(Scope.TRAIN)],
+    response_model=JobRead,
+    responses=answers(NotFoundError, NotFinishableError),
+)
+def finish_job(job_id: Id, session: SessionDep, author: AuthorDep) -> object:
+    """End a running training now and publish its best weights so far."""
+    return service.finish_job(session, job_id, author)
+
+
+@router.post(
+    "/jobs/{job_id}/resume",
+    status_code=status.HTTP_202_ACCEPTED,
+    dependencies=[needs(Scope.TRAIN)],
+    response_model=JobRead,
+    responses=answers(NotFoundError, NotResumableError, OverloadedError),
+)
+def resume_job(
+    job_id: Id, session: SessionDep, bell: BellDep, settings: SettingsDep, author: AuthorDep
+) -> object:
+    """Go on with a failed or cancelled training, from its last good checkpoint."""
+    return service.resume_job(session, bell, settings, job_id, author)
+
+
+@router.delete(
+    "/jobs/{job_id}",
+    status_code=status.HTTP_204_NO_CONTENT,
+    dependencies=[needs(Scope.TRAIN)],
+    responses=answers(NotFoundError, JobActiveError),
+)
+def delete_job(job_id: Id, session: SessionDep, settings: SettingsDep, author: AuthorDep) -> None:
+    """Forget an ended job with its log and checkpoints. The model it made stays."""
+    service.delete_job(session, settings, job_id, author)

@@ -1,0 +1,87 @@
+"""The HTTP application: routes, what surrounds them, and the order in which it starts and stops."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.metadata import version
+
+from anyio import to_thread
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from app.api import docs, health, operations, streams
+from app.api.context import RequestContext
+from app.api.error_handlers import add_error_handlers
+from app.api.limits import RequestLimits
+from app.api.openapi import describe
+from app.api.security import Guard
+from app.api.state import State, create_state
+from app.datasets import routes as datasets
+from app.detect import routes as detect
+from app.detect.engine_client import EngineClient
+from app.jobs import routes as jobs
+from app.keys.service import check_exposure
+from app.models import routes as models
+from app.settings import Settings, get_settings
+from app.task_queue import Bell
+from app.training import routes as training
+
+DESCRIPTION = """Upload a labelled image archive, train an object detector on it, send pictures to `/detect`.
+
+1. `POST /datasets` with a zip, then `GET /datasets/{id}/report`
+2. `POST /train`, then `GET /jobs/{id}`
+3. `POST /detect` with a picture
+"""
+
+
+def create_app(
+    settings: Settings | None = None, *, bell: Bell | None = None, engine: EngineClient | None = None
+) -> FastAPI:
+    """Return the application. Nothing is connected before it starts."""
+    state = create_state(settings or get_settings(), bell=bell, engine=engine)
+    app = FastAPI(
+        title="Harrier",
+        version=version("harrier"),
+        description=DESCRIPTION,
+        lifespan=_lifespan(state),
+        root_path=state.settings.root_path,
+        docs_url=None,
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
+    app.state.service = state
+    for module in (datasets, training, jobs, streams, models, detect, operations, health, docs):
+        app.include_router(module.router)
+    add_error_handlers(app)
+    _add_surroundings(app, state)
+    describe(app)
+    return app
+
+
+def _add_surroundings(app: FastAPI, state: State) -> None:
+    """Add what every request passes; the last one added is the outermost."""
+    app.add_middleware(RequestLimits, settings=state.settings)
+    app.add_middleware(Guard, settings=state.settings, sessions=state.sessions, reading=state.reading)
+    if state.settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=state.settings.cors_origins,
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+            expose_headers=["ETag", "Location", "Retry-After", "X-Request-ID"],
+        )
+    app.add_middleware(RequestContext, measures=state.measures)
+
+
+def _lifespan(state: State) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await to_thread.run_sync(check_exposure, state.settings, state.sessions)
+        await state.events.start()
+        try:
+            yield
+        finally:
+            await state.close()
+
+    return lifespan

@@ -1,0 +1,183 @@
+"""What a model and its evaluations look like from outside."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, Json, StringConstraints, field_validator
+
+from app.api.shapes import EXAMPLE_ID, ClassName, Name, Shape, Wish, example
+from detection.architectures import ARCHITECTURES
+from detection.data.records import Split
+from detection.input_convention import NAMED_CONVENTIONS, ChannelOrder, Resize
+
+Alias = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9._-]{0,63}$")]
+Finite = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
+Three = tuple[Finite, Finite, Finite]
+PositiveFinite = Annotated[float, Field(allow_inf_nan=False, gt=0, le=1e6)]
+COCO_CLASSES = 80
+
+
+class WeightsFormat(StrEnum):
+    SAFETENSORS = "safetensors"
+    ONNX = "onnx"
+    TORCH = "torch"
+
+
+class FileRead(Shape):
+    format: WeightsFormat
+    size_bytes: int
+    sha256: str
+
+
+class ModelMetrics(Shape):
+    """COCO metrics of the very weights that are served; fractions."""
+
+    model_config = ConfigDict(extra="allow")
+
+    ap: float | None = None
+    ap50: float | None = None
+    ap75: float | None = None
+    ap_small: float | None = None
+    ap_medium: float | None = None
+    ap_large: float | None = None
+    per_class: dict[str, Any] | list[Any] | None = None
+    split: str | None = None
+    """The split they were measured on."""
+
+
+class ModelRead(Shape):
+    """Trained or imported weights with classes and input convention: what `/detect` serves."""
+
+    model_config = example(
+        id=EXAMPLE_ID,
+        name="blood cells",
+        alias="production",
+        origin="trained",
+        architecture="yolox-nano",
+        classes=["Platelets", "RBC", "WBC"],
+        input_size=[416, 416],
+        metrics={"ap": 0.579, "ap50": 0.882, "ap75": 0.66, "split": "val"},
+        parameters=896754,
+        gflops=1.07,
+        record={"architecture": "yolox-nano", "nms_iou": 0.65},
+        provenance={"dataset_sha256": "2c26b46b…", "seed": 0},
+        files=[{"format": "onnx", "size_bytes": 3702114, "sha256": "9f86d081884c7d65…"}],
+        job_id=EXAMPLE_ID,
+        created_at="2026-11-20T12:00:00Z",
+        updated_at="2026-11-20T12:00:00Z",
+        links={"self": f"/models/{EXAMPLE_ID}", "weights": f"/models/{EXAMPLE_ID}/weights"},
+    )
+
+    id: str
+    name: str
+    alias: str | None
+    """Another name for `/detect`; it names one model at a time."""
+    origin: str
+    """`trained` or `imported`."""
+    architecture: str
+    classes: list[str]
+    input_size: list[int]
+    """[height, width], pixels."""
+    metrics: ModelMetrics | None
+    """Null when it was never evaluated."""
+    parameters: int
+    gflops: float | None
+    record: dict[str, Any]
+    """Input convention and thresholds: enough to serve the exported file elsewhere."""
+    provenance: dict[str, Any]
+    """Dataset sha256, configuration, seed, versions."""
+    files: list[FileRead]
+    job_id: str | None
+    created_at: datetime
+    updated_at: datetime
+    links: dict[str, str]
+
+
+class ModelPatch(Wish):
+    """What is left out stays; `alias: null` removes the alias."""
+
+    name: Name | None = None
+    alias: Alias | None = None
+    """Moves here when another model has it."""
+
+    @field_validator("name")
+    @classmethod
+    def _stay_named(cls, name: str | None) -> str:
+        if name is None:
+            raise ValueError("a model has a name; leave the field out to keep it")
+        return name
+
+
+class ConventionFields(Wish):
+    """An input convention spelled out; what is left out is YOLOX's."""
+
+    order: ChannelOrder = ChannelOrder.BGR
+    scale: PositiveFinite = 1.0
+    mean: Three = (0.0, 0.0, 0.0)
+    std: tuple[PositiveFinite, PositiveFinite, PositiveFinite] = (1.0, 1.0, 1.0)
+    resize: Resize = Resize.LETTERBOX
+    pad_value: Annotated[float, Field(allow_inf_nan=False, ge=0, le=255)] = 114.0
+
+
+class ImportFields(Wish):
+    """The plain fields of `POST /models/import`; the file comes beside them, as `weights`."""
+
+    name: Name | None = None
+    """Shown in lists; default is the file's own name."""
+    architecture: Annotated[str, Field(max_length=64)] | None = None
+    """Default: told from the shapes of the weights."""
+    classes: Json[Annotated[list[ClassName], Field(min_length=1, max_length=10_000)]] | None = None
+    """JSON list of names; default is COCO's when there are 80."""
+    input_convention: Annotated[str, Field(max_length=2000)] | None = None
+    """`yolox`, `yolox-legacy`, or a JSON object `{order, scale, mean, std, resize, pad_value}`."""
+
+    @field_validator("architecture")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        if name is not None and name not in ARCHITECTURES:
+            raise ValueError(f"unknown architecture; there are: {', '.join(ARCHITECTURES.names())}")
+        return name
+
+    @field_validator("classes")
+    @classmethod
+    def _distinct(cls, classes: list[str] | None) -> list[str] | None:
+        if classes is not None and len(set(classes)) != len(classes):
+            raise ValueError("a class is named twice")
+        return classes
+
+    def convention(self) -> str | dict[str, Any] | None:
+        """Return the convention's name, or its parts; a fault is a ValueError with words for users."""
+        if self.input_convention is None or self.input_convention in NAMED_CONVENTIONS:
+            return self.input_convention
+        return ConventionFields.model_validate_json(self.input_convention).model_dump(mode="json")
+
+
+class ExportWish(Wish):
+    format: WeightsFormat
+
+
+class EvaluateWish(Wish):
+    model_config = example(dataset_id=EXAMPLE_ID, split="val")
+
+    dataset_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+    split: Split = Split.VAL
+    device: Annotated[str, Field(max_length=64, pattern=r"^(auto|cpu|[0-9]{1,3})$")] = "auto"
+    """`auto`, `cpu`, or one accelerator by number."""
+
+
+class EvaluationRead(Shape):
+    """COCO metrics of a model on a split; classes are matched by name."""
+
+    id: str
+    model_id: str
+    dataset_id: str | None
+    dataset_sha256: str
+    split: Split
+    metrics: dict[str, Any]
+    """`ap`, `ap50`, …, `per_class`, curves and confusion matrix as numbers."""
+    job_id: str | None
+    created_at: datetime
+    links: dict[str, str]

@@ -1,0 +1,88 @@
+"""Trainings over HTTP: start one, and see what can be trained."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from fastapi import Response, status
+
+from app.api.dependencies import (
+    CREATING,
+    AuthorDep,
+    BellDep,
+    OnceDep,
+    SessionDep,
+    SettingsDep,
+    answers,
+    create_router,
+    needs,
+)
+from app.errors import (
+    ArchitectureMismatchError,
+    DatasetNotReadyError,
+    EmptySplitError,
+    NoPretrainedWeightsError,
+    NotFoundError,
+    OverloadedError,
+)
+from app.jobs.schemas import JobRead
+from app.keys.service import Scope
+from app.training import service
+from app.training.schemas import ArchitectureDetail, ArchitectureRead, TrainRequest
+
+router = create_router("training")
+
+LOCATION = {"Location": {"description": "The job.", "schema": {"type": "string"}}}
+REFUSALS = (
+    NotFoundError,
+    DatasetNotReadyError,
+    EmptySplitError,
+    NoPretrainedWeightsError,
+    ArchitectureMismatchError,
+    OverloadedError,
+)
+
+
+@router.post(
+    "/train",
+    status_code=status.HTTP_202_ACCEPTED,
+    dependencies=[needs(Scope.TRAIN)],
+    response_model=JobRead,
+    responses={202: {"headers": LOCATION}, **answers(*REFUSALS, *CREATING)},
+)
+def start_training(
+    body: TrainRequest,
+    session: SessionDep,
+    bell: BellDep,
+    settings: SettingsDep,
+    author: AuthorDep,
+    once: OnceDep,
+    response: Response,
+) -> object:
+    """Queue a training. Poll `GET /jobs/{id}` for its progress, or follow `GET /jobs/{id}/events`."""
+    once.same_as(asdict(body))
+    job = service.queue_training(session, bell, settings, body, author=author, once=once)
+    response.headers["Location"] = f"/jobs/{job.id}"
+    return job
+
+
+@router.get(
+    "/architectures",
+    dependencies=[needs(Scope.READ)],
+    response_model=list[ArchitectureRead],
+    responses=answers(),
+)
+def list_architectures() -> object:
+    """List the networks that can be trained."""
+    return service.list_architectures()
+
+
+@router.get(
+    "/architectures/{name}",
+    dependencies=[needs(Scope.READ)],
+    response_model=ArchitectureDetail,
+    responses=answers(NotFoundError),
+)
+def show_architecture(name: str) -> object:
+    """Show one network with its default configuration, its recipe and the JSON schema of both."""
+    return service.read_architecture(name)

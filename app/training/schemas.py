@@ -1,0 +1,93 @@
+"""The body of `POST /train`, and what an architecture looks like from outside."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, ClassVar
+
+from pydantic import Field
+
+from app.api.shapes import EXAMPLE_ID, PRINTABLE, Shape, example
+from detection.training.config import STRICT, TrainingConfig
+
+TRAIN_EXAMPLES = [
+    {"dataset_id": EXAMPLE_ID, "epochs": 10},
+    {
+        "dataset_id": EXAMPLE_ID,
+        "name": "fine-tuned",
+        "architecture": "yolox-nano",
+        "init": "pretrained",
+        "epochs": 30,
+        "input_size": 416,
+        "optimizer": {"lr_per_image": 0.000625},
+        "augmentation": {"mosaic": 0.5, "flip": 0.5},
+    },
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRequest(TrainingConfig):
+    """What to train on what. Every field that is left out, or null, takes the architecture's recipe."""
+
+    __pydantic_config__: ClassVar = {**STRICT, "json_schema_extra": {"examples": TRAIN_EXAMPLES}}
+
+    dataset_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+    """The dataset to train on; it must be `ready`."""
+    name: Annotated[str, Field(max_length=200, pattern=PRINTABLE)] = ""
+    """Shown in lists, and the model's name in the end; default is made of architecture and dataset."""
+
+    def config(self) -> TrainingConfig:
+        """Return what decides the computation, without what it is called and what it runs on."""
+        return TrainingConfig(**{field.name: getattr(self, field.name) for field in fields(TrainingConfig)})
+
+
+class PublishedRead(Shape):
+    """Figures of the original project on COCO."""
+
+    ap_val: float
+    """AP on COCO val2017, a fraction."""
+    parameters: int
+    """With 80 classes."""
+    gflops: float
+    """2 × multiply-adds at the input size."""
+
+
+class ArchitectureRead(Shape):
+    """A network that can be trained."""
+
+    model_config = example(
+        name="yolox-nano",
+        family="yolox",
+        input_size=416,
+        input_multiple=32,
+        parameters=912159,
+        gflops=1.11,
+        published={"ap_val": 0.258, "parameters": 912159, "gflops": 1.11},
+        weights_licence="Apache-2.0",
+        links={"self": "/architectures/yolox-nano"},
+    )
+
+    name: str
+    family: str
+    input_size: int
+    """Side of the square network input, pixels."""
+    input_multiple: int
+    """`input_size` must be a multiple of this."""
+    parameters: int
+    """With 80 classes."""
+    gflops: float
+    published: PublishedRead
+    weights_licence: str
+    """Of the original project's weights."""
+    links: dict[str, str]
+
+
+class ArchitectureDetail(ArchitectureRead):
+    """A network with everything that can be chosen about its training."""
+
+    default_config: dict[str, Any]
+    """What `POST /train` takes when nothing is chosen; null is filled in from the recipe."""
+    recipe: dict[str, Any]
+    """The same, filled in for the published number of epochs on 1000 pictures."""
+    config_schema: dict[str, Any]
+    """JSON schema of the configuration, with bounds and descriptions."""

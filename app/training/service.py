@@ -1,0 +1,170 @@
+"""The rules of a training request: what it may ask for, and what it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from functools import lru_cache
+from typing import Any
+
+from pydantic import TypeAdapter
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.api.idempotency import Once
+from app.audit import Author
+from app.database.tables import Dataset, Model
+from app.datasets.service import ready_dataset
+from app.errors import (
+    ArchitectureMismatchError,
+    EmptySplitError,
+    InvalidInputError,
+    NoPretrainedWeightsError,
+    NotFoundError,
+    Problem,
+)
+from app.jobs.protocol import add_job
+from app.jobs.schemas import JobRead
+from app.jobs.service import check_queue_has_room, commit_and_announce
+from app.jobs.states import JobKind
+from app.settings import Settings
+from app.task_queue import Bell
+from app.training.schemas import ArchitectureDetail, ArchitectureRead, PublishedRead, TrainRequest
+from detection.architectures import ARCHITECTURES, Architecture
+from detection.data.records import Split
+from detection.errors import UnknownNameError
+from detection.training.config import TrainingConfig
+from detection.training.recipes import resolve
+
+RANDOM = "random"
+PRETRAINED = "pretrained"
+RECIPE_IMAGES = 1000
+"""The size of dataset that `GET /architectures/{name}` shows a recipe for."""
+
+
+def queue_training(
+    session: Session,
+    bell: Bell,
+    settings: Settings,
+    request: TrainRequest,
+    *,
+    author: Author,
+    once: Once,
+) -> JobRead:
+    """Record the job, its outbox row and the answer together, then ring; a lost ring is left to the sweep."""
+    architecture = _architecture(request.architecture)
+    _refuse_unbuilt(request)
+    dataset, _ = ready_dataset(session, request.dataset_id)
+    config = resolve(request.config(), num_images=_num_train_images(dataset))
+    start = _start(session, request.init, architecture)
+    check_queue_has_room(session, settings)
+    job = add_job(
+        session,
+        JobKind.TRAIN,
+        name=request.name or f"{architecture.name} on {dataset.name}"[:200],
+        config={**asdict(config), "init": start.id if start is not None else RANDOM},
+        dataset_id=dataset.id,
+        model_id=start.id if start is not None else None,
+    )
+    return commit_and_announce(session, bell, job, action="job.train", author=author, once=once)
+
+
+def list_architectures() -> list[ArchitectureRead]:
+    return [ArchitectureRead(**_facts(ARCHITECTURES[name])) for name in ARCHITECTURES.names()]
+
+
+def read_architecture(name: str) -> ArchitectureDetail:
+    try:
+        architecture = ARCHITECTURES[name]
+    except UnknownNameError as error:
+        raise NotFoundError(str(error)) from None
+    default = TrainingConfig(architecture=name)
+    return ArchitectureDetail(
+        **_facts(architecture),
+        default_config=asdict(default),
+        recipe=asdict(resolve(default, num_images=RECIPE_IMAGES)),
+        config_schema=config_schema(),
+    )
+
+
+@lru_cache(maxsize=1)
+def config_schema() -> dict[str, Any]:
+    """Return the JSON schema of a training's configuration."""
+    return TypeAdapter(TrainingConfig).json_schema()
+
+
+def _facts(architecture: Architecture) -> dict[str, Any]:
+    return {
+        "name": architecture.name,
+        "family": architecture.family,
+        "input_size": architecture.input_size,
+        "input_multiple": architecture.input_multiple,
+        "parameters": architecture.published.parameters,
+        "gflops": architecture.published.gflops,
+        "published": PublishedRead.model_validate(architecture.published),
+        "weights_licence": architecture.weights_licence,
+        "links": {"self": f"/architectures/{architecture.name}"},
+    }
+
+
+def _architecture(name: str) -> Architecture:
+    try:
+        return ARCHITECTURES[name]
+    except UnknownNameError as error:
+        fault = Problem(pointer="/architecture", problem=str(error))
+        raise InvalidInputError(str(error), problems=[fault]) from None
+
+
+def _refuse_unbuilt(request: TrainRequest) -> None:
+    """Say no to what this version cannot do, instead of quietly doing something else."""
+    faults = list(_unbuilt(request))
+    if faults:
+        raise InvalidInputError(f"{faults[0].pointer}: {faults[0].problem}", problems=faults)
+
+
+def _unbuilt(request: TrainRequest) -> Iterator[Problem]:
+    if "," in request.device:
+        yield Problem(pointer="/device", problem="several accelerators in one job are not supported yet")
+    if (request.processes or 1) > 1:
+        yield Problem(
+            pointer="/processes", problem="several processes in one job are not supported yet; use 1"
+        )
+    if request.sync_bn:
+        yield Problem(pointer="/sync_bn", problem="needs several processes, which are not supported yet")
+
+
+def _num_train_images(dataset: Dataset) -> int:
+    num_images = int(dataset.splits.get(Split.TRAIN, {}).get("images", 0))
+    if num_images == 0:
+        raise EmptySplitError("the dataset has no pictures to train on")
+    return num_images
+
+
+def _start(session: Session, init: str, architecture: Architecture) -> Model | None:
+    """Return the model whose weights the training begins with; None when they are random."""
+    if init == RANDOM:
+        return None
+    model = _newest_pretrained(session, architecture) if init == PRETRAINED else session.get(Model, init)
+    if model is None:
+        raise NotFoundError(f"there is no model {init} to start from")
+    if model.architecture != architecture.name:
+        raise ArchitectureMismatchError(
+            f"the model {model.id} is a {model.architecture}; this training is of a {architecture.name}"
+        )
+    return model
+
+
+def _newest_pretrained(session: Session, architecture: Architecture) -> Model:
+    model = session.scalars(
+        select(Model)
+        .where(Model.architecture == architecture.name, Model.origin == "imported")
+        .order_by(Model.id.desc())
+        .limit(1)
+    ).one_or_none()
+    if model is None:
+        raise NoPretrainedWeightsError(
+            f"no weights of {architecture.name} were imported yet: send a file of the original project to"
+            f" POST /models/import, or run `harrier weights get {architecture.name}`",
+            links={"import": "/models/import"},
+        )
+    return model
