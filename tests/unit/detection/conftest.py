@@ -1,8 +1,9 @@
-"""One thread for every test of the library, and the kernels that others expect left as they were."""
+"""One thread for every test of the library, kernels left as others expect them, and where the numbers lie."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import pytest
@@ -18,3 +19,10 @@ def _kernels_as_before() -> Iterator[None]:
     yield
     torch.use_deterministic_algorithms(False)
     torch.backends.cudnn.benchmark = torch.backends.cudnn.deterministic = False
+
+
+@pytest.fixture(params=["golden", pytest.param("reference", marks=pytest.mark.reference)])
+def numbers(request: pytest.FixtureRequest) -> Path:
+    """The numbers of the original projects: first the choice in the repository, then the whole set."""
+    folder: Path = request.getfixturevalue(request.param)
+    return folder if request.param == "golden" else folder / "golden"
