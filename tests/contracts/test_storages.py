@@ -149,7 +149,7 @@ class FailsHalfway(io.BytesIO):
 
 def test_a_write_that_fails_leaves_nothing(storage: Storage) -> None:
     storage.write("a/key", io.BytesIO(b"as it was"))
-    with pytest.raises(OSError):  # noqa: PT011 each store says it in its own words
+    with pytest.raises(OSError):
         storage.write("a/key", FailsHalfway(BIG))
     assert read(storage, "a/key") == b"as it was"
     assert list(storage.keys("a/")) == ["a/key"]
