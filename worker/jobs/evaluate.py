@@ -1,0 +1,95 @@
+"""Measure a model on a split of a dataset, through the predictor that serves; classes are matched by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.database.tables import Evaluation, Model, new_id
+from app.jobs.protocol import note_change
+from detection.data.records import ImageRecord, Split
+from detection.devices import select_devices
+from detection.errors import DatasetFormatError
+from detection.evaluation.coco import CocoMetrics
+from detection.evaluation.evaluate import evaluate
+from detection.inference.predictor import Predictor
+from worker.attempt import Attempt
+from worker.pictures import open_dataset
+from worker.stored_model import as_folder, open_model
+
+
+def run(attempt: Attempt) -> None:
+    config = attempt.job.config
+    split = Split(config["split"])
+    model, dataset = open_model(attempt), open_dataset(attempt)
+    ids = matched_ids(dataset.record.classes, model.record.classes)
+    images = [with_ids(image, ids) for image in dataset.record.of_split(split)]
+    device = select_devices(attempt.device if config["device"] == "auto" else config["device"])[0]
+    predictor = Predictor.from_folder(
+        as_folder(model, attempt.scratch / "served"),
+        device=device,
+        max_pixels=attempt.settings.max_image_pixels,
+    )
+    attempt.report.stage("evaluating")
+    attempt.report.line(f"measuring {len(ids)} classes on {len(images)} pictures of {split}")
+    measured = evaluate(predictor, images, dataset.pictures, interrupted=partial(_show_progress, attempt))
+    if measured is None:
+        raise RuntimeError("an evaluation that nobody interrupts has a result")
+    evaluation = Evaluation(
+        id=new_id(),
+        model_id=model.id,
+        job_id=attempt.job.id,
+        dataset_id=attempt.job.dataset_id,
+        dataset_sha256=dataset.sha256,
+        split=split.value,
+        metrics=_metrics(measured, split, dataset.record.classes, model.record.classes),
+    )
+    attempt.succeed({"evaluation_id": evaluation.id}, partial(_add, evaluation))
+
+
+def matched_ids(of_dataset: Sequence[str], of_model: Sequence[str]) -> dict[int, int]:
+    """Return the model's class index for each of the dataset's that has the same name.
+
+    Raises:
+        DatasetFormatError: there is none.
+    """
+    ids = {index: of_model.index(name) for index, name in enumerate(of_dataset) if name in of_model}
+    if not ids:
+        raise DatasetFormatError("the dataset", "", "it has no class in common with the model")
+    return ids
+
+
+def with_ids(image: ImageRecord, ids: Mapping[int, int]) -> ImageRecord:
+    """Return a picture with the model's class indices; boxes that the model does not know are left out."""
+    boxes = (replace(box, class_id=ids[box.class_id]) for box in image.boxes if box.class_id in ids)
+    return replace(image, boxes=tuple(boxes))
+
+
+def _metrics(
+    measured: CocoMetrics, split: Split, of_dataset: Sequence[str], of_model: Sequence[str]
+) -> dict[str, Any]:
+    """Return what was measured, and the classes that it says nothing about."""
+    return {
+        **measured.as_json(),
+        "split": split.value,
+        "classes_unknown_to_model": [name for name in of_dataset if name not in of_model],
+        "classes_not_in_dataset": [name for name in of_model if name not in of_dataset],
+    }
+
+
+def _show_progress(attempt: Attempt) -> bool:
+    attempt.control.pulse()
+    return False
+
+
+def _add(evaluation: Evaluation, session: Session) -> None:
+    """Add the evaluation; a model that was never measured shows its first one from now on."""
+    session.merge(evaluation)
+    model = session.get_one(Model, evaluation.model_id)
+    if model.metrics is None:
+        model.metrics = dict(evaluation.metrics)
+    note_change(session, f"models/{model.id}", {"status": "evaluated", "evaluation_id": evaluation.id})

@@ -1,0 +1,77 @@
+"""Write a published model in a further format, and add the file to the model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import torch
+from safetensors.torch import load_file
+from sqlalchemy.orm import Session
+
+from app.database.tables import ModelFile
+from app.jobs.protocol import note_change
+from detection.deploy.package import write_model
+from detection.model_files import ONNX_FILE, WEIGHTS_FILE
+from detection.models import create_model
+from detection.registry import Registry
+from detection.training.durable import sha256_of
+from worker.attempt import Attempt
+from worker.stored_model import StoredModel, open_model
+
+TORCH_FILE = "weights.pt"
+
+Writer = Callable[[StoredModel, Path], Path]
+"""Writes a model into a folder and returns the file."""
+
+WRITERS: Registry[Writer] = Registry("export format")
+
+
+def run(attempt: Attempt) -> None:
+    model, wanted = open_model(attempt), str(attempt.job.config["format"])
+    attempt.report.stage("exporting")
+    folder = attempt.scratch / "exported"
+    folder.mkdir()
+    path = WRITERS[wanted](model, folder)
+    file = {
+        "model_id": model.id,
+        "format": wanted,
+        "key": f"{model.storage_prefix}/exports/{attempt.job.id}-{attempt.job.fence}/{path.name}",
+        "size_bytes": path.stat().st_size,
+        "sha256": sha256_of(path),
+    }
+    attempt.storage.adopt(str(file["key"]), path)
+    attempt.succeed({"model_id": model.id, "format": wanted}, partial(_add, file))
+
+
+@WRITERS.register("torch")
+def write_torch(model: StoredModel, folder: Path) -> Path:
+    """Write what `torch.load(weights_only=True)` reads: the weights under `model`, and the record."""
+    path = folder / TORCH_FILE
+    torch.save({"model": load_file(model.weights), "record": msgspec.to_builtins(model.record)}, path)
+    return path
+
+
+@WRITERS.register("onnx")
+def write_onnx(model: StoredModel, folder: Path) -> Path:
+    return _packaged(model, folder) / ONNX_FILE
+
+
+@WRITERS.register("safetensors")
+def write_safetensors(model: StoredModel, folder: Path) -> Path:
+    return _packaged(model, folder) / WEIGHTS_FILE
+
+
+def _packaged(model: StoredModel, folder: Path) -> Path:
+    """Write the files that every model is published with, checked against each other."""
+    detector = create_model(model.record.architecture, num_classes=len(model.record.classes)).eval()
+    detector.load_state_dict(load_file(model.weights))
+    write_model(detector, model.record, folder)
+    return folder
+
+
+def _add(file: dict[str, object], session: Session) -> None:
+    session.merge(ModelFile(**file))
+    note_change(session, f"models/{file['model_id']}", {"status": "exported", "format": file["format"]})

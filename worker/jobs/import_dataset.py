@@ -1,0 +1,157 @@
+"""Import a dataset: unpack the archive, read it, store pictures and manifest, make it ready or rejected."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy.orm import Session
+
+from app.database.tables import Dataset
+from app.datasets.contents import IMAGES, MANIFEST, REPORT, STATISTICS
+from app.jobs.protocol import note_change
+from detection.data.archive import ArchiveLimits, extract_archive
+from detection.data.class_rules import ClassRules
+from detection.data.findings import Action, Finding, Severity
+from detection.data.importing import ImportedDataset, read_dataset
+from detection.data.manifest import write_manifest
+from detection.data.records import DatasetRecord, Split
+from detection.data.summary import summarise
+from detection.errors import DetectionError
+from worker.attempt import Attempt
+from worker.busy import pulse_while_bytes_move
+from worker.failures import failure_of
+
+UNPACKED, READ = 0.3, 0.8
+"""How much of the work is done after each step, about; a third of the time goes into unpacking."""
+
+
+def run(attempt: Attempt) -> None:
+    importing = DatasetImport(attempt)
+    try:
+        imported = importing.read()
+    except DetectionError as error:
+        importing.reject(error)
+    else:
+        importing.store(imported)
+    importing.clean_up()
+
+
+class DatasetImport:
+    """One attempt at importing one dataset."""
+
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt, self._config = attempt, attempt.job.config
+        self._dataset_id = str(self._config["dataset_id"])
+        self._prefix = f"datasets/{self._dataset_id}/{attempt.job.fence}"
+
+    def read(self) -> ImportedDataset:
+        """Unpack and read the archive into this attempt's scratch folder."""
+        attempt, config, settings = self._attempt, self._config, self._attempt.settings
+        attempt.report.stage("unpacking")
+        archive = attempt.storage.local_path(config["upload_key"], attempt.scratch / "upload")
+        folder = attempt.scratch / "unpacked"
+        limits = ArchiveLimits(
+            max_entries=settings.max_archive_files,
+            max_total_bytes=settings.max_archive_bytes,
+            max_ratio=settings.max_archive_ratio,
+        )
+        with pulse_while_bytes_move(attempt.control):
+            names = extract_archive(archive, folder, limits)
+        attempt.report.line(f"unpacked {len(names)} files")
+        attempt.report.stage("reading")
+        return read_dataset(
+            folder,
+            format=config["format"],
+            class_rules=ClassRules(**(config["classes"] or {})),
+            validation_fraction=config["validation_fraction"],
+            seed=config["seed"],
+            max_pixels=settings.max_image_pixels,
+            progress=lambda fraction: self._show(UNPACKED, READ, fraction),
+        )
+
+    def store(self, imported: ImportedDataset) -> None:
+        """Store everything, the manifest last, and make the dataset ready with the end of the job."""
+        dataset, report = imported.dataset, self._attempt.report
+        report.stage("publishing")
+        self._write_report(imported.findings, imported.finding_counts)
+        self._write(STATISTICS, summarise(dataset))
+        for number, image in enumerate(dataset.images, start=1):
+            self._attempt.storage.adopt(f"{self._prefix}/{IMAGES}/{image.id}", imported.paths[image.id])
+            self._show(READ, 1.0, number / len(dataset.images))
+        self._attempt.storage.write(f"{self._prefix}/{MANIFEST}", io.BytesIO(write_manifest(dataset)))
+        for line in _summary(dataset, imported.finding_counts):
+            report.line(line)
+        self._attempt.succeed({"dataset_id": self._dataset_id}, lambda session: self._ready(session, dataset))
+
+    def reject(self, error: DetectionError) -> None:
+        """Keep the report of an archive that cannot become a dataset; the protocol rejects its dataset."""
+        failure = failure_of(error)
+        if failure.retryable:
+            raise error
+        self._attempt.report.line(failure.message)
+        finding = Finding(
+            code=failure.code,
+            severity=Severity.ERROR,
+            action=Action.DROPPED,
+            file=str(getattr(error, "path", "") or getattr(error, "entry", "")),
+            where=str(getattr(error, "where", "")),
+            message=failure.message,
+        )
+        self._write_report([finding], {failure.code: 1})
+        self._attempt.fail(failure, self._rejected)
+
+    def clean_up(self) -> None:
+        """Remove the upload, and what earlier attempts have stored; the janitor does it if we cannot."""
+        storage = self._attempt.storage
+        storage.delete_all(f"{str(self._config['upload_key']).rpartition('/')[0]}/")
+        for fence in range(1, self._attempt.job.fence):
+            storage.delete_all(f"datasets/{self._dataset_id}/{fence}/")
+
+    def _ready(self, session: Session, dataset: DatasetRecord) -> None:
+        row = self._row(session)
+        row.status, row.format = "ready", dataset.format
+        row.classes, row.splits = list(dataset.classes), _splits(dataset)
+        row.storage_prefix = self._prefix
+        note_change(session, f"datasets/{row.id}", {"status": "ready"})
+
+    def _rejected(self, session: Session) -> None:
+        self._row(session).storage_prefix = self._prefix
+
+    def _row(self, session: Session) -> Dataset:
+        return session.get_one(Dataset, self._dataset_id)
+
+    def _write_report(self, findings: Sequence[Finding], counts: Mapping[str, int]) -> None:
+        self._write(REPORT, {"findings": findings, "counts": counts})
+
+    def _write(self, name: str, content: Any) -> None:
+        self._attempt.storage.write(f"{self._prefix}/{name}", io.BytesIO(msgspec.json.encode(content)))
+
+    def _show(self, start: float, end: float, fraction: float) -> None:
+        self._attempt.control.pulse()
+        self._attempt.report.progress({"fraction": start + (end - start) * fraction})
+
+
+def _splits(dataset: DatasetRecord) -> dict[str, dict[str, int]]:
+    splits = {split: dataset.of_split(split) for split in Split}
+    return {
+        split.value: {"images": len(images), "boxes": sum(len(image.boxes) for image in images)}
+        for split, images in splits.items()
+        if images
+    }
+
+
+def _summary(dataset: DatasetRecord, counts: Mapping[str, int]) -> list[str]:
+    """Return what was found in a few lines for the job's log."""
+    found = [
+        f"{split['images']} pictures with {split['boxes']} boxes in {name}"
+        for name, split in _splits(dataset).items()
+    ]
+    faults = [f"{count} × {code}" for code, count in Counter(counts).most_common()]
+    return [
+        f"{dataset.format}: {', '.join(found)}; classes: {', '.join(dataset.classes)}",
+        f"findings: {', '.join(faults) or 'none'}",
+    ]

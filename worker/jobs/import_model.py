@@ -1,0 +1,93 @@
+"""Import weights of the original projects: read them without running them, export, check, and publish."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from detection.analysis.complexity import count_complexity
+from detection.architectures import ARCHITECTURES
+from detection.data.coco_classes import COCO_CLASSES
+from detection.deploy.package import write_model
+from detection.errors import WeightsError
+from detection.input_convention import NAMED_CONVENTIONS, InputConvention
+from detection.model_record import ModelRecord
+from detection.models import create_model
+from detection.models.weights import ImportedWeights, read_weights
+from detection.training.provenance import describe_source, library_versions
+from worker.attempt import Attempt
+from worker.published import NewModel, publish_model
+
+
+def run(attempt: Attempt) -> None:
+    config = attempt.job.config
+    attempt.report.stage("reading")
+    upload = attempt.storage.local_path(config["upload_key"], attempt.scratch / "upload")
+    weights = read_weights(upload)
+    for line in weights.report:
+        attempt.report.line(line)
+    record = _record(config, weights)
+    if config["input_convention"] is None:
+        attempt.report.line(
+            "no input convention was given: that of the architecture's present weights is assumed. Weights "
+            "of another era find almost nothing with it; import those with their own `input_convention`"
+        )
+    detector = create_model(record.architecture, num_classes=weights.num_classes).eval()
+    detector.load_state_dict(weights.state)
+    attempt.control.pulse()
+    attempt.report.stage("publishing")
+    folder = attempt.scratch / "model"
+    folder.mkdir()
+    model = NewModel(
+        name=attempt.job.name,
+        origin="imported",
+        record=record,
+        complexity=count_complexity(detector, record.input_size_hw),
+        metrics=None,
+        provenance={
+            "file_name": config["file_name"],
+            "file_sha256": config["sha256"],
+            "report": list(weights.report),
+            "source": describe_source(),
+            "versions": library_versions(),
+        },
+        folder=folder,
+        files=write_model(detector, record, folder),
+    )
+    publish_model(attempt, model)
+    attempt.storage.delete_all(f"{str(config['upload_key']).rpartition('/')[0]}/")
+
+
+def _record(config: Mapping[str, Any], weights: ImportedWeights) -> ModelRecord:
+    wanted = config["architecture"]
+    if wanted not in (None, weights.architecture):
+        raise WeightsError(f"the weights are those of a {weights.architecture}, not of a {wanted}")
+    architecture = ARCHITECTURES[weights.architecture]
+    return ModelRecord(
+        architecture=architecture.name,
+        classes=_classes(config["classes"], weights.num_classes),
+        input_size_hw=(architecture.input_size, architecture.input_size),
+        input_convention=_convention(config["input_convention"]) or architecture.convention,
+        one_label_per_prior=architecture.one_label_per_prior,
+    )
+
+
+def _classes(given: list[str] | None, num_classes: int) -> tuple[str, ...]:
+    """Return the classes' names: those given, or COCO's when there are as many."""
+    if given is None and num_classes == len(COCO_CLASSES):
+        return COCO_CLASSES
+    if given is None:
+        raise WeightsError(f"the weights know {num_classes} classes: send their names in order as `classes`")
+    if len(given) != num_classes:
+        raise WeightsError(f"the weights know {num_classes} classes, but {len(given)} names were sent")
+    return tuple(given)
+
+
+def _convention(given: str | Mapping[str, Any] | None) -> InputConvention | None:
+    if given is None:
+        return None
+    if isinstance(given, str):
+        return NAMED_CONVENTIONS[given]
+    return msgspec.convert(given, InputConvention)

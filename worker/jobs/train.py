@@ -1,0 +1,109 @@
+"""Train a detector: go on from the last checkpoint, obey orders between steps, publish what came out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+from pydantic import TypeAdapter
+from sqlalchemy.orm import Session
+
+from app.jobs.protocol import Failure
+from detection.data.records import Split
+from detection.deploy.publish import Publication, publish
+from detection.training.config import TrainingConfig
+from detection.training.job import TrainingJob
+from detection.training.run import TrainingResult, train
+from detection.training.state import StopReason, StopRequest
+from worker.attempt import Attempt
+from worker.callbacks import TrainingReporter
+from worker.control import StoppedError
+from worker.pictures import StoredDataset, open_dataset
+from worker.published import NewModel, evaluation_row, publish_model
+from worker.run_folder import take_over
+from worker.stored_model import open_model
+
+REQUEST_OF_REASON = {StopReason.CANCELLED: StopRequest.CANCEL, StopReason.DRAINED: StopRequest.DRAIN}
+
+
+def run(attempt: Attempt) -> None:
+    attempt.control.obey_yourself()
+    dataset = open_dataset(attempt)
+    training = _training(attempt, dataset)
+    reporter = TrainingReporter(attempt.report, attempt.lease, training.folder)
+    result = train(training, reporter=reporter, requests=attempt.control.request)
+    attempt.report.flush()
+    if not result.reason.publishes:
+        _stop(attempt, training, result)
+        return
+    _publish(attempt, training, dataset, reporter)
+
+
+def _training(attempt: Attempt, dataset: StoredDataset) -> TrainingJob:
+    config = TypeAdapter(TrainingConfig).validate_python(dict(attempt.job.config))
+    if config.device == "auto":
+        config = replace(config, device=attempt.device)
+    start = None if attempt.job.model_id is None else open_model(attempt)
+    return TrainingJob(
+        config=config,
+        dataset=dataset.record,
+        read=dataset.pictures,
+        folder=take_over(attempt.settings.checkpoints / attempt.job.id, attempt.job.fence),
+        initial_weights=None if start is None else start.weights,
+        convention=None if start is None else start.record.input_convention,
+    )
+
+
+def _stop(attempt: Attempt, training: TrainingJob, result: TrainingResult) -> None:
+    """End without a model, because somebody wants it or time is up; either way it can be resumed."""
+    if result.reason in REQUEST_OF_REASON:
+        raise StoppedError(REQUEST_OF_REASON[result.reason])
+    limit_s = training.config.time_limit_s
+    message = f"the time limit of {limit_s} s is reached; resume it to go on from step {result.state.step}"
+    attempt.fail(Failure("time_limit", message, retryable=True))
+
+
+def _publish(
+    attempt: Attempt, training: TrainingJob, dataset: StoredDataset, reporter: TrainingReporter
+) -> None:
+    folder = attempt.scratch / "model"
+    made = publish(training, folder, reporter=reporter, interrupted=partial(_interrupted, attempt))
+    if made is None:
+        raise StoppedError(attempt.control.request() or StopRequest.DRAIN)
+    attempt.report.flush()
+    model = NewModel(
+        name=attempt.job.name,
+        origin="trained",
+        record=made.record,
+        complexity=made.complexity,
+        metrics=made.metrics,
+        provenance={
+            **made.provenance,
+            "dataset_id": attempt.job.dataset_id,
+            "dataset_sha256": dataset.sha256,
+            "dataset_content_sha256": made.provenance["dataset_sha256"],
+            "init_model_id": attempt.job.model_id,
+            "device": str(training.devices[0]),
+        },
+        folder=folder,
+        files=made.files,
+    )
+    publish_model(attempt, model, add_rows=partial(_add_evaluation, attempt, dataset, made))
+
+
+def _add_evaluation(
+    attempt: Attempt, dataset: StoredDataset, made: Publication, session: Session, model_id: str
+) -> None:
+    if made.metrics is not None:
+        row = evaluation_row(
+            attempt,
+            model_id,
+            dataset_sha256=dataset.sha256,
+            split=Split.VAL.value,
+            metrics=made.metrics,
+        )
+        session.add(row)
+
+
+def _interrupted(attempt: Attempt) -> bool:
+    return attempt.control.request() in (StopRequest.CANCEL, StopRequest.DRAIN)

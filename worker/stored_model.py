@@ -1,0 +1,61 @@
+"""A model as jobs read it: its row, and its files by format, from wherever they lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.database.tables import Model, ModelFile
+from detection.errors import WeightsError
+from detection.model_files import RECORD_FILE, WEIGHTS_FILE, encode_record
+from detection.model_record import ModelRecord
+from worker.attempt import Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class StoredModel:
+    """A published model."""
+
+    id: str
+    record: ModelRecord
+    weights: Path
+    storage_prefix: str
+
+
+def open_model(attempt: Attempt) -> StoredModel:
+    """Return the model that the job reads.
+
+    Raises:
+        WeightsError: it is gone.
+    """
+    model_id = attempt.job.model_id
+
+    def find(session: Session) -> tuple[Model, str] | None:
+        file = ModelFile.model_id == Model.id, ModelFile.format == "safetensors"
+        row = session.execute(
+            select(Model, ModelFile.key).join(ModelFile, file[0]).where(Model.id == model_id, file[1])
+        )
+        return row.tuples().one_or_none()
+
+    found = attempt.read(find)
+    if found is None:
+        raise WeightsError(f"the model {model_id} is gone")
+    model, key = found
+    return StoredModel(
+        id=model.id,
+        record=msgspec.convert(model.record, ModelRecord),
+        weights=attempt.storage.local_path(key, attempt.scratch / "model"),
+        storage_prefix=model.storage_prefix.rstrip("/"),
+    )
+
+
+def as_folder(model: StoredModel, folder: Path) -> Path:
+    """Lay a model's files out as a predictor loads them."""
+    folder.mkdir()
+    (folder / WEIGHTS_FILE).symlink_to(model.weights)
+    (folder / RECORD_FILE).write_bytes(encode_record(model.record))
+    return folder
