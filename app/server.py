@@ -65,7 +65,7 @@ class ApiServer(uvicorn.Server):
         self._state: State = app.state.service
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._state.draining.set()
+        self._state.drain()
         super().handle_exit(sig, frame)
 
 

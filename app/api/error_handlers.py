@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from app.api.context import SECURITY_HEADERS, request_id_of, route_path
 from app.api.idempotency import ReplayedAnswer
@@ -68,8 +69,8 @@ def _http_exception(request: Request, error: Exception) -> Response:
     if error.status_code == NotFoundError.status:
         return _answer(request, NotFoundError("this path does not exist; GET /docs shows those that do"))
     if error.status_code == MethodNotAllowedError.status:
-        allow = (error.headers or {}).get("Allow", "")
-        detail = f"{request.method} is not possible here, but {allow}"
+        allow = _allowed(request, (error.headers or {}).get("Allow", ""))
+        detail = f"this path knows {allow}"
         return _answer(request, MethodNotAllowedError(detail, headers={"Allow": allow}))
     return _answer(request, BadRequestError(str(error.detail)))
 
@@ -113,6 +114,15 @@ def _unforeseen(request: Request, error: Exception) -> Response:
     answer = _answer(request, InternalError("something went wrong here; the log knows more"))
     answer.headers.update({"X-Request-ID": request_id, **SECURITY_HEADERS})
     return answer
+
+
+def _allowed(request: Request, known: str) -> str:
+    """Return every method of a path; Starlette knows those of the first route that fits, OpenAPI of all."""
+    path, methods = route_path(request.scope), set(known.split(", "))
+    for template, calls in request.app.openapi()["paths"].items():
+        if compile_path(template)[0].match(path):
+            methods.update(method.upper() for method in calls)
+    return ", ".join(sorted(methods - {""}))
 
 
 def _summary(problems: Sequence[Problem]) -> str:

@@ -72,6 +72,10 @@ def decode_cursor(cursor: str) -> str:
     except (binascii.Error, UnicodeDecodeError):
         key = ""
     if not key or not key.isprintable():
-        fault = Problem(place="query", pointer="/cursor", problem="this is not a `next_cursor` of ours")
-        raise InvalidInputError("the cursor is not one of ours", problems=[fault])
+        raise strange_cursor()
     return key
+
+
+def strange_cursor() -> InvalidInputError:
+    fault = Problem(place="query", pointer="/cursor", problem="this is not a `next_cursor` of ours")
+    return InvalidInputError("the cursor is not one of ours", problems=[fault])

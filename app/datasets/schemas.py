@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field, Json
+from pydantic import ConfigDict, Field, Json
 
 from app.api.shapes import EXAMPLE_ID, ClassName, Name, Shape, Wish, example
 from detection.data.findings import Action, Severity
@@ -132,7 +132,6 @@ class FindingRead(Shape):
 class ReportRead(Shape):
     """Everything that was noticed in the archive."""
 
-    dataset_id: str
     status: DatasetStatus
     counts: dict[str, int]
     """How often each code was found; findings beyond the limit are only counted."""
@@ -164,4 +163,7 @@ class ImageRead(Shape):
     links: dict[str, str]
 
 
-SplitName = Literal["train", "val", "test"]
+class StatisticsRead(Shape):
+    """What the dataset is made of, counted."""
+
+    model_config = ConfigDict(extra="allow")
