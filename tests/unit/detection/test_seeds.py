@@ -25,7 +25,11 @@ def test_the_same_seed_gives_the_same_draws_everywhere() -> None:
 
 
 @pytest.mark.parametrize("deterministic", [True, False])
-def test_deterministic_chooses_the_kernels(deterministic: bool) -> None:
+@pytest.mark.parametrize("accelerated", [True, False])
+def test_deterministic_chooses_the_kernels_of_accelerators(
+    monkeypatch: pytest.MonkeyPatch, deterministic: bool, accelerated: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: accelerated)
     seed_everything(0, deterministic=deterministic)
-    assert torch.are_deterministic_algorithms_enabled() is deterministic
+    assert torch.are_deterministic_algorithms_enabled() is (deterministic and accelerated)
     assert torch.backends.cudnn.benchmark is not deterministic
