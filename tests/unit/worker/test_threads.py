@@ -1,0 +1,27 @@
+"""How many threads a job computes with."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from worker import threads
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"), [("max 100000", None), ("150000 100000", 1), ("50000 100000", 1), ("", None)]
+)
+def test_a_container_has_the_cores_of_its_quota(tmp_path: Path, content: str, expected: int | None) -> None:
+    quota = tmp_path / "cpu.max"
+    quota.write_text(content)
+    assert threads.num_cores(quota) == (expected or len(os.sched_getaffinity(0)))
+
+
+def test_cores_are_shared_and_a_user_may_say_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "num_cores", lambda: 8)
+    monkeypatch.setenv("MKL_NUM_THREADS", "3")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    shared = threads.thread_environment(3)
+    assert (shared["OMP_NUM_THREADS"], shared["MKL_NUM_THREADS"]) == ("2", "3")
