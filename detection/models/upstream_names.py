@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -18,7 +19,7 @@ CLASS_WEIGHTS = ("head.cls_preds.0.weight",)
 """One per family: the weight whose first axis is as long as there are classes."""
 MAX_CLASSES = 10_000
 
-Shapes = dict[str, torch.Size]
+Shapes = Mapping[str, torch.Size]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ def with_batch_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return unfolded
 
 
+@lru_cache(maxsize=32)
 def expected_shapes(architecture: str, num_classes: int) -> Shapes:
     """Return the names and shapes of an architecture's weights; nothing is allocated."""
     with torch.device("meta"):

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from detection.layers.conv import ConvBnAct, DepthwiseConvBnAct, fuse_conv_bn, fused_conv
+from tests.npz import read_npz
 
 
 def with_random_statistics(module: nn.Module) -> nn.Module:
@@ -105,8 +106,8 @@ def layers_of(case: Any, prefix: str, **options: Any) -> tuple[nn.Conv2d, nn.Bat
 
 
 def test_fused_convolutions_have_the_originals_numbers(numbers: Path) -> None:
-    case = np.load(numbers / "fuse_conv_bn.npz")
-    names = [name.removesuffix("_fused_w") for name in case.files if name.endswith("_fused_w")]
+    case = read_npz(numbers / "fuse_conv_bn.npz")
+    names = [name.removesuffix("_fused_w") for name in case if name.endswith("_fused_w")]
     assert names
     for name in names:
         _, _, _, stride, padding, groups = case[f"{name}_cin_cout_k_s_p_g"].tolist()
@@ -122,7 +123,7 @@ def test_fused_convolutions_have_the_originals_numbers(numbers: Path) -> None:
 
 
 def test_dilation_survives_where_the_original_loses_it(numbers: Path) -> None:
-    case = np.load(numbers / "fuse_conv_bn.npz")
+    case = read_npz(numbers / "fuse_conv_bn.npz")
     for eps in (1e-3, 1e-5):
         conv, bn = layers_of(case, "dil", padding=2, dilation=2, bias=False)
         bn.eps = eps

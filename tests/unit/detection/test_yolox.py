@@ -24,6 +24,7 @@ from detection.targets import Targets
 from detection.training.config import OptimizerConfig, OptimizerKind, YoloxAssignerConfig
 from detection.training.ema import ModelEma
 from detection.training.optimizers import build_optimizer, parameter_groups
+from tests.npz import read_npz
 
 CONVOLUTION_GFLOPS = {
     "yolox-nano": 1.045,
@@ -111,10 +112,10 @@ def test_scores_are_objectness_times_class_and_boxes_are_corners() -> None:
 
 def numbers_of(numbers: Path, name: str) -> tuple[Any, dict[str, Tensor]]:
     """Return inputs and outputs, and the weights, of one of the original's models."""
-    weights = np.load(numbers / f"model_yolox_{name}_weights_fp16.npz")
-    state = {key.removeprefix("sd/"): torch.from_numpy(weights[key]) for key in weights.files}
+    weights = read_npz(numbers / f"model_yolox_{name}_weights_fp16.npz")
+    state = {key.removeprefix("sd/"): torch.from_numpy(weights[key]) for key in weights}
     state = {key: value.float() if value.is_floating_point() else value for key, value in state.items()}
-    return np.load(numbers / f"model_yolox_{name}_io.npz"), state
+    return read_npz(numbers / f"model_yolox_{name}_io.npz"), state
 
 
 def test_outputs_have_the_originals_numbers(numbers: Path) -> None:
@@ -125,7 +126,7 @@ def test_outputs_have_the_originals_numbers(numbers: Path) -> None:
         model = create_model(f"yolox-{name}", num_classes=80).eval()
         model.load_state_dict(state)
         pictures = torch.from_numpy(case["input_bgr_u8"]).float()
-        every = int(case["every"]) if "every" in case.files else 1
+        every = int(case["every"]) if "every" in case else 1
         with torch.no_grad():
             raw, (boxes, scores) = model(pictures), model.predict(pictures)
             model.fuse()
@@ -157,7 +158,7 @@ def names_in(case: Any, key: str) -> Any:
 
 
 def test_one_training_step_has_the_originals_numbers(numbers: Path) -> None:
-    case = np.load(numbers / "model_yolox_nano_trainstep.npz")
+    case = read_npz(numbers / "model_yolox_nano_trainstep.npz")
     model = create_model("yolox-nano", num_classes=80, assigner=YoloxAssignerConfig(rule="center15"))
     model.load_state_dict(numbers_of(numbers, "nano")[1])
     config = OptimizerConfig(kind=OptimizerKind.SGD, lr=float(case["lr"]), momentum=0.9)
@@ -169,7 +170,7 @@ def test_one_training_step_has_the_originals_numbers(numbers: Path) -> None:
 
     found = [float(each.detach()) for each in components]
     np.testing.assert_allclose(found, case["components_per_step"][0], rtol=1e-3, atol=1e-3)
-    for key in case.files:
+    for key in case:
         folder, _, name = key.partition("/")
         if folder == "grad0":
             np.testing.assert_allclose(

@@ -17,6 +17,7 @@ from detection.losses.yolox import LossTerms, YoloxLoss, global_mean
 from detection.priors import Priors, grid_priors
 from detection.targets import Targets
 from detection.training.config import YoloxAssignerConfig, YoloxLossConfig
+from tests.npz import read_npz
 
 STRIDES = (8, 16, 32)
 SIDE = 64
@@ -210,7 +211,7 @@ def test_it_has_the_originals_numbers(numbers: Path, rule: Any, kind: Any, l1: s
     paths = sorted(numbers.glob("yolox_loss_*.npz"))
     assert paths
     for path in paths:
-        case = np.load(path)
+        case = read_npz(path)
         height, width = case["input_hw"].tolist()
         labels = torch.from_numpy(case["labels_cls_cxcywh"])
         valid = torch.arange(labels.shape[1]) < torch.from_numpy(case["num_gt"]).unsqueeze(1)
