@@ -77,7 +77,7 @@ class Attempt:
             add_rows(session)
             protocol.succeed(session, self.job.id, self.job.fence, result)
 
-        self.report.flush()
+        self.report.flush(time_too=True)
         self.lease.end(transaction)
 
     def fail(self, failure: Failure, add_rows: AddRows = lambda session: None) -> None:
@@ -87,12 +87,12 @@ class Attempt:
             add_rows(session)
             protocol.fail(session, self.job.id, self.job.fence, failure)
 
-        self.report.flush()
+        self.report.flush(time_too=True)
         self.lease.end(transaction)
 
     def try_again(self, failure: Failure, *, delay_s: float) -> None:
         """Give the job back to the queue; after too many tries without progress this ends it."""
-        self.report.flush()
+        self.report.flush(time_too=True)
         self.lease.write(
             lambda session: protocol.requeue(
                 session, self.job.id, self.job.fence, failure, costs_attempt=True, delay_s=delay_s

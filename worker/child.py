@@ -64,6 +64,10 @@ class Child:
     def stop(self, request: StopRequest, *, grace_s: float) -> None:
         """Give an order that ends the process; after `grace_s` `enforce` ends it by force."""
         self.tell(request)
+        self.allow(grace_s)
+
+    def allow(self, grace_s: float) -> None:
+        """Let `enforce` end the process by force after `grace_s`, or earlier if that was said before."""
         kill_at = time.monotonic() + grace_s
         self._kill_at = kill_at if self._kill_at is None else min(self._kill_at, kill_at)
 

@@ -23,6 +23,8 @@ LOOK_S = 0.2
 """How often a keeper looks after its child."""
 CANCEL_GRACE_S = 5.0
 """A cancelled process has a checkpoint: what it may lose is little, and its user is waiting."""
+EXIT_GRACE_S = 10.0
+"""For a process that has ended its job and only has to exit."""
 
 log = get_logger(__name__)
 
@@ -61,7 +63,7 @@ class Keeper:
             context.sessions, claim, heartbeat_s=settings.heartbeat_s, lease_s=settings.lease_s
         )
         self._silence = Silence(settings.hang_s)
-        self._cancelled = self._drained = self._hung = False
+        self._cancelled = self._drained = self._hung = self._over = False
 
     def run(self) -> None:
         claim = self._claim
@@ -91,11 +93,12 @@ class Keeper:
         child.enforce()
 
     def _pass_on_orders(self, child: Child) -> None:
+        if self._over:
+            return
         try:
             orders = self._heart.beat()
         except LostLeaseError:
-            log.warning("lease_lost", job_id=self._claim.job_id, fence=self._claim.fence)
-            child.kill()
+            self._end(child)
             return
         if orders.cancel:
             self._cancelled = True
@@ -103,9 +106,18 @@ class Keeper:
         elif orders.finish:
             child.tell(StopRequest.FINISH)
 
+    def _end(self, child: Child) -> None:
+        """Let a process go home that has ended its job itself; one that lost it must do nothing more."""
+        self._over = True
+        if self._lease.ended_as() is not None:
+            child.allow(EXIT_GRACE_S)
+            return
+        log.warning("lease_lost", job_id=self._claim.job_id, fence=self._claim.fence)
+        child.kill()
+
     def _settle(self, code: int) -> None:
         """Write down the end of a process that could not do it itself."""
-        if code in (ExitCode.DONE, ExitCode.LOST_LEASE):
+        if self._over or code in (ExitCode.DONE, ExitCode.LOST_LEASE):
             return
         with suppress(LostLeaseError, DatabaseAwayError):  # somebody else has settled it, or a sweep will
             if self._cancelled or code == ExitCode.CANCELLED:

@@ -89,8 +89,8 @@ class JobReport:
         with self._lock:
             self._said.lines.append(text)
 
-    def flush(self) -> None:
-        """Write all that was said so far.
+    def flush(self, *, time_too: bool = False) -> None:
+        """Write all that was said so far; with `time_too` the time spent, even if nothing was said.
 
         Raises:
             LostLeaseError: somebody else owns the job.
@@ -100,7 +100,7 @@ class JobReport:
             with self._lock:
                 said, self._said = self._said, Said()
                 timing = self._clock.seconds()
-            if said != Said():
+            if time_too or said != Said():
                 self._lease.write(lambda session: self._write(session, said, timing))
 
     def close(self) -> None:

@@ -201,14 +201,14 @@ def report(
         changes["stage"] = stage
     if eta_s is not None or progress is not None:
         changes["eta_s"] = eta_s
-    status = _write(session, job_id, fence, {**changes, "version": Job.version + 1})
+    now = _write(session, job_id, fence, {**changes, "version": Job.version + 1})
     for step, epoch, values in series:
         session.merge(JobMetric(job_id=job_id, step=step, epoch=epoch, values=dict(values)))
         _note(session, job_id, "metric", {"step": step, "epoch": epoch, **values})
     for line in log_lines:
         _note(session, job_id, "log", {"line": line})
     if stage is not None or progress is not None:
-        _note(session, job_id, "status", {"status": status, "stage": stage, "progress": progress})
+        _note(session, job_id, "status", now)
     session.commit()
 
 
@@ -401,13 +401,15 @@ def _owned(job_id: str, fence: int) -> tuple[ColumnElement[bool], ...]:
     return (Job.id == job_id, Job.fence == fence, Job.status.in_(OWNED))
 
 
-def _write(session: Session, job_id: str, fence: int, changes: dict[str, Any]) -> str:
-    written = update(Job).where(*_owned(job_id, fence)).values(**changes).returning(Job.status)
-    status = session.execute(written).scalar_one_or_none()
-    if status is None:
+def _write(session: Session, job_id: str, fence: int, changes: dict[str, Any]) -> dict[str, Any]:
+    """Change the job's row, and return what a stream shows of it."""
+    shown = (Job.status, Job.stage, Job.progress, Job.eta_s)
+    written = update(Job).where(*_owned(job_id, fence)).values(**changes).returning(*shown)
+    row = session.execute(written).one_or_none()
+    if row is None:
         session.rollback()
         raise LostLeaseError(job_id)
-    return str(status)
+    return dict(row._mapping)
 
 
 def _end(

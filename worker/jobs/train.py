@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from functools import partial
 
@@ -89,6 +90,7 @@ def _publish(
         files=made.files,
     )
     publish_model(attempt, model, add_rows=partial(_add_evaluation, attempt, dataset, made))
+    shutil.rmtree(training.folder.parent, ignore_errors=True)  # nothing goes on from here
 
 
 def _add_evaluation(
