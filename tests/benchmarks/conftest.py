@@ -1,0 +1,92 @@
+"""What benchmarks share: a stopwatch that takes many runs, and one JSON file per benchmark."""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "build" / "benchmarks"
+WARM_UP = 3
+SPENT_S = 3.0
+"""How long one thing is measured, warming up apart."""
+LEAST_RUNS = 5
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+class Bench:
+    """Collects the figures of one benchmark."""
+
+    def __init__(self) -> None:
+        self.figures: dict[str, dict[str, Any]] = {}
+
+    def measure(self, name: str, run: Callable[[], object], *, device: str = "cpu", per_run: int = 1) -> None:
+        """Call `run` many times and note milliseconds per item.
+
+        Args:
+            per_run: items that one run handles.
+        """
+        for _ in range(WARM_UP):
+            run()
+        times_ms: list[float] = []
+        while len(times_ms) < LEAST_RUNS or sum(times_ms) < SPENT_S * 1000:
+            _wait(device)
+            started = time.perf_counter()
+            run()
+            _wait(device)
+            times_ms.append((time.perf_counter() - started) * 1000)
+        self.note(name, [each / per_run for each in times_ms])
+
+    def note(self, name: str, times_ms: list[float], **more: Any) -> None:
+        """Keep the distribution of some times."""
+        ordered = sorted(times_ms)
+        self.figures[name] = {
+            "median_ms": round(statistics.median(ordered), 3),
+            "p90_ms": round(ordered[int(0.9 * (len(ordered) - 1))], 3),
+            "p99_ms": round(ordered[int(0.99 * (len(ordered) - 1))], 3),
+            "runs": len(ordered),
+            **more,
+        }
+        print(f"  {name:<52} {self.figures[name]}")
+
+
+@pytest.fixture
+def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """A stopwatch whose figures are written to build/benchmarks when the test has passed or failed."""
+    collected = Bench()
+    print()
+    yield collected
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    report = {"machine": _machine(), "figures": collected.figures}
+    path = RESULTS / f"{request.node.name.removeprefix('test_')}.json"
+    path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _machine() -> dict[str, Any]:
+    described = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return {
+        "cores": psutil.cpu_count(),
+        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "source": described.stdout.strip(),
+    }
