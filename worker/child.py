@@ -99,17 +99,21 @@ class Child:
             os.kill(self.pid, number)
 
 
+def job_command(job_id: str, fence: int, device: str) -> list[str]:
+    command = [sys.executable, "-m", "worker.process", job_id, str(fence)]
+    return [*command, "--device", device, "--keeper", str(os.getpid())]
+
+
 @contextmanager
 def job_process(
     job_id: str, fence: int, *, device: str, log_file: Path, environment: Mapping[str, str]
 ) -> Iterator[Child]:
     """Run `python -m worker.process` for one attempt; it is gone when the block ends."""
-    command = [sys.executable, "-m", "worker.process", job_id, str(fence), "--device", device]
     ours, theirs = socket.socketpair()
     log_file.parent.mkdir(parents=True, exist_ok=True)
     with ours, theirs, log_file.open("ab") as log:
         process = subprocess.Popen(
-            [*command, "--keeper", str(os.getpid())],
+            job_command(job_id, fence, device),
             stdin=theirs.fileno(),
             stdout=log,
             stderr=log,

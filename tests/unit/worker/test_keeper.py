@@ -1,0 +1,239 @@
+"""The keeper and its child, tried with small real processes instead of jobs."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import pytest
+from sqlalchemy import select, update
+
+from app.database.clock import database_now
+from app.database.tables import Job, JobTransition
+from app.jobs import protocol
+from app.jobs.states import JobKind, JobStatus, Queue
+from tests.services import wait_until
+from tests.unit.worker.conftest import RecordingBell
+from worker import child as child_module
+from worker import keeper as keeper_module
+from worker.context import WorkerContext
+from worker.keeper import keep
+
+READY = "import os, signal, socket, subprocess, sys, time\nline = socket.socket(fileno=0)\nline.send(b'.')\n"
+OBEYS = READY + "sys.exit({{b'c': 64, b'd': 143, b'f': 1}}[line.recv(1)])"
+IGNORES = READY + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)"
+LEAVES_A_GRANDCHILD = (
+    READY + "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid, flush=True)"
+)
+ENDS_ITS_JOB = (
+    READY
+    + """
+from app.database.session import create_database_engine, create_sessions
+from app.jobs import protocol
+from app.settings import Settings
+with create_sessions(create_database_engine(Settings(home={home!r})))() as session:
+    protocol.succeed(session, {job_id!r}, {fence}, {{}})
+time.sleep({lingers_s})
+"""
+)
+
+
+@pytest.fixture
+def children(context: WorkerContext, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Return a function that says what the children of this test run."""
+
+    def run(script: str, **values: Any) -> None:
+        def command(job_id: str, fence: int, device: str) -> list[str]:
+            home = str(context.settings.home_path)
+            return [
+                sys.executable,
+                "-c",
+                script.format(home=home, job_id=job_id, fence=fence, **values),
+            ]
+
+        monkeypatch.setattr(child_module, "job_command", command)
+
+    return run
+
+
+@pytest.fixture
+def job_id(context: WorkerContext) -> str:
+    with context.sessions() as session:
+        job = protocol.add_job(session, JobKind.TRAIN)
+        session.commit()
+        return job.id
+
+
+def kept(job_id: str, context: WorkerContext) -> threading.Thread:
+    thread = threading.Thread(target=keep, args=(job_id, context), daemon=True)
+    thread.start()
+    wait_until(lambda: job(context).status == JobStatus.RUNNING, timeout_s=10)
+    wait_until(lambda: psutil.Process().children(), timeout_s=10)
+    return thread
+
+
+def job(context: WorkerContext) -> Job:
+    with context.sessions() as session:
+        return session.scalars(select(Job)).one()
+
+
+def reasons(context: WorkerContext) -> list[str]:
+    with context.sessions() as session:
+        return list(session.scalars(select(JobTransition.reason).order_by(JobTransition.id)))
+
+
+def ended(thread: threading.Thread, timeout_s: float = 20) -> None:
+    thread.join(timeout_s)
+    assert not thread.is_alive()
+    assert psutil.Process().children() == []
+
+
+def test_a_crash_goes_back_to_the_queue_and_is_announced(
+    job_id: str, context: WorkerContext, children: Callable[..., None], bell: RecordingBell
+) -> None:
+    children("raise SystemExit(1)")
+    assert keep(job_id, context)
+    assert (job(context).status, job(context).no_progress) == (JobStatus.QUEUED, 1)
+    assert bell.rung == [(job_id, Queue.GPU)]
+    assert context.slots.any_free
+    assert keep(job_id, context)
+    assert keep(job_id, context)
+    assert job(context).status == JobStatus.FAILED
+    assert not keep(job_id, context), "it has ended"
+    assert len(bell.rung) == 2
+
+
+def test_a_killed_process_says_so(job_id: str, context: WorkerContext, children: Callable[..., None]) -> None:
+    children("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    keep(job_id, context)
+    assert "want of memory" in reasons(context)[-1]
+
+
+@pytest.mark.parametrize("lingers_s", [0, 3])
+def test_a_job_that_ended_itself_is_left_alone(
+    job_id: str, context: WorkerContext, children: Callable[..., None], lingers_s: float
+) -> None:
+    children(ENDS_ITS_JOB, lingers_s=lingers_s)
+    keep(job_id, context)
+    assert job(context).status == JobStatus.SUCCEEDED
+    assert len(reasons(context)) == 3
+
+
+def test_a_cancel_is_passed_on(job_id: str, context: WorkerContext, children: Callable[..., None]) -> None:
+    children(OBEYS)
+    thread = kept(job_id, context)
+    with context.sessions() as session:
+        protocol.request_cancel(session, job_id)
+    ended(thread)
+    assert job(context).status == JobStatus.CANCELLED
+
+
+def test_a_cancel_that_is_not_obeyed_is_enforced(
+    job_id: str, context: WorkerContext, children: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper_module, "CANCEL_GRACE_S", 0.3)
+    children(IGNORES)
+    thread = kept(job_id, context)
+    with context.sessions() as session:
+        protocol.request_cancel(session, job_id)
+    ended(thread)
+    assert job(context).status == JobStatus.CANCELLED
+
+
+def test_a_finish_is_passed_on(job_id: str, context: WorkerContext, children: Callable[..., None]) -> None:
+    children(OBEYS)
+    thread = kept(job_id, context)
+    with context.sessions() as session:
+        assert protocol.request_finish(session, job_id)
+    ended(thread)
+    assert job(context).no_progress == 1, "this child crashes when it is told to finish"
+
+
+def test_a_drain_costs_nothing(
+    job_id: str, context: WorkerContext, children: Callable[..., None], bell: RecordingBell
+) -> None:
+    children(OBEYS)
+    thread = kept(job_id, context)
+    context.draining.set()
+    ended(thread)
+    row = job(context)
+    assert (row.status, row.attempt, row.no_progress) == (JobStatus.QUEUED, 0, 0)
+    assert bell.rung == [(job_id, Queue.GPU)]
+    assert not keep(job_id, context), "a worker that stops takes nothing more"
+
+
+def test_a_drain_that_is_not_obeyed_in_time_costs_nothing_either(
+    job_id: str, context: WorkerContext, children: Callable[..., None]
+) -> None:
+    quick = context.settings.model_copy(update={"stop_grace_s": 0.3})
+    object.__setattr__(context, "settings", quick)
+    children(IGNORES)
+    thread = kept(job_id, context)
+    context.draining.set()
+    ended(thread)
+    assert job(context).no_progress == 0
+
+
+def test_a_process_that_hangs_is_ended_and_its_stacks_are_kept(
+    job_id: str, context: WorkerContext, children: Callable[..., None]
+) -> None:
+    quick = context.settings.model_copy(update={"hang_s": 1.0, "stop_grace_s": 5.0})
+    object.__setattr__(context, "settings", quick)
+    children(READY + "import faulthandler; faulthandler.register(signal.SIGUSR1)\nwhile True: time.sleep(1)")
+    keep(job_id, context)
+    assert job(context).no_progress == 1
+    assert "no sign of progress" in reasons(context)[-1]
+    log = context.settings.home_path / "logs" / "jobs" / f"{job_id}.log"
+    assert "most recent call first" in log.read_text()
+
+
+def test_a_lost_lease_ends_the_process_and_writes_nothing(
+    job_id: str, context: WorkerContext, children: Callable[..., None]
+) -> None:
+    children(IGNORES)
+    thread = kept(job_id, context)
+    with context.sessions() as session:
+        session.execute(update(Job).values(fence=Job.fence + 1, lease_until=database_now() + 45))
+        session.commit()
+    ended(thread)
+    assert job(context).status == JobStatus.RUNNING
+
+
+def test_grandchildren_end_with_the_job(
+    job_id: str, context: WorkerContext, children: Callable[..., None]
+) -> None:
+    children(LEAVES_A_GRANDCHILD)
+    keep(job_id, context)
+    log = context.settings.home_path / "logs" / "jobs" / f"{job_id}.log"
+    grandchild = int(log.read_text())
+    wait_until(lambda: not psutil.pid_exists(grandchild) or is_zombie(grandchild), timeout_s=5)
+
+
+def is_zombie(pid: int) -> bool:
+    return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_the_lease_is_renewed_while_the_process_runs(
+    job_id: str, context: WorkerContext, children: Callable[..., None]
+) -> None:
+    children(OBEYS)
+    thread = kept(job_id, context)
+    first = job(context).lease_until or 0.0
+    time.sleep(2 * context.settings.lease_s)
+    with context.sessions() as session:
+        assert protocol.expired_jobs(session) == []
+    assert (job(context).lease_until or 0.0) > first
+    context.draining.set()
+    ended(thread)
+
+
+def test_a_worker_without_a_free_device_takes_no_job(
+    job_id: str, context: WorkerContext, children: Callable[..., None]
+) -> None:
+    context.slots.take()
+    assert not keep(job_id, context)
+    assert job(context).status == JobStatus.QUEUED
