@@ -17,6 +17,7 @@ class Purpose(IntEnum):
     ORDER = 1
     SAMPLE = 2
     INPUT_SIZE = 3
+    SYNTHETIC = 4
 
 
 def draws(seed: int, purpose: Purpose, *key: int) -> Generator:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from detection.data.records import Split
-from detection.data.splits import split_of_folders
+from detection.data.splits import may_belong, split_of_folders
 from detection.errors import DatasetFormatError
 
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp"}
@@ -96,7 +96,7 @@ class FileTree:
         """
         split = split_of_folders(near)
         candidates = self._pictures_by_stem.get(_key(stem), [])
-        fitting = [name for name in candidates if not _contradicts(name, split)]
+        fitting = [name for name in candidates if may_belong(name, split)]
         return _nearest(fitting, near) if fitting else None
 
     def summary(self) -> str:
@@ -137,17 +137,13 @@ def _best_match(parts: list[str], candidates: list[str], near: str, split: Split
         return None
     split = split or split_of_folders("/".join([*parts, ""]))
     best = _of_split([name for name, end in ends.items() if end == longest], split)
-    if longest < len(parts) and (len(best) > 1 or _contradicts(best[0], split)):
+    if longest < len(parts) and (len(best) > 1 or not may_belong(best[0], split)):
         return None
     return _nearest(best, near)
 
 
 def _of_split(names: list[str], split: Split | None) -> list[str]:
     return [name for name in names if split_of_folders(name) is split] or names
-
-
-def _contradicts(name: str, split: Split | None) -> bool:
-    return split is not None and split_of_folders(name) not in (split, None)
 
 
 def _nearest(names: list[str], near: str) -> str:

@@ -30,6 +30,11 @@ def split_of_stem(stem: str) -> Split | None:
     return next(filter(None, map(split_of_word, re.findall(r"[^\W_]+", stem))), None)
 
 
+def may_belong(name: str, split: Split | None) -> bool:
+    """Return whether nothing in a path speaks against a split."""
+    return split is None or split_of_folders(name) in (split, None)
+
+
 def split_of_folders(name: str) -> Split | None:
     """Fold a path by the folder nearest to the file that names a split: `images/train/a.jpg`."""
     return next(filter(None, map(split_of_word, reversed(name.split("/")[:-1]))), None)

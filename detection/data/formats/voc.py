@@ -7,6 +7,7 @@ measured. (The original VOC counts pixels from 1; its own devkit would subtract 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import ClassVar
 from xml.etree.ElementTree import Element, ParseError
@@ -28,12 +29,14 @@ from detection.data.formats.dataset_format import (
 )
 from detection.data.formats.export_names import export_names
 from detection.data.records import BoxRecord, DatasetRecord, ImageRecord, Split
-from detection.data.splits import split_of_folders, split_of_word
+from detection.data.splits import may_belong, split_of_folders, split_of_word
 from detection.errors import DatasetFormatError
 
 MAX_XML_BYTES = 1024**2
 MAX_LIST_BYTES = 64 * 1024**2
 HEAD_BYTES = 1024
+_PRESENCE = re.compile(r"\s+-?[01]$")
+"""Lists of a single class say after each name whether it is in the picture."""
 
 
 class VocFormat:
@@ -125,7 +128,7 @@ class _SplitLists:
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
-            key = base, stem_of(line.split()[0])
+            key = base, stem_of(_PRESENCE.sub("", line.strip()))
             earlier = self._splits.setdefault(key, split)
             self._listed_in.setdefault(key, file)
             if earlier is not split and stem_of(file) != "trainval":
@@ -176,9 +179,10 @@ def _find_picture(tree: FileTree, label_file: str, root: Element, log: FindingLo
     stated = (root.findtext("filename") or "").strip()
     picture = tree.find_picture_by_stem(stem_of(label_file), near=label_file)
     picture = picture or tree.find_picture(stated, near=label_file)
-    if picture is None:
+    if picture is None or not may_belong(picture, split_of_folders(label_file)):
         message = f"no picture is named {stated or stem_of(label_file)} in the archive"
         log.add(FindingCode.IMAGE_MISSING, label_file, message)
+        return None
     return picture
 
 

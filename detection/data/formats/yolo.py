@@ -31,6 +31,7 @@ from detection.errors import DatasetFormatError
 
 MAX_LABEL_BYTES = 16 * 1024**2
 MAX_LIST_BYTES = 256 * 1024**2
+HEAD_BYTES = 4096
 MOST_CLASSES_WITHOUT_NAMES = 1000
 LARGEST_FRACTION = 1.5
 """Rounding and sloppy drawing lead a little outside the picture; beyond this the numbers are pixels."""
@@ -46,7 +47,7 @@ class YoloFormat:
 
     def detect(self, tree: FileTree) -> Evidence:
         count = sum(
-            label_file is not None and _begins_with_row(tree, label_file)
+            label_file is not None and _holds_rows(tree, label_file)
             for label_file in (_label_file(tree, picture) for picture in tree.pictures)
         )
         return Evidence(count, f"{count} pictures with a YOLO label file")
@@ -177,7 +178,7 @@ def _list_files(tree: FileTree) -> Iterator[tuple[Split, str]]:
     """Find train.txt and the like: lists of pictures outside of the label folders."""
     for name in tree.with_suffix(".txt"):
         split = split_of_stem(stem_of(name))
-        if split is not None and _label_picture(tree, name) is None and _begins_with_picture(tree, name):
+        if split is not None and _label_picture(tree, name) is None and _holds_pictures(tree, name):
             yield split, name
 
 
@@ -239,25 +240,29 @@ def _label_picture(tree: FileTree, label_file: str) -> str | None:
 def _report_orphans(tree: FileTree, log: FindingLog) -> None:
     for name in tree.with_suffix(".txt"):
         in_labels = "labels" in folder_of(name).split("/")
-        if in_labels and _label_picture(tree, name) is None and _begins_with_row(tree, name):
+        if in_labels and _label_picture(tree, name) is None and _holds_rows(tree, name):
             log.add(FindingCode.IMAGE_MISSING, name, f"there is no picture named {stem_of(name)}")
 
 
-def _begins_with_row(tree: FileTree, name: str) -> bool:
+def _holds_rows(tree: FileTree, name: str) -> bool:
+    return any(map(_is_row, _first_lines(tree, name)))
+
+
+def _is_row(line: str) -> bool:
     try:
-        _parse_row(_first_line(tree, name))
+        _parse_row(line)
     except ValueError:
         return False
     return True
 
 
-def _begins_with_picture(tree: FileTree, name: str) -> bool:
-    return tree.find_picture(_first_line(tree, name), near=name) is not None
+def _holds_pictures(tree: FileTree, name: str) -> bool:
+    return any(tree.find_picture(line, near=name) is not None for line in _first_lines(tree, name)[:5])
 
 
-def _first_line(tree: FileTree, name: str) -> str:
+def _first_lines(tree: FileTree, name: str) -> list[str]:
     with tree.path(name).open("rb") as file:
-        return file.read(4096).decode("utf-8", "replace").lstrip("\ufeff \r\n").partition("\n")[0]
+        return file.read(HEAD_BYTES).decode("utf-8", "replace").lstrip("\ufeff").splitlines()
 
 
 def _read_image(

@@ -1,0 +1,162 @@
+"""A dataset made by a program: shapes on textured grounds, for a first training without any download.
+
+Every picture depends on the seed and its number only. Classes are told apart by outline alone: colours,
+sizes, turns and grounds are drawn alike for all of them, and thin lines cross the picture as distraction.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from detection.data.draws import Purpose, draws
+from detection.data.export import write_folder, zip_files
+from detection.data.formats import FORMATS
+from detection.data.formats.dataset_format import ExportedFile
+from detection.data.records import BoxRecord, DatasetRecord, ImageRecord, Split
+from detection.images import Pixels, encode_jpeg
+
+CLASSES = ("circle", "square", "triangle")
+VALIDATION_EVERY = 5
+"""Every fifth picture is for validation."""
+EMPTY_SHARE = 0.05
+MOST_SHAPES = 6
+SIDES = (0.11, 0.42)
+"""Smallest and largest diameter of a shape, as fractions of the picture's side."""
+MIN_CONTRAST = 60.0
+"""Between a shape and the ground under it, as a distance of colours."""
+SUBPIXEL_BITS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    class_id: int
+    outline: NDArray[np.float64]
+    """[n, 2]: x and y of a closed polygon, pixels."""
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        (x1, y1), (x2, y2) = self.outline.min(axis=0), self.outline.max(axis=0)
+        return float(x1), float(y1), float(x2), float(y2)
+
+
+def write_synthetic_dataset(
+    target: Path, *, num_images: int = 400, size: int = 256, seed: int = 0, format_name: str = "yolo"
+) -> None:
+    """Write the dataset as a folder, in the layout of one of `FORMATS`, with `train` and `val`.
+
+    Args:
+        size: side of the square pictures, pixels.
+
+    Raises:
+        UnknownNameError: there is no such format.
+    """
+    write_folder(_files(num_images, size, seed, format_name), target)
+
+
+def zip_synthetic_dataset(
+    target: Path, *, num_images: int = 400, size: int = 256, seed: int = 0, format_name: str = "yolo"
+) -> None:
+    """Write the same dataset as one zip archive, ready for upload."""
+    with target.open("wb") as file:
+        for chunk in zip_files(_files(num_images, size, seed, format_name)):
+            file.write(chunk)
+
+
+def _files(num_images: int, size: int, seed: int, format_name: str) -> Iterator[ExportedFile]:
+    pictures: dict[str, bytes] = {}
+    images = []
+    for number in range(num_images):
+        pixels, shapes = _picture(draws(seed, Purpose.SYNTHETIC, number), size)
+        image = _record(number, size, shapes)
+        pictures[image.id] = encode_jpeg(pixels)
+        images.append(image)
+    dataset = DatasetRecord(format=format_name, classes=CLASSES, images=tuple(images))
+    return FORMATS[format_name].write(dataset, lambda image: pictures[image.id])
+
+
+def _record(number: int, size: int, shapes: list[_Shape]) -> ImageRecord:
+    boxes = tuple(
+        BoxRecord(class_id=shape.class_id, x1=round(x1, 2), y1=round(y1, 2), x2=round(x2, 2), y2=round(y2, 2))
+        for shape in shapes
+        for x1, y1, x2, y2 in [shape.box]
+    )
+    split = Split.VAL if number % VALIDATION_EVERY == VALIDATION_EVERY - 1 else Split.TRAIN
+    name = f"{number + 1:06d}"
+    return ImageRecord(id=name, file_name=f"{name}.jpg", width=size, height=size, split=split, boxes=boxes)
+
+
+def _picture(rng: Generator, size: int) -> tuple[Pixels, list[_Shape]]:
+    canvas = _ground(rng, size)
+    for _ in range(int(rng.integers(5))):
+        _draw_line(canvas, rng)
+    shapes = _shapes(rng, size)
+    for shape in shapes:
+        _draw_shape(canvas, shape, rng)
+    canvas += rng.standard_normal(canvas.shape, np.float32) * np.float32(rng.uniform(2.0, 8.0))
+    return np.clip(canvas, 0, 255).astype(np.uint8), shapes
+
+
+def _ground(rng: Generator, size: int) -> NDArray[np.float32]:
+    """Return a colour with patches and stripes."""
+    cells = int(rng.choice([4, 8, 16]))
+    patches = rng.uniform(40, 215, 3) + rng.normal(0.0, rng.uniform(8.0, 25.0), (cells, cells, 3))
+    canvas = cv2.resize(patches.astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
+    turn, waves = rng.uniform(0, math.pi), rng.uniform(3, 20)
+    along = np.arange(size, dtype=np.float32) * np.float32(2 * math.pi * waves / size)
+    stripes = np.sin(along[:, None] * np.float32(math.sin(turn)) + along * np.float32(math.cos(turn)))
+    canvas += stripes[:, :, None] * rng.uniform(0.0, 15.0, 3).astype(np.float32)
+    return np.asarray(canvas, np.float32)
+
+
+def _shapes(rng: Generator, size: int) -> list[_Shape]:
+    """Draw shapes that hardly overlap; now and then none at all."""
+    if rng.random() < EMPTY_SHARE:
+        return []
+    shapes: list[_Shape] = []
+    for _ in range(int(rng.integers(1, MOST_SHAPES + 1))):
+        shape = _shape(rng, size)
+        if all(_overlap(shape, other) < 0.1 for other in shapes):
+            shapes.append(shape)
+    return shapes
+
+
+def _shape(rng: Generator, size: int) -> _Shape:
+    """Draw one shape, wholly inside of the picture."""
+    class_id = int(rng.integers(len(CLASSES)))
+    num_corners = {"circle": 72, "square": 4, "triangle": 3}[CLASSES[class_id]]
+    radius = math.exp(rng.uniform(*np.log(SIDES))) * size / 2
+    angles = rng.uniform(0, 2 * math.pi) + np.arange(num_corners) * 2 * math.pi / num_corners
+    outline = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius
+    low, high = -outline.min(axis=0), size - outline.max(axis=0)
+    return _Shape(class_id, outline + rng.uniform(low, high))
+
+
+def _overlap(shape: _Shape, other: _Shape) -> float:
+    """Return the part of the smaller box that lies in the other one."""
+    (ax1, ay1, ax2, ay2), (bx1, by1, bx2, by2) = shape.box, other.box
+    shared = max(min(ax2, bx2) - max(ax1, bx1), 0.0) * max(min(ay2, by2) - max(ay1, by1), 0.0)
+    return shared / min((ax2 - ax1) * (ay2 - ay1), (bx2 - bx1) * (by2 - by1))
+
+
+def _draw_shape(canvas: NDArray[np.float32], shape: _Shape, rng: Generator) -> None:
+    x1, y1, x2, y2 = map(int, shape.box)
+    under = canvas[y1 : y2 + 1, x1 : x2 + 1].mean(axis=(0, 1))
+    colour = rng.uniform(0, 255, 3)
+    while np.linalg.norm(colour - under) < MIN_CONTRAST:
+        colour = rng.uniform(0, 255, 3)
+    corners = np.round((shape.outline - 0.5) * 2**SUBPIXEL_BITS).astype(np.int32)
+    cv2.fillPoly(canvas, [corners], colour.tolist(), shift=SUBPIXEL_BITS)
+
+
+def _draw_line(canvas: NDArray[np.float32], rng: Generator) -> None:
+    start, end = ((int(x), int(y)) for x, y in rng.uniform(0, canvas.shape[0], (2, 2)))
+    colour = rng.uniform(0, 255, 3).tolist()
+    cv2.line(canvas, start, end, colour, int(rng.integers(1, 3)), cv2.LINE_AA)

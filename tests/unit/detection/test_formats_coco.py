@@ -1,0 +1,238 @@
+"""COCO files of the wild: odd ids, several splits, broken annotations."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from detection.data.file_tree import FileTree
+from detection.data.finding_log import FindingLog
+from detection.data.formats import coco_json
+from detection.data.formats.coco import CocoFormat
+from detection.data.formats.dataset_format import LabelledDataset
+from detection.data.records import Split
+from detection.errors import DatasetFormatError
+from tests.datasets import coco_box, coco_image, picture, write_files
+from tests.datasets import coco_json as document
+
+A_BOX = [10, 20, 30, 40]
+
+
+def read(root: Path, files: dict[str, bytes | str]) -> tuple[LabelledDataset, FindingLog]:
+    log = FindingLog()
+    return CocoFormat().read(FileTree(write_files(root, files)), log), log
+
+
+def read_one(root: Path, annotations: list[Any], **more: Any) -> tuple[LabelledDataset, FindingLog]:
+    files = {"images/a.jpg": picture(), "a.json": document([coco_image(1, "a.jpg")], annotations, **more)}
+    return read(root, files)
+
+
+def test_boxes_classes_and_sizes(tmp_path: Path) -> None:
+    labelled, log = read_one(tmp_path, [coco_box(5, 1, 3, A_BOX), coco_box(6, 1, 7, A_BOX, iscrowd=1)])
+
+    assert labelled.classes == ["dog", "cat"], "in the order of their ids"
+    (image,) = labelled.images
+    assert (image.file_name, image.split, image.stated_size_wh) == ("images/a.jpg", None, (100, 80))
+    first, second = image.boxes
+    assert (first.class_name, first.x1, first.y1, first.x2, first.y2) == ("dog", 10, 20, 40, 60)
+    assert (first.crowd, second.crowd) == (False, True)
+    assert first.where == "annotation 5"
+    assert not log.findings
+
+
+@pytest.mark.parametrize("spelling", [1, "1", 1.0])
+def test_ids_in_any_spelling(tmp_path: Path, spelling: object) -> None:
+    labelled, log = read_one(tmp_path, [coco_box("x", spelling, "3", ["10", 20.0, 30, 40], iscrowd="0")])
+
+    assert [box.x2 for box in labelled.images[0].boxes] == [40]
+    assert not log.findings
+
+
+@pytest.mark.parametrize(
+    ("annotation", "code"),
+    [
+        ({"image_id": 1, "category_id": 3}, "label_invalid"),
+        (coco_box(1, 1, 3, None), "label_invalid"),
+        (coco_box(1, 1, 3, [1, 2, 3]), "label_invalid"),
+        (coco_box(1, 1, 3, [1, 2, 3, "x"]), "label_invalid"),
+        (coco_box(1, 1, 3, {"x": 1}), "label_invalid"),
+        (coco_box(1, 99, 3, A_BOX), "label_invalid"),
+        (coco_box(1, 1, 99, A_BOX), "class_unknown"),
+        (coco_box(1, [], 3, A_BOX), "label_invalid"),
+        (17, "label_invalid"),
+        (None, "label_invalid"),
+    ],
+)
+def test_one_bad_annotation_spoils_no_other(tmp_path: Path, annotation: Any, code: str) -> None:
+    labelled, log = read_one(tmp_path, [annotation, coco_box(2, 1, 3, A_BOX)])
+
+    assert [box.where for box in labelled.images[0].boxes] == ["annotation 2"]
+    (finding,) = log.findings
+    assert (finding.code, finding.file) == (code, "a.json")
+    assert finding.where in ("annotation 1", "annotation number 1")
+
+
+def test_segmentations_are_not_even_looked_at(tmp_path: Path) -> None:
+    rle = {"counts": "x" * 100_000, "size": [10**9, 10**9]}
+    labelled, _ = read_one(tmp_path, [coco_box(1, 1, 3, A_BOX, segmentation=rle)])
+
+    assert len(labelled.images[0].boxes) == 1
+
+
+def test_file_with_nan_is_read_all_the_same(tmp_path: Path) -> None:
+    labelled, _ = read_one(
+        tmp_path, [coco_box(1, 1, 3, [float("nan"), 1, float("inf"), 5]), coco_box(2, 1, 3, A_BOX)]
+    )
+
+    assert len(labelled.images[0].boxes) == 2
+    assert labelled.images[0].boxes[0].x1 != labelled.images[0].boxes[0].x1
+
+
+def test_lax_file_that_is_too_large_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coco_json, "MAX_LAX_JSON_BYTES", 10)
+
+    with pytest.raises(DatasetFormatError, match="malformed"):
+        read_one(tmp_path, [coco_box(1, 1, 3, [float("nan"), 1, 2, 5])])
+
+
+def test_repeated_ids(tmp_path: Path) -> None:
+    images = [coco_image(1, "a.jpg"), coco_image(1, "b.jpg"), coco_image(2, "a.jpg"), coco_image(3, "b.jpg")]
+    boxes = [coco_box(5, 1, 3, A_BOX), coco_box(5, 2, 3, A_BOX), coco_box(6, 3, 3, A_BOX)]
+    labelled, log = read(
+        tmp_path, {"a.jpg": picture(), "b.jpg": picture(), "x.json": document(images, boxes)}
+    )
+
+    assert {image.file_name: len(image.boxes) for image in labelled.images} == {"a.jpg": 2, "b.jpg": 1}
+    assert Counter(log.counts) == {"image_repeated": 2, "label_id_duplicate": 1}
+
+
+def test_repeated_categories(tmp_path: Path) -> None:
+    categories = [
+        {"id": 1, "name": "cat"},
+        {"id": 1, "name": "dog"},
+        {"id": 2, "name": "cat"},
+        {"id": 4, "name": " "},
+    ]
+    content = {
+        "images": [coco_image(1, "a.jpg")],
+        "categories": categories,
+        "annotations": [coco_box(1, 1, 2, A_BOX)],
+    }
+    labelled, log = read(tmp_path, {"a.jpg": picture(), "x.json": json.dumps(content)})
+
+    assert labelled.classes == ["cat", "category 4"]
+    assert labelled.images[0].boxes[0].class_name == "cat"
+    assert log.counts == {"class_duplicate": 2}
+
+
+def test_missing_and_unlisted_pictures(tmp_path: Path) -> None:
+    images = [coco_image(1, "a.jpg"), coco_image(2, "gone.jpg"), coco_image(3, "../../etc/passwd")]
+    boxes = [coco_box(1, 1, 3, A_BOX), coco_box(2, 2, 3, A_BOX)]
+    labelled, log = read(
+        tmp_path, {"a.jpg": picture(), "b.jpg": picture(), "x.json": document(images, boxes)}
+    )
+
+    assert [image.file_name for image in labelled.images] == ["a.jpg"]
+    assert log.counts == {"image_missing": 2, "image_unlisted": 1}
+    assert [finding.where for finding in log.findings] == ["image 2", "image 3", ""]
+
+
+def test_splits_by_the_names_of_files(tmp_path: Path) -> None:
+    files: dict[str, bytes | str] = {}
+    for year, split in (("train2017", "train"), ("val2017", "val")):
+        files[f"{year}/0001.jpg"] = picture(seed=len(files))
+        files[f"annotations/instances_{year}.json"] = document(
+            [coco_image(1, "0001.jpg")], [coco_box(1, 1, 3, A_BOX)], {3: split}
+        )
+    labelled, log = read(tmp_path, files)
+
+    assert {image.file_name: (image.split, image.boxes[0].class_name) for image in labelled.images} == {
+        "train2017/0001.jpg": (Split.TRAIN, "train"),
+        "val2017/0001.jpg": (Split.VAL, "val"),
+    }
+    assert labelled.classes == ["train", "val"]
+    assert not log.findings
+
+
+def test_splits_by_folder(tmp_path: Path) -> None:
+    files: dict[str, bytes | str] = {}
+    for folder in ("train", "valid", "test"):
+        files[f"{folder}/x.jpg"] = picture()
+        files[f"{folder}/_annotations.coco.json"] = document(
+            [coco_image(0, "x.jpg")], [coco_box(1, 0, 3, A_BOX)]
+        )
+    labelled, _ = read(tmp_path, files)
+
+    assert [(image.file_name, image.split) for image in labelled.images] == [
+        ("test/x.jpg", Split.TEST),
+        ("train/x.jpg", Split.TRAIN),
+        ("valid/x.jpg", Split.VAL),
+    ]
+
+
+def test_one_picture_in_two_files(tmp_path: Path) -> None:
+    files: dict[str, bytes | str] = {"x.jpg": picture()}
+    for split in ("train", "val"):
+        files[f"{split}.json"] = document([coco_image(1, "x.jpg")], [coco_box(1, 1, 3, A_BOX)])
+    labelled, log = read(tmp_path, files)
+
+    assert [(image.split, len(image.boxes)) for image in labelled.images] == [(Split.TRAIN, 2)]
+    assert log.counts == {"split_conflict": 1}
+
+
+def test_keypoints_and_other_json_are_not_read_as_boxes(tmp_path: Path) -> None:
+    own = document([coco_image(1, "x.jpg")], [coco_box(1, 1, 3, A_BOX)])
+    files = {
+        "x.jpg": picture(),
+        "instances_val.json": own,
+        "person_keypoints_val.json": own,
+        "info.json": "{}",
+    }
+    labelled, log = read(tmp_path, files)
+
+    assert len(labelled.images[0].boxes) == 1
+    assert log.counts == {"file_ignored": 2}
+
+
+def test_paths_from_another_machine(tmp_path: Path) -> None:
+    images = [coco_image(1, "C:\\data\\images\\A.JPG"), coco_image(2, "/home/me/set/images/b.jpg")]
+    files = {"set/images/a.jpg": picture(), "set/images/b.jpg": picture(), "set/x.json": document(images, [])}
+    labelled, log = read(tmp_path, files)
+
+    assert [image.file_name for image in labelled.images] == ["set/images/a.jpg", "set/images/b.jpg"]
+    assert not log.findings
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"images": []}',
+        '{"images": null, "categories": []}',
+        "[" * 100_000,
+        "\ufeff[1,",
+    ],
+)
+def test_what_is_no_coco_file(tmp_path: Path, content: str) -> None:
+    with pytest.raises(DatasetFormatError, match=r"x\.json"):
+        read(tmp_path, {"x.json": content, "a.jpg": picture()})
+
+
+def test_sizes_that_make_no_sense_are_no_sizes(tmp_path: Path) -> None:
+    images = [
+        coco_image(1, "a.jpg", 0, 80),
+        coco_image(2, "b.jpg", float("inf"), 80),
+        {"id": 3, "file_name": "c.jpg"},
+    ]
+    files: dict[str, bytes | str] = {f"{name}.jpg": picture() for name in "abc"}
+    labelled, _ = read(tmp_path, files | {"x.json": document(images, [])})
+
+    assert [image.stated_size_wh for image in labelled.images] == [None] * 3
