@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -25,12 +24,12 @@ def install() -> ModuleType:
 
 
 @pytest.fixture
-def steps(install: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[str]]]:
+def steps(install: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The commands that an installation runs, recorded instead of run."""
     commands: list[list[str]] = []
     monkeypatch.setattr(install, "_run", commands.append)
     monkeypatch.setattr(install, "missing_libraries", list)
-    yield commands
+    return commands
 
 
 @pytest.fixture
