@@ -25,17 +25,17 @@ def listen(path: Path) -> Iterator[socket.socket]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_stale(path)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    umask = os.umask(OWNER_ONLY)
-    try:
-        listener.bind(str(path))
-    finally:
-        os.umask(umask)
-    listener.listen(BACKLOG)
-    try:
-        yield listener
-    finally:
-        path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        umask = os.umask(OWNER_ONLY)
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(umask)
+        listener.listen(BACKLOG)
+        try:
+            yield listener
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _remove_stale(path: Path) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from safetensors.torch import save
 
 from app.detect.wire import Refusal, ServedModel, WeightsFile
 from app.engine.device import choose_device
@@ -16,7 +19,9 @@ from app.engine.refusal import RefusedError
 from app.settings import Settings
 from app.storage import Storage, open_storage
 from detection.errors import UnknownNameError
+from detection.model_files import WEIGHTS_FILE
 from detection.model_record import ModelRecord
+from detection.models import create_model
 from tests.published import publish
 
 RECORD = ModelRecord(architecture="yolox-nano", classes=("cat",), input_size_hw=(64, 64))
@@ -112,11 +117,18 @@ def loader(settings: Settings, storage: Storage, backend: str) -> Loader:
     return Loader(storage, device, scratch=settings.scratch, max_pixels=1000)
 
 
-@pytest.mark.parametrize("backend", ["onnxruntime", "eager"])
+def publish_weights(storage: Storage) -> ServedModel:
+    content = save(create_model(RECORD.architecture, num_classes=1).state_dict())
+    storage.write(WEIGHTS_FILE, io.BytesIO(content))
+    file = WeightsFile("safetensors", WEIGHTS_FILE, len(content), hashlib.sha256(content).hexdigest())
+    return ServedModel("m1", RECORD, (file,))
+
+
+@pytest.mark.parametrize(("backend", "publish_it"), [("onnxruntime", publish), ("eager", publish_weights)])
 def test_a_published_model_is_loaded_and_nothing_is_left_behind(
-    settings: Settings, storage: Storage, backend: str
+    settings: Settings, storage: Storage, backend: str, publish_it: Callable[[Storage], ServedModel]
 ) -> None:
-    loaded = loader(settings, storage, backend).load(publish(storage))
+    loaded = loader(settings, storage, backend).load(publish_it(storage))
     assert loaded.predictor.record.architecture == "yolox-nano"
     assert loaded.size_bytes > 0
     assert list(settings.scratch.iterdir()) == []

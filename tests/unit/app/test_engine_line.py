@@ -1,0 +1,276 @@
+"""Both ends of the engine's socket, with a pipeline that does what the test wants."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.detect.engine_client import EngineClient
+from app.detect.errors import (
+    DamagedPictureError,
+    ModelUnavailableError,
+    PictureTooLargeError,
+    UnsupportedPictureError,
+)
+from app.detect.wire import (
+    AskStatus,
+    Box,
+    Detect,
+    Detected,
+    EngineStatus,
+    Refusal,
+    Render,
+    Rendered,
+    ServedModel,
+    Timing,
+)
+from app.engine.listener import EngineRunningError, listen
+from app.engine.refusal import RefusedError
+from app.engine.server import Connection
+from app.errors import DrainingError, EngineUnavailableError, HarrierError, InternalError, OverloadedError
+from app.settings import Settings
+from detection.errors import DamagedImageError, ImageTooLargeError, UnsupportedImageError
+from detection.model_record import ModelRecord
+
+MODEL = ServedModel("m1", ModelRecord(architecture="a", classes=("cat",), input_size_hw=(8, 8)), ())
+TIMING = Timing(1.0, 2.0, 3.0, 4.0, 5.0, 1)
+
+
+class Pipeline:
+    """Answers pictures by their bytes: slow ones wait, bad ones raise."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.begun: list[bytes] = []
+        self.ended: list[bytes] = []
+        self.errors: dict[bytes, Exception] = {}
+
+    async def detect(self, request: Detect) -> Detected:
+        self.begun.append(request.image)
+        if request.image.startswith(b"slow"):
+            try:
+                await self.gate.wait()
+            finally:
+                self.ended.append(request.image)
+        if request.image in self.errors:
+            raise self.errors[request.image]
+        return Detected(request.id, 4, 3, (Box(0, 0, 1, 1, 0, "cat", 0.5),), TIMING, 0)
+
+    async def render(self, request: Render) -> Rendered:
+        return Rendered(request.id, request.image[::-1])
+
+    async def status(self, request: AskStatus) -> EngineStatus:
+        return EngineStatus(request.id, 1, "CPU", "eager", ("m1",), 10, 0, 0)
+
+
+class Wiring:
+    """A served pipeline, and a client of it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.pipeline = Pipeline()
+        self.client = EngineClient(settings)
+        self.connections: list[Connection] = []
+        self.writers: list[asyncio.StreamWriter] = []
+
+    @asynccontextmanager
+    async def engine(self) -> AsyncIterator[None]:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            pipeline: Any = self.pipeline
+            connection = Connection(pipeline, reader, writer, max_image_bytes=1000)
+            self.connections.append(connection)
+            self.writers.append(writer)
+            await connection.serve()
+
+        with listen(self.settings.engine_socket) as socket:
+            async with await asyncio.start_unix_server(serve, sock=socket):
+                yield
+
+    async def detect(self, image: bytes) -> Detected:
+        return await self.client.detect(image, MODEL)
+
+    async def begun(self, image: bytes) -> None:
+        while image not in self.pipeline.begun:
+            await asyncio.sleep(0.001)
+
+    async def ended(self, image: bytes) -> None:
+        while image not in self.pipeline.ended:
+            await asyncio.sleep(0.001)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path, engine_deadline_s=20)
+
+
+def wired(settings: Settings, story: Callable[[Wiring], Awaitable[None]]) -> None:
+    async def tell() -> None:
+        wiring = Wiring(settings)
+        async with asyncio.timeout(20):
+            async with wiring.engine():
+                await story(wiring)
+                await wiring.client.close()
+
+    asyncio.run(tell())
+
+
+def test_every_kind_of_request_has_its_answer(settings: Settings) -> None:
+    async def story(wiring: Wiring) -> None:
+        found = await wiring.detect(b"picture")
+        assert (found.width, found.height, found.boxes[0].label) == (4, 3, "cat")
+        assert await wiring.client.render(b"abc", max_side=5) == b"cba"
+        assert (await wiring.client.status()).models == ("m1",)
+
+    wired(settings, story)
+
+
+def test_a_slow_picture_holds_up_no_other(settings: Settings) -> None:
+    async def story(wiring: Wiring) -> None:
+        slow = asyncio.create_task(wiring.detect(b"slow"))
+        await wiring.begun(b"slow")
+        await wiring.detect(b"quick")
+        assert not slow.done()
+        wiring.pipeline.gate.set()
+        assert (await slow).width == 4
+
+    wired(settings, story)
+
+
+@pytest.mark.parametrize(
+    ("error", "answer"),
+    [
+        (UnsupportedImageError("a"), UnsupportedPictureError),
+        (DamagedImageError("a"), DamagedPictureError),
+        (ImageTooLargeError("a"), PictureTooLargeError),
+        (RefusedError(Refusal.OVERLOADED, "a"), OverloadedError),
+        (RefusedError(Refusal.DRAINING, "a"), DrainingError),
+        (RefusedError(Refusal.MODEL_UNAVAILABLE, "a"), ModelUnavailableError),
+        (RuntimeError("a secret"), InternalError),
+    ],
+)
+def test_an_error_reaches_the_caller_and_nobody_else(
+    settings: Settings, error: Exception, answer: type[HarrierError]
+) -> None:
+    async def story(wiring: Wiring) -> None:
+        wiring.pipeline.errors[b"bad"] = error
+        with pytest.raises(answer) as raised:
+            await wiring.detect(b"bad")
+        assert "secret" not in raised.value.detail
+        await wiring.detect(b"good")
+
+    wired(settings, story)
+
+
+def test_a_picture_that_waited_too_long_is_dropped(settings: Settings) -> None:
+    async def story(wiring: Wiring) -> None:
+        with pytest.raises(OverloadedError, match="longer"):
+            await wiring.detect(b"slow")
+        assert wiring.pipeline.ended == [b"slow"]
+
+    wired(settings.model_copy(update={"engine_deadline_s": 0.05}), story)
+
+
+def test_a_caller_that_leaves_ends_the_work(settings: Settings) -> None:
+    async def story(wiring: Wiring) -> None:
+        gone = asyncio.create_task(wiring.detect(b"slow"))
+        await wiring.begun(b"slow")
+        gone.cancel()
+        await wiring.ended(b"slow")
+
+    wired(settings, story)
+
+
+def test_a_client_that_disconnects_ends_all_its_work(settings: Settings) -> None:
+    async def story(wiring: Wiring) -> None:
+        waiting = asyncio.create_task(wiring.detect(b"slow"))
+        await wiring.begun(b"slow")
+        await wiring.client.close()
+        with pytest.raises(EngineUnavailableError):
+            await waiting
+        await wiring.ended(b"slow")
+
+    wired(settings, story)
+
+
+def test_an_engine_that_dies_fails_at_once_and_is_found_again(settings: Settings) -> None:
+    async def story() -> None:
+        wiring = Wiring(settings)
+        async with asyncio.timeout(20):
+            async with wiring.engine():
+                waiting = asyncio.create_task(wiring.detect(b"slow"))
+                await wiring.begun(b"slow")
+                wiring.writers[0].transport.abort()
+                with pytest.raises(EngineUnavailableError) as raised:
+                    await waiting
+                assert raised.value.retry_after_s >= 1
+            with pytest.raises(EngineUnavailableError, match="not running"):
+                await wiring.detect(b"picture")
+            async with wiring.engine():
+                await wiring.detect(b"picture")
+                await wiring.client.close()
+
+    asyncio.run(story())
+
+
+def test_what_was_accepted_is_answered_before_the_engine_ends(settings: Settings) -> None:
+    async def story(wiring: Wiring) -> None:
+        waiting = asyncio.create_task(wiring.detect(b"slow"))
+        await wiring.begun(b"slow")
+        finishing = asyncio.create_task(wiring.connections[0].finish())
+        await asyncio.sleep(0)
+        assert not finishing.done()
+        wiring.pipeline.gate.set()
+        await finishing
+        assert (await waiting).width == 4
+
+    wired(settings, story)
+
+
+@pytest.mark.parametrize("nonsense", [b"\xff\xff\xff\xff", b"\0\0\0\1\xc1", b"\0\0\0\1"])
+def test_nonsense_ends_the_connection_and_nothing_else(settings: Settings, nonsense: bytes) -> None:
+    async def story(wiring: Wiring) -> None:
+        reader, writer = await asyncio.open_unix_connection(settings.engine_socket)
+        writer.write(nonsense)
+        writer.write_eof()
+        assert await reader.read() == b""
+        writer.close()
+        await wiring.detect(b"picture")
+
+    wired(settings, story)
+
+
+def test_an_engine_that_talks_nonsense_is_not_trusted(settings: Settings) -> None:
+    async def story() -> None:
+        async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1)
+            writer.write(b"\0\0\0\1\xc1")
+            writer.close()
+
+        with listen(settings.engine_socket) as socket:
+            async with await asyncio.start_unix_server(babble, sock=socket):
+                client = EngineClient(settings)
+                with pytest.raises(EngineUnavailableError):
+                    await client.status()
+
+    asyncio.run(story())
+
+
+def test_only_the_owner_may_connect_and_the_file_goes(settings: Settings) -> None:
+    with listen(settings.engine_socket):
+        assert settings.engine_socket.stat().st_mode & 0o777 == 0o600
+        with pytest.raises(EngineRunningError), listen(settings.engine_socket):
+            pass
+    assert not settings.engine_socket.exists()
+
+
+def test_the_socket_of_a_dead_engine_is_replaced(settings: Settings) -> None:
+    with listen(settings.engine_socket) as socket:
+        socket.close()
+        assert settings.engine_socket.exists()
+        with listen(settings.engine_socket):
+            assert settings.engine_socket.exists()
