@@ -1,0 +1,170 @@
+"""The engine as a process: bounded, forgetful of those who left, and in order when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+
+from app.detect.engine_client import EngineClient
+from app.detect.wire import Box, Detected, ServedModel
+from app.errors import OverloadedError
+from app.settings import Settings
+from app.storage import open_storage
+from detection.images import decode_image
+from tests.pictures import jpeg, noise, png, quadrants
+from tests.published import publish
+from tests.serving import EngineProcess, short_folder
+
+QUEUE = 3
+PICTURE = jpeg(noise(150, 100))
+
+
+@pytest.fixture(scope="module")
+def settings() -> Iterator[Settings]:
+    with short_folder() as folder:
+        yield Settings(home=folder, device="cpu", engine_queue_images=QUEUE)
+
+
+@pytest.fixture(scope="module")
+def engine(settings: Settings) -> Iterator[EngineProcess]:
+    engine = EngineProcess(settings)
+    yield engine
+    engine.kill()
+
+
+@pytest.fixture(scope="module")
+def model(settings: Settings) -> ServedModel:
+    return publish(open_storage(settings))
+
+
+def asked(settings: Settings, story: Callable[[EngineClient], Awaitable[None]]) -> None:
+    async def tell() -> None:
+        client = EngineClient(settings)
+        try:
+            async with asyncio.timeout(60):
+                await story(client)
+        finally:
+            await client.close()
+
+    asyncio.run(tell())
+
+
+async def sent(*requests: asyncio.Task[Detected]) -> None:
+    """Let the requests reach the socket; their answers come from another process."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not any(request.done() for request in requests)
+
+
+def test_one_more_than_the_queue_holds_is_refused_at_once(
+    settings: Settings, engine: EngineProcess, model: ServedModel
+) -> None:
+    async def story(client: EngineClient) -> None:
+        await client.detect(PICTURE, model)
+        engine.process.send_signal(signal.SIGSTOP)  # so that all of them are read in one go
+        requests = [asyncio.create_task(client.detect(PICTURE, model)) for _ in range(QUEUE + 4)]
+        await sent(*requests)
+        engine.process.send_signal(signal.SIGCONT)
+        answers = await asyncio.gather(*requests, return_exceptions=True)
+        assert [isinstance(answer, Detected) for answer in answers] == [True] * QUEUE + [False] * 4
+        assert all(isinstance(answer, OverloadedError) for answer in answers[QUEUE:])
+        assert isinstance(await client.detect(PICTURE, model), Detected)
+
+    asked(settings, story)
+
+
+def test_a_request_whose_caller_left_costs_nothing(settings: Settings, engine: EngineProcess) -> None:
+    unloaded = publish(open_storage(settings), "never-loaded")
+
+    async def story(client: EngineClient) -> None:
+        await client.status()
+        engine.process.send_signal(signal.SIGSTOP)
+        gone = asyncio.create_task(client.detect(PICTURE, unloaded))
+        await sent(gone)
+        gone.cancel()
+        await asyncio.wait({gone})
+        engine.process.send_signal(signal.SIGCONT)
+        status = await client.status()
+        assert (status.queue_images, status.queue_bytes) == (0, 0)
+        assert "never-loaded" not in status.models
+
+    asked(settings, story)
+
+
+def test_a_bad_picture_among_good_ones(settings: Settings, engine: EngineProcess, model: ServedModel) -> None:
+    async def story(client: EngineClient) -> None:
+        alone = await client.detect(PICTURE, model, score_threshold=0.01)
+        assert alone.boxes
+        for bad in (b"", PICTURE[:500], png(quadrants())[:100]):
+            together = (
+                client.detect(PICTURE, model, score_threshold=0.01),
+                client.detect(bad, model),
+                client.detect(PICTURE, model, score_threshold=0.01),
+            )
+            first, error, last = await asyncio.gather(*together, return_exceptions=True)
+            assert isinstance(error, Exception)
+            assert isinstance(first, Detected)
+            assert isinstance(last, Detected)
+            assert first.boxes == last.boxes == alone.boxes
+
+    asked(settings, story)
+
+
+def test_pictures_are_drawn_and_shrunk(settings: Settings, engine: EngineProcess) -> None:
+    async def story(client: EngineClient) -> None:
+        picture = jpeg(quadrants(640, 480), orientation=6)
+        small = decode_image(await client.render(picture, max_side=100))
+        assert small.size_wh == (75, 100)
+        assert decode_image(await client.render(picture)).size_wh == (480, 640)
+        box = Box(100, 100, 300, 300, 0, "cat")
+        drawn = decode_image(await client.render(picture, boxes=(box,), max_side=100))
+        assert drawn.size_wh == (75, 100)
+        assert (drawn.pixels != small.pixels).any()
+        enlarged = decode_image(await client.render(jpeg(quadrants(20, 10)), max_side=100))
+        assert enlarged.size_wh == (20, 10)
+
+    asked(settings, story)
+
+
+def test_a_second_engine_on_the_same_socket_says_so(settings: Settings, engine: EngineProcess) -> None:
+    environment = {**os.environ, "HARRIER_HOME": str(settings.home)}
+    second = subprocess.run(
+        [sys.executable, "-m", "app.engine"], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert second.returncode == 1
+    assert "another engine listens" in second.stderr
+
+
+def test_an_impossible_device_is_named(settings: Settings) -> None:
+    environment = {**os.environ, "HARRIER_HOME": str(settings.home), "HARRIER_DEVICE": "77"}
+    refused = subprocess.run(
+        [sys.executable, "-m", "app.engine"], env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert refused.returncode == 1
+    assert "no accelerator 77" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_sigterm_lets_the_accepted_finish(
+    settings: Settings, engine: EngineProcess, model: ServedModel
+) -> None:
+    async def story(client: EngineClient) -> None:
+        await client.detect(PICTURE, model)
+        engine.process.send_signal(signal.SIGSTOP)
+        requests = [asyncio.create_task(client.detect(PICTURE, model)) for _ in range(QUEUE)]
+        await sent(*requests)
+        engine.process.send_signal(signal.SIGCONT)
+        first = await asyncio.wait(requests, return_when=asyncio.FIRST_COMPLETED)
+        assert first[0]
+        engine.process.terminate()
+        answers = await asyncio.gather(*requests)
+        assert all(answer.width == 150 for answer in answers)
+        assert await asyncio.to_thread(engine.process.wait, 30) == 0
+
+    asked(settings, story)
