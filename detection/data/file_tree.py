@@ -77,11 +77,16 @@ class FileTree:
         return _best_match(parts, candidates, near, split)
 
     def find_folder(self, wanted: str, *, near: str = "", split: Split | None = None) -> str | None:
-        """Return the folder with pictures below it that a path from another machine means, or None."""
+        """Return the folder with pictures below it that a path from another machine means, or None.
+
+        A path that names a split means a folder that does, too.
+        """
         parts = _clean_parts(wanted)
         if not parts:
             return ""
-        return _best_match(parts, list(self._picture_folders), near, split)
+        found = _best_match(parts, list(self._picture_folders), near, split)
+        named = split_of_folders("/".join([*parts, ""]))
+        return found if named in (None, split_of_folders(f"{found}/")) else None
 
     def find_file(self, wanted: str, *, near: str = "") -> str | None:
         """Return the file that a path from another machine means, or None."""

@@ -1,120 +1,96 @@
-"""The exported graph: what it is called, what it computes, and what it must not carry."""
+"""Exports are valid archives, written while they are sent, and equal for equal datasets."""
 
 from __future__ import annotations
 
-import copy
-from functools import cache
+import io
+import sys
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from subprocess import run
 
-import onnx
 import pytest
-import torch
-from torch import Tensor
 
-from detection.deploy.export import RECORD_KEY, check_onnx, export_onnx
-from detection.errors import ExportError
-from detection.inference.backends.onnx_runtime import OnnxRuntimeBackend
-from detection.model_files import decode_record
-from detection.model_record import ModelRecord
-from tests.tiny_training import TinyDetector
-
-RECORD = ModelRecord(architecture="tiny", classes=("cat", "dog"), input_size_hw=(32, 64))
+from detection.data.archive import extract_archive, sniff_archive
+from detection.data.export import export_zip
+from detection.data.formats import FORMATS
+from detection.data.importing import read_dataset
+from detection.data.manifest import read_manifest, write_manifest
+from detection.errors import DatasetFormatError, UnknownNameError
+from tests.datasets import record_with_pictures
 
 
-@cache
-def exported() -> tuple[bytes, TinyDetector]:
-    torch.manual_seed(0)
-    detector = TinyDetector()
-    detector(torch.rand(4, 3, 32, 64))  # so that the batch norms have statistics of their own
-    return export_onnx(detector, RECORD), detector
+@pytest.mark.parametrize("name", FORMATS.names())
+def test_exported_zip_can_be_uploaded_again(tmp_path: Path, name: str) -> None:
+    dataset, files = record_with_pictures()
+    archive = tmp_path / "export.zip"
+
+    archive.write_bytes(b"".join(export_zip(dataset, name, lambda image: files[image.id])))
+
+    assert sniff_archive(archive.read_bytes()[:512]) == "zip"
+    with zipfile.ZipFile(archive) as opened:
+        assert opened.testzip() is None
+    extract_archive(archive, tmp_path / "unpacked")
+    assert len(read_dataset(tmp_path / "unpacked").dataset.images) == len(dataset.images)
 
 
-def pictures(count: int) -> Tensor:
-    return torch.rand(count, 3, 32, 64, generator=torch.Generator().manual_seed(count))
+def test_equal_datasets_give_equal_archives() -> None:
+    dataset, files = record_with_pictures()
+    first, second = (b"".join(export_zip(dataset, "coco", lambda image: files[image.id])) for _ in range(2))
+
+    assert first == second
 
 
-def test_inputs_and_outputs_are_named_and_the_batch_is_free() -> None:
-    graph = onnx.load_from_string(exported()[0]).graph
+def test_pictures_are_read_one_by_one() -> None:
+    dataset, files = record_with_pictures()
+    asked: list[str] = []
 
-    def shapes(values: object) -> dict[str, list[int | str]]:
-        return {
-            each.name: [axis.dim_param or axis.dim_value for axis in each.type.tensor_type.shape.dim]
-            for each in values  # type: ignore[attr-defined]
-        }
+    def read(image: object) -> bytes:
+        asked.append(image.id)  # type: ignore[attr-defined]
+        return files[asked[-1]]
 
-    (batch,) = {axes[0] for axes in shapes(graph.input).values()}
-    assert isinstance(batch, str)
-    assert shapes(graph.input) == {"images": [batch, 3, 32, 64]}
-    assert shapes(graph.output) == {"boxes": [batch, 32, 4], "scores": [batch, 32, 2]}
-
-
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_the_graph_computes_what_the_detector_computes_for_any_number_of_pictures(count: int) -> None:
-    graph, detector = exported()
-    assert check_onnx(graph, detector, pictures(count)) < 1e-5
+    chunks = export_zip(dataset, "yolo", read)
+    assert asked == []
+    total = sum(1 for _ in zip(chunks, range(4), strict=False))
+    assert total == 4
+    assert len(asked) < len(dataset.images)
 
 
-def test_the_detector_stays_as_it_was() -> None:
-    detector = TinyDetector()
-    before = copy.deepcopy(detector.state_dict())
-    graph = export_onnx(detector, RECORD)
-    check_onnx(graph, detector, pictures(1))
-    assert detector.training
-    assert all(torch.equal(before[name], value) for name, value in detector.state_dict().items())
+def test_unknown_format_is_refused_before_anything_is_sent() -> None:
+    dataset, files = record_with_pictures()
+
+    with pytest.raises(UnknownNameError):
+        export_zip(dataset, "csv", lambda image: files[image.id])
 
 
-def test_the_graph_carries_its_record_and_nothing_about_this_machine() -> None:
-    graph = onnx.load_from_string(exported()[0])
-    (entry,) = graph.metadata_props
-    assert entry.key == RECORD_KEY
-    assert decode_record(entry.value.encode()) == RECORD
-    content = exported()[0]
-    for trace in (b"site-packages", b".py", b"stack_trace", b'File "'):
-        assert trace not in content
+def test_manifest_is_the_record() -> None:
+    dataset, _ = record_with_pictures()
+
+    content = write_manifest(dataset)
+
+    assert read_manifest(content) == dataset
+    assert write_manifest(replace(dataset)) == content
 
 
-def test_a_graph_that_computes_something_else_is_refused() -> None:
-    graph, detector = exported()
-    other = copy.deepcopy(detector)
-    with torch.no_grad():
-        other.head.bias += 0.1
-    with pytest.raises(ExportError, match=r"scores differ by up to 0\.0"):
-        check_onnx(graph, other, pictures(2))
-    with torch.no_grad():
-        other.head.bias += torch.nan
-    with pytest.raises(ExportError, match="scores differ by up to nan"):
-        check_onnx(graph, other, pictures(2))
+@pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff"])
+def test_what_is_no_manifest(content: bytes) -> None:
+    with pytest.raises(DatasetFormatError, match="manifest"):
+        read_manifest(content)
 
 
-def test_a_graph_for_other_classes_is_refused() -> None:
-    with pytest.raises(ExportError, match=r"scores \[1, 32, 2\], not"):
-        check_onnx(exported()[0], TinyDetector(num_classes=3), pictures(1))
+def test_reading_and_writing_labels_needs_neither_torch_nor_opencv() -> None:
+    modules = "archive, export, manifest, summary, class_rules, finding_log, file_tree"
+    program = (
+        f"import sys; from detection.data import {modules}; from detection.data.formats import FORMATS\n"
+        "assert not {'torch', 'cv2'} & sys.modules.keys()"
+    )
+
+    assert run([sys.executable, "-c", program], capture_output=True, text=True, check=False).stderr == ""
 
 
-def test_a_graph_for_one_number_of_pictures_only_is_refused() -> None:
-    class Stubborn(TinyDetector):
-        def predict(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-            boxes, scores = super().predict(images_BCHW)
-            return boxes, scores * len(images_BCHW)  # a plain number to the exporter
+def test_zip_entries_have_no_time_of_their_own() -> None:
+    dataset, files = record_with_pictures()
+    data = b"".join(export_zip(dataset, "voc", lambda image: files[image.id]))
 
-    with pytest.raises(ExportError, match="2 pictures at a time, no more and no fewer"):
-        export_onnx(Stubborn(), RECORD)
-
-
-def test_boxes_are_compared_too() -> None:
-    class Shifted(TinyDetector):
-        def predict(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-            boxes, scores = super().predict(images_BCHW)
-            return boxes + 0.5, scores
-
-    graph, detector = exported()
-    other = Shifted()
-    other.load_state_dict(detector.state_dict())
-    with pytest.raises(ExportError, match=r"boxes by up to 0\.5"):
-        check_onnx(graph, other, pictures(1))
-
-
-@pytest.mark.parametrize("threads", [None, 1, 2])
-def test_the_number_of_threads_can_be_set(threads: int | None) -> None:
-    boxes, scores = OnnxRuntimeBackend(exported()[0], threads=threads).run(pictures(1))
-    assert boxes.shape == (1, 32, 4)
-    assert scores.dtype is torch.float32
+    with zipfile.ZipFile(io.BytesIO(data)) as opened:
+        assert {entry.date_time[0] for entry in opened.infolist()} == {1980}

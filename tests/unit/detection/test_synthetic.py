@@ -1,0 +1,75 @@
+"""The synthetic set is a real dataset: readable, repeatable, and its boxes are tight."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from detection.data.archive import extract_archive
+from detection.data.draws import Purpose, draws
+from detection.data.importing import read_dataset
+from detection.data.records import Split
+from detection.data.synthetic import CLASSES, _picture, write_synthetic_dataset, zip_synthetic_dataset
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("layout", ["yolo", "coco"])
+def test_reads_without_a_finding(tmp_path: Path, layout: str) -> None:
+    write_synthetic_dataset(tmp_path, num_images=40, size=96, format_name=layout)
+
+    result = read_dataset(tmp_path)
+
+    assert result.dataset.format == layout
+    assert result.dataset.classes == CLASSES
+    assert [len(result.dataset.of_split(split)) for split in Split] == [32, 8, 0]
+    assert result.findings == []
+    boxes = [box for image in result.dataset.images for box in image.boxes]
+    assert {box.class_id for box in boxes} == {0, 1, 2}
+    assert len(boxes) > 60
+    assert any(not image.boxes for image in result.dataset.images)
+
+
+def test_depends_on_the_seed_only(tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        write_synthetic_dataset(tmp_path / name, num_images=4, size=64, seed=seed)
+
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+    assert contents(tmp_path / "a") != contents(tmp_path / "c")
+
+
+def test_pictures_do_not_depend_on_how_many_there_are(tmp_path: Path) -> None:
+    write_synthetic_dataset(tmp_path / "few", num_images=3, size=64)
+    write_synthetic_dataset(tmp_path / "many", num_images=6, size=64)
+
+    few, many = contents(tmp_path / "few"), contents(tmp_path / "many")
+    assert {name: many[name] for name in few if name.startswith("images")} == {
+        name: content for name, content in few.items() if name.startswith("images")
+    }
+
+
+def test_zip_holds_the_same_files(tmp_path: Path) -> None:
+    write_synthetic_dataset(tmp_path / "folder", num_images=5, size=64)
+    zip_synthetic_dataset(tmp_path / "set.zip", num_images=5, size=64)
+
+    extract_archive(tmp_path / "set.zip", tmp_path / "unpacked")
+
+    assert contents(tmp_path / "unpacked") == contents(tmp_path / "folder")
+
+
+def test_boxes_are_tight() -> None:
+    for number in range(20):
+        _, shapes = _picture(draws(0, Purpose.SYNTHETIC, number), 128)
+        for shape in shapes:
+            mask = np.zeros((1024, 1024), np.uint8)
+            cv2.fillPoly(mask, [np.round(shape.outline * 8).astype(np.int32)], (1,))
+            x, y, width, height = cv2.boundingRect(mask)
+            hull = np.array([x, y, x + width, y + height]) / 8
+            assert np.abs(hull - shape.box).max() <= 0.3
+            assert min(shape.box) >= 0
+            assert max(shape.box) <= 128
