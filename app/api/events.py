@@ -52,7 +52,7 @@ class EventHub:
         self._horizon: tuple[int, float] | None = None
         self._news = asyncio.Event()
         self._num_listeners = 0
-        self._closing = False
+        self._closed = asyncio.Event()
         self._poller: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -62,18 +62,17 @@ class EventHub:
     async def stop(self) -> None:
         self.close()
         if self._poller is not None:
-            self._poller.cancel()
-            await asyncio.wait({self._poller})
+            await asyncio.wait({self._poller})  # not cancelled: a thread may just be reading
             self._poller = None
 
     def close(self) -> None:
         """End every stream: a server that stops must not wait for those who only watch."""
-        self._closing = True
+        self._closed.set()
         self._wake()
 
     @property
     def is_closing(self) -> bool:
-        return self._closing
+        return self._closed.is_set()
 
     async def follow(
         self, wanted: Callable[[Event], bool], *, after: int | None, job_id: str | None = None
@@ -87,7 +86,7 @@ class EventHub:
         seen = self._position if after is None else after
         self._num_listeners += 1
         try:
-            while not self._closing:
+            while not self.is_closing:
                 news = self._news
                 events, seen = await self._since(seen, job_id)
                 for event in events:
@@ -110,13 +109,13 @@ class EventHub:
         return events, events[-1].id if len(events) == PAGE else until
 
     async def _poll(self) -> None:
-        while True:
+        while not self.is_closing:
             try:
                 rows = await to_thread.run_sync(self._read, self._position, None, None)
                 self._take(self._settled(rows, time.monotonic()))
             except SQLAlchemyError as error:
                 log.warning("events_not_read", error=type(error).__name__)
-            await asyncio.sleep(POLL_S if self._num_listeners else IDLE_POLL_S)
+            await _wait(self._closed, POLL_S if self._num_listeners else IDLE_POLL_S)
 
     def _settled(self, rows: Sequence[Event], now: float) -> Sequence[Event]:
         """Return the rows before the first gap that may still be filled by a transaction under way."""
@@ -160,11 +159,11 @@ class EventHub:
             return [_event(row) for row in session.scalars(query)]
 
 
-async def _wait(news: asyncio.Event, seconds: float) -> bool:
-    """Return whether there is news within so many seconds."""
+async def _wait(event: asyncio.Event, seconds: float) -> bool:
+    """Return whether an event is set within so many seconds."""
     try:
         async with asyncio.timeout(seconds):
-            await news.wait()
+            await event.wait()
     except TimeoutError:
         return False
     return True

@@ -1,0 +1,65 @@
+"""Stand-ins that keep the same promises as the real thing, for tests that are about something else."""
+
+from __future__ import annotations
+
+from app.detect.engine_client import EngineClient
+from app.detect.wire import Box, EngineStatus
+from app.errors import EngineUnavailableError, HarrierError
+from app.jobs.states import Queue
+
+JPEG = b"\xff\xd8\xff\xe0 a picture, as far as a test can tell \xff\xd9"
+
+
+class RecordingBell:
+    """Rings for nobody, and remembers for whom."""
+
+    def __init__(self, *, broken: bool = False) -> None:
+        self.rings: list[tuple[str, Queue]] = []
+        self.broken = broken
+
+    def ring(self, job_id: str, queue: Queue) -> bool:
+        if not self.broken:
+            self.rings.append((job_id, queue))
+        return not self.broken
+
+
+class FakeEngine(EngineClient):
+    """Answers every request for a picture with the same few bytes, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.rendered: list[tuple[bytes, tuple[Box, ...], int | None]] = []
+        self.error: HarrierError | None = None
+        """Raised instead of an answer."""
+
+    async def render(
+        self, image: bytes, *, boxes: tuple[Box, ...] = (), max_side: int | None = None
+    ) -> bytes:
+        self._fail_if_told()
+        self.rendered.append((image, boxes, max_side))
+        return JPEG
+
+    async def status(self, *, timeout_s: float = 1.0) -> EngineStatus:
+        self._fail_if_told()
+        return EngineStatus(
+            id=1,
+            pid=1,
+            device="cpu",
+            backend="fake",
+            models=(),
+            model_bytes=0,
+            queue_images=0,
+            queue_bytes=0,
+        )
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+    def _fail_if_told(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+
+def dead_engine() -> FakeEngine:
+    engine = FakeEngine()
+    engine.error = EngineUnavailableError("the engine is not running", retry_after_s=5)
+    return engine
