@@ -20,6 +20,11 @@ from detection.models.upstream_names import (
 )
 from detection.models.weight_files import FileKind, file_kind, read_safetensors, read_torch
 
+FOLDED = (
+    "the batch norms are folded into the convolutions: exact for detection, but fine-tune from a file that "
+    "still has them"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class ImportedWeights:
@@ -77,20 +82,11 @@ def read_weights(path: Path) -> ImportedWeights:
     if bare.keys() != state.keys():
         report.append("prefixes of a parallel or compiled wrapper were removed from the names")
     if folded:
-        report.append(
-            "the batch norms are folded into the convolutions: exact for detection, but fine-tune "
-            "from a file that still has them"
-        )
-    unused = unfolded.keys() - expected.keys()
-    if unused:
+        report.append(FOLDED)
+    if unused := unfolded.keys() - expected.keys():
         report.append(f"{len(unused)} tensors have no place in the model, for example {min(unused)!r}")
-    return ImportedWeights(
-        recognised.architecture,
-        recognised.num_classes,
-        _numbers(unfolded, expected),
-        folded,
-        tuple(report),
-    )
+    numbers = _numbers(unfolded, expected)
+    return ImportedWeights(recognised.architecture, recognised.num_classes, numbers, folded, tuple(report))
 
 
 def _numbers(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> dict[str, Tensor]:
