@@ -1,4 +1,5 @@
 """A dataset made by a program: shapes on textured grounds, for a first training without any download.
+`python -m detection.data.synthetic FOLDER` writes one.
 
 Every picture depends on the seed and its number only. Classes are told apart by outline alone: colours,
 sizes, turns and grounds are drawn alike for all of them, and thin lines cross the picture as distraction.
@@ -7,6 +8,7 @@ sizes, turns and grounds are drawn alike for all of them, and thin lines cross t
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,3 +162,7 @@ def _draw_line(canvas: NDArray[np.float32], rng: Generator) -> None:
     start, end = ((int(x), int(y)) for x, y in rng.uniform(0, canvas.shape[0], (2, 2)))
     colour = rng.uniform(0, 255, 3).tolist()
     cv2.line(canvas, start, end, colour, int(rng.integers(1, 3)), cv2.LINE_AA)
+
+
+if __name__ == "__main__":
+    write_synthetic_dataset(Path(sys.argv[1]))
