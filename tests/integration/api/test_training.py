@@ -1,0 +1,166 @@
+"""Trainings over HTTP: what is asked for, what is refused, and what becomes the job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.database.tables import Job, OutboxRow
+from app.jobs.states import Queue
+from tests.integration.api.conftest import Api, MakeApi, assert_problem, pointers
+
+
+def test_a_training_needs_only_a_dataset(api: Api) -> None:
+    dataset_id = api.ready_dataset()
+    answer = api.post("/train", {"dataset_id": dataset_id, "epochs": 10})
+    job = answer.json()
+    assert answer.status_code == 202
+    assert answer.headers["location"] == f"/jobs/{job['id']}"
+    assert (job["kind"], job["queue"], job["status"]) == ("train", "gpu", "queued")
+    assert job["name"] == "yolox-nano on pets"
+    assert job["dataset_id"] == dataset_id
+    assert api.bell.rings == [(job["id"], Queue.GPU)]
+    assert [row.job_id for row in api.rows(OutboxRow)] == [job["id"]]
+
+
+def test_the_job_shows_the_whole_recipe(api: Api) -> None:
+    config = api.post("/train", {"dataset_id": api.ready_dataset(), "epochs": 10}).json()["config"]
+    assert config["batch_size"] == 4  # as many as there are to train on
+    assert config["input_size"] == 416
+    assert config["optimizer"]["lr"] == pytest.approx(4 * 0.01 / 64 * 4)
+    assert config["schedule"]["no_aug_epochs"] == 2
+    assert config["init"] == "random"
+    assert "dataset_id" not in config
+    assert "name" not in config
+
+
+def test_what_is_chosen_is_what_runs(api: Api) -> None:
+    chosen: dict[str, Any] = {
+        "architecture": "yolox-tiny",
+        "epochs": 3,
+        "batch_size": 2,
+        "input_size": 320,
+        "device": "cpu",
+        "optimizer": {"kind": "adamw", "lr": 0.002},
+        "schedule": {"kind": "cos", "warmup_steps": 1},
+        "augmentation": {"mosaic": 0.25, "mosaic_scale": [0.8, 1.2]},
+        "name": "chosen",
+    }
+    job = api.post("/train", {"dataset_id": api.ready_dataset(), **chosen}).json()
+    config = job["config"]
+    assert job["name"] == "chosen"
+    assert (config["architecture"], config["batch_size"], config["input_size"]) == ("yolox-tiny", 2, 320)
+    assert (config["optimizer"]["kind"], config["optimizer"]["lr"]) == ("adamw", 0.002)
+    assert config["augmentation"]["mosaic_scale"] == [0.8, 1.2]
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"epochs": -1}, "/epochs"),
+        ({"epochs": 10**9}, "/epochs"),
+        ({"epochs": "many"}, "/epochs"),
+        ({"batch_size": 0}, "/batch_size"),
+        ({"input_size": 7}, "/input_size"),
+        ({"input_size": 100}, "/input_size"),
+        ({"architecture": "../../x"}, "/architecture"),
+        ({"optimizer": {"lr": "1e999"}}, "/optimizer/lr"),
+        ({"optimizer": {"lr": 1, "lr_per_image": 1}}, "/optimizer/lr_per_image"),
+        ({"optimizer": {"speed": 1}}, "/optimizer/speed"),
+        ({"schedule": {"kind": "multistep"}}, "/schedule/milestones"),
+        ({"augmentation": {"mosaic_scale": [2, 1]}}, "/augmentation/mosaic_scale"),
+        ({"augmentation": {"mosaic": 1.5}}, "/augmentation/mosaic"),
+        ({"classifier": True}, "/classifier"),
+        ({"name": "a\u0007b"}, "/name"),
+        ({"init": "x" * 65}, "/init"),
+        ({"processes": 2, "batch_size": 2}, "/processes"),
+        ({"sync_bn": True}, "/sync_bn"),
+        ({"device": "0,1", "batch_size": 2}, "/device"),
+        ({"freeze": {"parts": ["backbone", "head"]}}, "/freeze/parts/1"),
+        ({"dataset_id": "../x"}, "/dataset_id"),
+    ],
+)
+def test_a_wrong_field_is_named(api: Api, body: dict[str, Any], pointer: str) -> None:
+    answer = api.post("/train", {"dataset_id": api.ready_dataset(), "epochs": 20, **body})
+    assert pointer in pointers(assert_problem(answer, 422, "invalid_input"))
+    assert api.rows(Job) == []
+
+
+def test_all_faults_are_listed_at_once(api: Api) -> None:
+    body = {"dataset_id": "x", "epochs": 0, "ema": {"decay": 2}, "nonsense": 1}
+    problem = assert_problem(api.post("/train", body), 422, "invalid_input")
+    assert set(pointers(problem)) == {"/epochs", "/ema/decay", "/nonsense"}
+    assert "(and 2 more)" in problem["detail"]
+
+
+def test_the_dataset_must_be_there_and_ready(api: Api) -> None:
+    assert_problem(api.post("/train", {"dataset_id": "nothing"}), 404, "not_found")
+    importing = api.upload().json()["id"]
+    assert_problem(api.post("/train", {"dataset_id": importing}), 409, "dataset_not_ready")
+    empty = api.ready_dataset(splits={"val": {"images": 2, "boxes": 1}})
+    assert_problem(api.post("/train", {"dataset_id": empty}), 409, "empty_split")
+
+
+def test_pretrained_is_the_newest_import_of_the_architecture(api: Api) -> None:
+    dataset_id = api.ready_dataset()
+    problem = assert_problem(
+        api.post("/train", {"dataset_id": dataset_id, "init": "pretrained"}), 409, "no_pretrained_weights"
+    )
+    assert "POST /models/import" in problem["detail"]
+    assert "harrier weights get yolox-nano" in problem["detail"]
+    api.model()
+    newest = api.model()
+    api.model(origin="trained")
+    api.model(architecture="yolox-s")
+    job = api.post("/train", {"dataset_id": dataset_id, "init": "pretrained"}).json()
+    assert job["config"]["init"] == newest
+    assert job["model_id"] == newest
+
+
+def test_a_training_can_start_from_any_model_of_its_architecture(api: Api) -> None:
+    dataset_id, model_id = api.ready_dataset(), api.model(origin="trained")
+    job = api.post("/train", {"dataset_id": dataset_id, "init": model_id}).json()
+    assert job["model_id"] == model_id
+    other = {"dataset_id": dataset_id, "init": model_id, "architecture": "yolox-s"}
+    assert_problem(api.post("/train", other), 409, "architecture_mismatch")
+    assert_problem(api.post("/train", {"dataset_id": dataset_id, "init": "nothing"}), 404, "not_found")
+
+
+def test_a_full_queue_takes_nothing_more(make_api: MakeApi) -> None:
+    api = make_api(max_queued_jobs=2)
+    body = {"dataset_id": api.ready_dataset()}
+    assert [api.post("/train", body).status_code for _ in range(3)] == [202, 202, 503]
+    answer = api.post("/train", body)
+    assert_problem(answer, 503, "overloaded")
+    assert int(answer.headers["retry-after"]) > 0
+
+
+def test_a_body_that_is_no_json_is_refused(api: Api) -> None:
+    def send(content: bytes, kind: str = "application/json") -> Any:
+        return api.client.post("/train", content=content, headers={"content-type": kind})
+
+    for content in (b"{", b"\xff", b'{"epochs": NaN}', b'{"a": 1, "a": 2}', b"[" * 20_000, b'{"a": 1e999}'):
+        assert_problem(send(content), 400, "bad_request")
+    for content in (b'{"dataset_id": "\\ud800"}', b'{"dataset_id": "a\\u0000"}'):
+        assert_problem(send(content), 400, "bad_request")
+    assert_problem(send(b"epochs=1", "application/x-www-form-urlencoded"), 422, "invalid_input")
+    assert_problem(send(b"[]"), 422, "invalid_input")
+    assert_problem(send(b""), 422, "invalid_input")
+
+
+def test_every_architecture_shows_its_configuration(api: Api) -> None:
+    names = [shown["name"] for shown in api.get("/architectures").json()]
+    assert names == ["yolox-nano", "yolox-tiny", "yolox-s", "yolox-m", "yolox-l", "yolox-x"]
+    for name in names:
+        shown = api.get(f"/architectures/{name}").json()
+        assert shown["default_config"]["architecture"] == name
+        assert shown["recipe"]["optimizer"]["lr"] > 0
+        assert shown["config_schema"]["properties"]["epochs"]["maximum"] == 10_000
+    assert_problem(api.get("/architectures/yolo"), 404, "not_found")
+
+
+def test_the_shown_recipe_is_a_request(api: Api) -> None:
+    recipe = api.get("/architectures/yolox-nano").json()["recipe"]
+    answer = api.post("/train", {**recipe, "dataset_id": api.ready_dataset()})
+    assert answer.status_code == 202, answer.text
