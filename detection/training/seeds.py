@@ -24,4 +24,4 @@ def seed_everything(seed: int, *, deterministic: bool) -> None:
     torch.backends.cudnn.deterministic = deterministic
     torch.use_deterministic_algorithms(deterministic and torch.cuda.is_available(), warn_only=True)
     # Writing into memory before it is used finds bugs in torch, not in a training, and costs a fifth of it.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
