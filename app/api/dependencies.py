@@ -122,9 +122,13 @@ def get_author(request: Request) -> Author:
     return Author(caller.name, request_id_of(request.scope))
 
 
+SessionDep = Annotated[Session, Depends(writing_session, scope="function")]
+
+
 def once(
     request: Request,
     state: StateDep,
+    session: SessionDep,
     idempotency_key: Annotated[
         str | None,
         Header(
@@ -147,6 +151,7 @@ def once(
     try:
         yield request_once
     finally:
+        session.rollback()  # on SQLite it would keep the release waiting; after a commit it does nothing
         request_once.release()
 
 
@@ -169,7 +174,6 @@ StorageDep = Annotated[Storage, Depends(get_storage)]
 BellDep = Annotated[Bell, Depends(get_bell)]
 EngineDep = Annotated[EngineClient, Depends(get_engine_client)]
 ContentsDep = Annotated[DatasetContents, Depends(get_contents)]
-SessionDep = Annotated[Session, Depends(writing_session, scope="function")]
 ReadingDep = Annotated[Session, Depends(reading_session, scope="function")]
 AuthorDep = Annotated[Author, Depends(get_author)]
 OnceDep = Annotated[Once, Depends(once, scope="function")]
