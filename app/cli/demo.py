@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from app.cli.client import Api, CommandError
@@ -58,6 +59,7 @@ class Stopwatch:
 def run_demo(output: Path, *, epochs: int) -> int:
     """Run the demonstration; return the exit status: 0 only when the model is good."""
     watch = Stopwatch()
+    signal.signal(signal.SIGTERM, _end_in_order)
     with tempfile.TemporaryDirectory(prefix="harrier-demo-") as folder:
         with watch.part("making a dataset of shapes on textured grounds"):
             pictures = _synthetic_dataset(Path(folder) / "shapes")
@@ -102,6 +104,11 @@ def _synthetic_dataset(folder: Path) -> Path:
     return folder
 
 
+def _end_in_order(number: int, frame: FrameType | None) -> None:
+    """Unwind, so that the server is stopped and the folder removed."""
+    sys.exit(128 + number)
+
+
 @contextmanager
 def _server(home: Path, watch: Stopwatch) -> Iterator[Api]:
     """Run `harrier serve` on a free port; when the block ends nothing of it is left."""
@@ -120,6 +127,7 @@ def _server(home: Path, watch: Stopwatch) -> Iterator[Api]:
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            start_new_session=True,  # a Ctrl-C reaches us alone, and we stop it in order
         )
         try:
             with watch.part("starting the server"):
