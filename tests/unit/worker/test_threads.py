@@ -25,3 +25,8 @@ def test_cores_are_shared_and_a_user_may_say_otherwise(monkeypatch: pytest.Monke
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     shared = threads.thread_environment(3)
     assert (shared["OMP_NUM_THREADS"], shared["MKL_NUM_THREADS"]) == ("2", "3")
+
+
+def test_threads_sleep_while_they_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert threads.thread_environment(1)["OMP_WAIT_POLICY"] == "PASSIVE"
