@@ -20,8 +20,7 @@ from app.logs import get_logger
 
 log = get_logger(__name__)
 
-POLL_S = 0.2
-IDLE_POLL_S = 1.0
+POLL_S = 0.25
 HEARTBEAT_S = 15.0
 PAGE = 500
 REMEMBERED = 5000
@@ -71,6 +70,15 @@ class EventHub:
         self._wake()
 
     @property
+    def num_listeners(self) -> int:
+        return self._num_listeners
+
+    @property
+    def position(self) -> int:
+        """The number of the newest event that was handed out."""
+        return self._position
+
+    @property
     def is_closing(self) -> bool:
         return self._closed.is_set()
 
@@ -86,12 +94,14 @@ class EventHub:
         seen = self._position if after is None else after
         self._num_listeners += 1
         try:
-            while not self.is_closing:
+            while True:
                 news = self._news
                 events, seen = await self._since(seen, job_id)
                 for event in events:
                     if wanted(event):
                         yield event
+                if self.is_closing:
+                    return
                 if seen >= self._position and not await _wait(news, HEARTBEAT_S):
                     yield None
         finally:
@@ -115,7 +125,7 @@ class EventHub:
                 self._take(self._settled(rows, time.monotonic()))
             except SQLAlchemyError as error:
                 log.warning("events_not_read", error=type(error).__name__)
-            await _wait(self._closed, POLL_S if self._num_listeners else IDLE_POLL_S)
+            await _wait(self._closed, POLL_S)
 
     def _settled(self, rows: Sequence[Event], now: float) -> Sequence[Event]:
         """Return the rows before the first gap that may still be filled by a transaction under way."""

@@ -32,7 +32,7 @@ from detection.data.findings import Action, Finding, Severity
 from detection.data.manifest import write_manifest
 from detection.data.records import BoxRecord, DatasetRecord, ImageRecord, Split
 from tests.fakes import FakeEngine, RecordingBell
-from tests.services import postgres
+from tests.services import running_postgres
 
 HERE = "http://127.0.0.1:8000"
 
@@ -48,7 +48,8 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def postgres_template() -> Iterator[Callable[[], str]]:
     """Makes PostgreSQL databases, all copies of a migrated one."""
-    with postgres() as address:
+    with running_postgres() as server:
+        address = server.address
         admin = address.replace("postgresql+psycopg", "postgresql")
         _run(admin, "alter system set fsync = off")  # these tests are not about power failures
         _run(admin, "select pg_reload_conf()")
