@@ -82,7 +82,7 @@ def _class_names(value: object, file: str, log: FindingLog) -> dict[int, str] | 
     if isinstance(value, list):
         pairs = list(enumerate(value))
     elif isinstance(value, dict):
-        pairs = [(int(key), name) for key, name in value.items() if isinstance(key, str) and key.isdecimal()]
+        pairs = [(int(key), name) for key, name in value.items() if _is_number(key)]
     else:
         return None
     names: dict[int, str] = {}
@@ -95,6 +95,10 @@ def _class_names(value: object, file: str, log: FindingLog) -> dict[int, str] | 
             log.add(FindingCode.CLASS_DUPLICATE, file, message, where=f"class {number}")
         seen.add(names[number])
     return names or None
+
+
+def _is_number(key: object) -> bool:
+    return isinstance(key, str) and key.isascii() and key.isdecimal() and len(key) < 10
 
 
 def _places(content: dict[str, object]) -> tuple[tuple[Split, str], ...]:

@@ -129,6 +129,36 @@ def as_zip64(data: bytes) -> bytes:
     return body + record + locator + data[-22:]
 
 
+@pytest.mark.parametrize("kept", [8, 24])
+def test_large_values_stand_in_an_extra_field(unpack: Unpacker, kept: int) -> None:
+    """A small entry that writes its sizes as if they were large, with the numbers or without."""
+    values = struct.pack("<3Q", 5, 5, 0)[:kept]
+    extra = struct.pack("<2H", 0x9999, 2) + b"xx" + struct.pack("<2H", 1, len(values)) + values
+    local = struct.pack("<4s5H3L2H", b"PK\3\4", 45, 0, 0, 0, 0, 0x3610A686, 5, 5, 1, 0) + b"a" + b"hello"
+    table = struct.pack("<4s6H3L5H2L", b"PK\1\2", 0x314, 45, 0, 0, 0, 0, 0x3610A686, 2**32 - 1, 2**32 - 1,
+                        1, len(extra), 0, 0, 0, 0, 2**32 - 1) + b"a" + extra  # fmt: skip
+    end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 1, 1, len(table), len(local), 0)
+
+    if kept == 24:
+        assert unpack(local + table + end) == {"a": b"hello"}
+    else:
+        assert unpack.refuses(local + table + end) == ArchiveFault.DAMAGED
+
+
+def test_names_of_links_are_passed_over_and_files_need_names(unpack: Unpacker) -> None:
+    link = tarfile.TarInfo("x")
+    link.type = tarfile.SYMTYPE
+    link.linkname = "l" * 200
+    nameless = tarfile.TarInfo("./")
+
+    assert unpack.refuses(tar_with([(link, b"")])) == ArchiveFault.ENTRY
+    block = bytearray(tar_with([(nameless, b"")]))
+    block[:2] = b".\0"
+    total = sum(block[:148]) + sum(block[156:512]) + 256
+    block[148:156] = b"%06o\0 " % total
+    assert unpack.refuses(bytes(block)) == ArchiveFault.PATH
+
+
 def test_junk_of_desktops_is_passed_over(unpack: Unpacker) -> None:
     files = {"__MACOSX/._a.txt": b"", ".DS_Store": b"", "x/Thumbs.db": b"", "x/._a.txt": b"", "x/a.txt": b"a"}
 

@@ -116,6 +116,8 @@ def test_byte_order_mark(tmp_path: Path) -> None:
         ("names: [<script>alert(1)</script>, '=cmd()']", ["<script>alert(1)</script>", "=cmd()"]),
         ("names: ['', \u202eabc]", ["class_0", "\u202eabc"]),
         ("names: [cat, [1, 2]]", ["cat", "class_1"]),
+        ("names: {0: cat, x: dog, " + "9" * 500 + ": ox}", ["cat"]),
+        ("names: 5\nnc: 1", ["class_0"]),
     ],
 )
 def test_names(tmp_path: Path, names: str, expected: list[str]) -> None:
@@ -138,6 +140,13 @@ def test_names_in_a_text_file(tmp_path: Path, file: str) -> None:
 
     assert labelled.classes == ["cat", "dog"]
     assert not log.findings
+
+
+def test_names_file_that_is_no_text(tmp_path: Path) -> None:
+    labelled, log = read(tmp_path, {"images/a.jpg": picture(), "labels/a.txt": ROW, "classes.txt": b"\xff"})
+
+    assert labelled.classes == ["class_0"]
+    assert log.counts == {"label_file_invalid": 1, "class_names_missing": 1}
 
 
 def test_no_names_at_all(tmp_path: Path) -> None:
