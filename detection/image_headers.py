@@ -91,6 +91,21 @@ def is_complete(data: bytes, kind: ImageKind) -> bool:
     return True
 
 
+def bare_png(data: bytes) -> bytes:
+    """Return a complete PNG with nothing but what its pixels need: no animation, text or colour profile.
+
+    The picture stays the same, while a decoder meets less that is hostile: OpenCV 5.0 crashes on animation
+    chunks that contradict the picture, and unpacks compressed texts whatever their size.
+    """
+    view = memoryview(data)
+    kept = [
+        view[start - 8 : end + 4]
+        for name, start, end in islice(_png_chunks(data), _MAX_CHUNKS)
+        if name in _PIXEL_CHUNKS
+    ]
+    return b"".join([_PNG_SIGNATURE, *kept])
+
+
 def exif_orientation(exif: bytes) -> int:
     """Return the orientation 1..8 of an EXIF block; 1 when it holds none, or nonsense."""
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
@@ -111,6 +126,7 @@ def exif_orientation(exif: bytes) -> int:
 
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 _BMP_HEADER_SIZES = {12, 40, 52, 56, 64, 108, 124}
 _ORIENTATION_TAG = 0x0112
 _EXIF_LONG = 4

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.errors import DamagedImageError, ImageTooLargeError
-from detection.image_headers import ImageHeader, ImageKind, is_complete, read_header, sniff_image
+from detection.image_headers import ImageHeader, ImageKind, bare_png, is_complete, read_header, sniff_image
 
 __all__ = [
     "MAX_PIXELS",
@@ -80,6 +80,8 @@ def decode_image(
     if not is_complete(data, header.kind):
         raise DamagedImageError(f"the {header.kind.upper()} picture is cut off: it has no end")
     reduction = _reduction(header, input_size_hw)
+    if header.kind is ImageKind.PNG:
+        data = bare_png(data)
     pixels = _decode(data, _READ_FLAGS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
     expected_hw = tuple(-(-side // reduction) for side in header.stored_size_hw)
     if pixels.shape[:2] != expected_hw:

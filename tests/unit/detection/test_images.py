@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 
 from detection.errors import DamagedImageError, ImageError, ImageTooLargeError, UnsupportedImageError
-from detection.image_headers import ImageKind
+from detection.image_headers import ImageKind, bare_png
 from detection.images import Pixels, decode_image, encode_jpeg, read_header, sniff_image
 from tests import pictures
 
@@ -190,6 +191,19 @@ def test_png_chunk_that_claims_more_than_the_file_is_refused_before_the_decoder_
 
     with pytest.raises(DamagedImageError, match="cut off"):
         decode_image(bytes(data))
+
+
+def test_decoder_never_meets_what_a_png_does_not_need() -> None:
+    """OpenCV 5.0 crashes on frames that lie outside of the picture, and unpacks any text."""
+    picture = pictures.noise(24, 16)
+    data = pictures.png(picture)
+    frame = struct.pack(">IIIIIHHBB", 0, 60_000, 60_000, 50_000, 50_000, 1, 1, 2, 1)
+    extra = pictures.png_chunk(b"acTL", struct.pack(">II", 2, 0)) + pictures.png_chunk(b"fcTL", frame)
+    extra += pictures.png_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(10**6)))
+    animated = data[:33] + extra + data[33:-12] + pictures.png_chunk(b"fdAT", bytes(40)) + data[-12:]
+
+    assert bare_png(animated) == bare_png(data)
+    np.testing.assert_array_equal(decode_image(animated).pixels, picture)
 
 
 def test_webp_sizes_of_all_three_layouts() -> None:
