@@ -45,7 +45,6 @@ def create_app(
         version=version("harrier"),
         description=DESCRIPTION,
         lifespan=_lifespan(state),
-        root_path=state.settings.root_path,
         docs_url=None,
         redoc_url=None,
         separate_input_output_schemas=False,

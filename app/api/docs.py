@@ -23,6 +23,7 @@ FILES = {
     "swagger-ui.css": "text/css; charset=utf-8",
     "favicon-32x32.png": "image/png",
 }
+PATHS = ("/docs", "/docs/start.js", *(f"/docs/{name}" for name in FILES))
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>

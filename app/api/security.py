@@ -10,14 +10,14 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.api.context import request_id_of, route_path
+from app.api.docs import PATHS as DOCUMENTATION_PATHS
 from app.api.problems import problem_response
 from app.database.session import Sessions
 from app.errors import CrossSiteError, HarrierError, HostNotAllowedError, UnauthorizedError
 from app.keys.service import AT_HOME, Caller, find_caller, is_loopback, keys_are_needed
 from app.settings import Settings
 
-PUBLIC = frozenset({"/", "/livez", "/readyz", "/openapi.json", "/docs"})
-PUBLIC_BELOW = "/docs/"
+PUBLIC = frozenset({"/", "/livez", "/readyz", "/openapi.json", *DOCUMENTATION_PATHS})
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?")
 
@@ -68,7 +68,7 @@ class Guard:
 
     async def _caller(self, path: str, headers: Headers) -> Caller | HarrierError:
         secret = _secret(headers)
-        if path in PUBLIC or path.startswith(PUBLIC_BELOW):
+        if path in PUBLIC:
             return AT_HOME
         if secret is None and not self.keys_needed:
             return AT_HOME

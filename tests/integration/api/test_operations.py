@@ -1,0 +1,161 @@
+"""Health, versions, workers, usage, measures, and the documentation."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
+
+from app.database.tables import Worker, utc_now
+from app.jobs.states import Queue
+from tests.fakes import dead_engine
+from tests.integration.api.conftest import HERE, Api, MakeApi, assert_problem
+
+
+def add_worker(api: Api, queue: Queue, *, seconds_ago: float = 0) -> None:
+    with api.session() as session:
+        seen_at = utc_now() - timedelta(seconds=seconds_ago)
+        session.add(
+            Worker(
+                name=f"{queue}-1",
+                queue=queue,
+                hostname="here",
+                pid=1,
+                devices=["cpu"],
+                versions={},
+                seen_at=seen_at,
+            )
+        )
+        session.commit()
+
+
+def test_alive_is_alive_whatever_else_is_not(api: Api) -> None:
+    api.engine.error = dead_engine().error
+    assert api.get("/livez").json() == {"status": "alive"}
+
+
+def test_without_broker_and_workers_jobs_wait(api: Api) -> None:
+    answer = api.get("/readyz")
+    assert answer.status_code == 200
+    ready = answer.json()
+    assert ready["status"] == "degraded"
+    assert ready["checks"]["database"] == ready["checks"]["storage"] == ready["checks"]["engine"] == "ok"
+    assert "does not answer" in ready["checks"]["broker"]
+    assert ready["checks"]["workers"] == "none seen on queue cpu and gpu; its jobs wait"
+
+
+def test_a_worker_counts_while_it_is_seen(api: Api) -> None:
+    add_worker(api, Queue.CPU)
+    add_worker(api, Queue.GPU, seconds_ago=3600)
+    assert api.get("/readyz").json()["checks"]["workers"] == "none seen on queue gpu; its jobs wait"
+    alive = {worker["name"]: worker["alive"] for worker in api.get("/workers").json()}
+    assert alive == {"cpu-1": True, "gpu-1": False}
+
+
+def test_without_the_engine_it_is_not_ready(api: Api) -> None:
+    api.engine.error = dead_engine().error
+    answer = api.get("/readyz")
+    assert (answer.status_code, answer.json()["status"]) == (503, "not_ready")
+    assert answer.json()["checks"]["engine"] == "the engine is not running"
+    assert answer.headers["retry-after"] == "1"
+
+
+def test_with_an_old_schema_it_is_not_ready(api: Api) -> None:
+    with api.session() as session:
+        session.execute(text("update alembic_version set version_num = 'older'"))
+        session.commit()
+    answer = api.get("/readyz")
+    assert answer.status_code == 503
+    assert "run the migrations" in answer.json()["checks"]["database"]
+
+
+def test_without_its_files_it_is_not_ready(api: Api) -> None:
+    (api.settings.home_path / "storage").rename(api.settings.home_path / "gone")
+    assert api.get("/readyz").json()["checks"]["storage"] == "it cannot be reached"
+
+
+def test_a_server_that_stops_is_not_ready(api: Api) -> None:
+    api.state.drain()
+    answer = api.get("/readyz")
+    assert (answer.status_code, answer.json()["checks"]["server"]) == (503, "it is stopping")
+
+
+def test_the_version_is_that_of_the_package(api: Api) -> None:
+    shown = api.get("/version").json()
+    assert re.fullmatch(r"\d+\.\d+\.\d+", shown["version"])
+    assert shown["packages"]["torch"]
+
+
+def test_usage_counts_what_lies_around(api: Api) -> None:
+    api.ready_dataset(size_bytes=100)
+    api.ready_dataset(size_bytes=300)
+    api.model({"onnx": b"12345", "safetensors": b"123"})
+    checkpoints = api.settings.checkpoints / "job-1"
+    checkpoints.mkdir(parents=True)
+    (checkpoints / "a").write_bytes(b"1" * 10)
+    usage = api.get("/usage").json()
+    assert [used["bytes"] for used in usage["datasets"]] == [300, 100]
+    assert [used["bytes"] for used in usage["models"]] == [8]
+    assert [(used["id"], used["bytes"]) for used in usage["jobs"]] == [("job-1", 10)]
+    assert usage["total_bytes"] == 418
+    assert usage["free_bytes"] > 0
+
+
+def test_measures_are_what_prometheus_reads(api: Api) -> None:
+    api.job()
+    for path in ("/jobs", "/jobs", "/jobs/nothing", "/made-up-1", "/made-up-2"):
+        api.get(path)
+    api.client.request("BREW", "/jobs")
+    answer = api.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+    requests = {
+        (sample.labels["method"], sample.labels["route"], sample.labels["status"]): sample.value
+        for sample in families["harrier_requests"].samples
+        if sample.name == "harrier_requests_total"
+    }
+    assert requests["GET", "/jobs", "200"] == 2
+    assert requests["GET", "/jobs/{job_id}", "404"] == 1
+    assert requests["GET", "unknown", "404"] == 2
+    assert requests["other", "/jobs", "405"] == 1
+    jobs = families["harrier_jobs"].samples[0]
+    assert (jobs.labels, jobs.value) == ({"kind": "train", "queue": "gpu", "status": "queued"}, 1)
+
+
+def test_home_leads_to_the_documentation(api: Api) -> None:
+    answer = api.get("/", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (307, "docs")
+    page = api.get("/")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+
+
+def test_the_documentation_needs_no_network(api: Api) -> None:
+    page = api.get("/docs")
+    linked = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(linked) == 4
+    assert not [link for link in linked if "//" in link or link.startswith("/")]
+    for link in linked:
+        assert api.get(f"/{link}").status_code == 200
+    assert "<script>" not in page.text
+    policy = page.headers["content-security-policy"]
+    assert "script-src 'self';" in policy
+    assert "http" not in policy
+    assert 'url: "openapi.json"' in api.get("/docs/start.js").text
+    assert_problem(api.get("/docs/other.js"), 404, "not_found")
+
+
+def test_behind_a_prefix_everything_stays_below_it(make_api: MakeApi) -> None:
+    api = make_api(require_keys=True)
+    behind = TestClient(api.app, base_url=HERE, root_path="/harrier")  # as the server runs it
+    assert behind.get("/harrier/livez").status_code == 200
+    assert behind.get("/harrier/docs").status_code == 200
+    assert_problem(behind.get("/harrier/jobs"), 401, "unauthorized")
+    assert behind.get("/harrier/openapi.json").json()["servers"] == [{"url": "/harrier"}]
+
+
+def test_the_broker_is_asked_where_the_settings_say(make_api: MakeApi) -> None:
+    api = make_api(redis_url="redis://127.0.0.1:1/0")
+    assert "does not answer" in api.get("/readyz").json()["checks"]["broker"]
