@@ -40,7 +40,6 @@ from detection.training.session import autocast_dtype
 from detection.training.state import StopReason, StopRequest
 from tests.small_job import Series, final_digest, small_job
 
-
 Whole = tuple[TrainingResult, Series, Path]
 
 
