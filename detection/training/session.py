@@ -61,6 +61,8 @@ def _new_detector(job: TrainingJob, *, log: Log) -> Detector:
     else:
         weights = read_weights(job.initial_weights)
         report = load_matching(detector, weights.state, exclude=job.config.init_exclude)
+        for line in weights.report:
+            log(line)
         log(f"{len(report.taken)} of {len(detector.state_dict())} weights start from {job.config.init}")
         if rest := (*report.missing, *report.mismatched):
             log(f"weights that start at random: {', '.join(sorted(rest))}")
