@@ -7,8 +7,9 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
+from http.client import HTTPException
 from types import TracebackType
-from xmlrpc.client import Fault, ServerProxy
+from xmlrpc.client import Error, ServerProxy
 
 from supervisor.states import ProcessStates
 from supervisor.xmlrpc import SupervisorTransport
@@ -83,8 +84,10 @@ class Supervisor:
         transport = SupervisorTransport(None, None, f"unix://{self._socket}")
         try:
             rows = ServerProxy("http://127.0.0.1", transport=transport).supervisor.getAllProcessInfo()
-        except (OSError, Fault):
+        except (OSError, HTTPException, Error):
             return ()
+        finally:
+            transport.close()
         assert isinstance(rows, list)
         return tuple(
             ProgramState(row["name"], row["pid"], gave_up=row["state"] == ProcessStates.FATAL) for row in rows

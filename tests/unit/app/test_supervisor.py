@@ -1,0 +1,229 @@
+"""What surrounds the supervised programs: home, port, configuration, console, leash."""
+
+from __future__ import annotations
+
+import configparser
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from app.settings import Settings
+from app.supervisor.configuration import supervisor_configuration
+from app.supervisor.console import Console
+from app.supervisor.home import CannotServeError, check_port, hold_home, server_address
+from app.supervisor.leash import PARENT
+from app.supervisor.process import Supervisor
+from app.supervisor.programs import LEASH, Program, programs
+from app.supervisor.serve import serve
+from tests.serving import short_folder, wait_for
+
+
+@pytest.fixture
+def settings() -> Iterator[Settings]:
+    with short_folder() as folder:
+        yield Settings(home=folder / "home")
+
+
+def parsed(settings: Settings, *chosen: Program) -> configparser.RawConfigParser:
+    parser = configparser.RawConfigParser()
+    parser.read_string(supervisor_configuration(settings, chosen))
+    return parser
+
+
+class TestPrograms:
+    def test_one_machine_runs_everything(self, settings: Settings) -> None:
+        names = [program.name for program in programs(settings)]
+        assert names == ["broker", "api", "engine", "worker-cpu", "worker-gpu"]
+
+    def test_a_broker_or_workers_elsewhere_are_not_started_here(self, settings: Settings) -> None:
+        elsewhere = settings.model_copy(update={"redis_url": SecretStr("redis://broker")})
+        assert [program.name for program in programs(elsewhere, workers=False)] == ["api", "engine"]
+
+    def test_every_program_is_on_the_leash(self, settings: Settings) -> None:
+        assert all(program.command[: len(LEASH)] == LEASH for program in programs(settings))
+
+
+class TestConfiguration:
+    def test_it_says_what_to_run(self, settings: Settings) -> None:
+        program = Program(name="api", command=("run me", "50%", "a'b"), stop_wait_s=7)
+        section = dict(parsed(settings, program)["program:api"])
+        assert shlex.split(section["command"].replace("%%", "%")) == ["run me", "50%", "a'b"]
+        assert (section["stopwaitsecs"], section["autorestart"]) == ("7", "true")
+
+    def test_what_others_need_stops_last(self, settings: Settings) -> None:
+        first = Program(name="api", command=("a",), stop_wait_s=1)
+        last = Program(name="broker", command=("b",), stop_wait_s=1, stops_last=True)
+        configuration = parsed(settings, last, first)
+        assert configuration["group:front"]["programs"] == "api"
+        assert configuration["group:back"]["programs"] == "broker"
+        # Supervisor stops the group with the highest priority first.
+        assert int(configuration["group:front"]["priority"]) > int(configuration["group:back"]["priority"])
+
+
+class TestHome:
+    def test_it_is_made_for_its_owner_alone(self, settings: Settings) -> None:
+        with hold_home(settings, "here"):
+            assert settings.home_path.stat().st_mode & 0o777 == 0o700
+
+    def test_one_server_at_a_time(self, settings: Settings) -> None:
+        with hold_home(settings, "http://here"):
+            with (
+                pytest.raises(CannotServeError, match="already runs") as refused,
+                hold_home(settings, "there"),
+            ):
+                pass
+            assert f"process {os.getpid()}" in str(refused.value)
+            assert "http://here" in str(refused.value)
+        with hold_home(settings, "there"):
+            pass
+
+    def test_a_path_that_sockets_cannot_have_is_refused(self, tmp_path: Path) -> None:
+        long = Settings(home=tmp_path / ("x" * 100))
+        with pytest.raises(CannotServeError, match="too long"), hold_home(long, ""):
+            pass
+        assert not long.home_path.exists()
+
+    def test_a_home_that_cannot_be_made_is_named(self, tmp_path: Path) -> None:
+        (tmp_path / "file").write_text("")
+        with (
+            pytest.raises(CannotServeError, match="cannot use"),
+            hold_home(Settings(home=tmp_path / "file"), ""),
+        ):
+            pass
+
+    def test_a_taken_port_is_refused_with_advice(self) -> None:
+        with socket.socket() as holder:
+            holder.bind(("127.0.0.1", 0))
+            holder.listen()
+            port = holder.getsockname()[1]
+            with pytest.raises(CannotServeError, match=f"HARRIER_PORT={port + 1}"):
+                check_port(Settings(port=port))
+        check_port(Settings(port=port))
+
+    def test_an_address_that_is_not_ours_is_refused(self) -> None:
+        with pytest.raises(CannotServeError, match="cannot listen"):
+            check_port(Settings(host="192.0.2.1"))
+
+    @pytest.mark.parametrize(
+        ("host", "address"),
+        [
+            ("127.0.0.1", "http://127.0.0.1:8000"),
+            ("0.0.0.0", "http://127.0.0.1:8000"),
+            ("::", "http://[::1]:8000"),
+            ("fe80::1", "http://[fe80::1]:8000"),
+        ],
+    )
+    def test_the_address_can_be_opened(self, host: str, address: str) -> None:
+        assert server_address(Settings(host=host)) == address
+
+
+class TestConsole:
+    def test_new_lines_come_with_the_name_of_their_program(self, tmp_path: Path) -> None:
+        (tmp_path / "api.log").write_text("from the day before\n")
+        console = Console(tmp_path, ["api", "engine"])
+        assert list(console.new_lines()) == []
+        with (tmp_path / "api.log").open("a") as log:
+            log.write("started\nhalf a li")
+            log.flush()
+            assert list(console.new_lines()) == ["api    | started"]
+            log.write("ne\n")
+        (tmp_path / "engine.log").write_bytes(b"ready \xff\r\n")
+        assert list(console.new_lines()) == ["api    | half a line", "engine | ready \ufffd"]
+
+    def test_a_rotated_log_is_followed(self, tmp_path: Path) -> None:
+        log = tmp_path / "api.log"
+        log.write_text("old\n")
+        console = Console(tmp_path, ["api"])
+        log.rename(tmp_path / "api.log.1")
+        log.write_text("new, and longer than before\n")
+        assert list(console.new_lines()) == ["api | new, and longer than before"]
+
+
+class TestLeash:
+    def run(self, **environment: str) -> subprocess.CompletedProcess[str]:
+        command = [
+            *LEASH,
+            sys.executable,
+            "-c",
+            f"import os; print(os.environ['{PARENT}'] == str(os.getpid()))",
+        ]
+        return subprocess.run(
+            command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=30
+        )
+
+    def test_it_becomes_the_command_and_names_itself_to_the_next(self) -> None:
+        assert self.run(**{PARENT: str(os.getpid())}).stdout == "True\n"
+
+    def test_a_parent_that_has_gone_already_is_noticed(self) -> None:
+        gone = self.run(**{PARENT: "1"})
+        assert gone.returncode == -signal.SIGKILL
+        assert gone.stdout == ""
+
+
+def sleeper(name: str, *, stops: bool = True) -> Program:
+    deaf = "" if stops else "signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    code = f"import signal, time; {deaf} print('up', flush=True); time.sleep(1000)"
+    return Program(name=name, command=(*LEASH, sys.executable, "-c", code), stop_wait_s=1)
+
+
+class TestSupervisor:
+    def test_it_starts_restarts_and_stops(self, settings: Settings) -> None:
+        with (
+            hold_home(settings, ""),
+            Supervisor(settings, [sleeper("a"), sleeper("deaf", stops=False)]) as it,
+        ):
+            states = wait_for(lambda: [state for state in it.states() if state.pid], 20)
+            assert {state.name for state in states} <= {"a", "deaf"}
+            wait_for(lambda: all(state.pid for state in it.states()) and it.states(), 20)
+            first = {state.name: state.pid for state in it.states()}
+            os.kill(first["a"], signal.SIGKILL)
+            wait_for(lambda: {state.name: state.pid for state in it.states()}["a"] not in (first["a"], 0), 20)
+            last = [state.pid for state in it.states()]
+        assert it.has_ended()
+        assert [pid for pid in last if Path(f"/proc/{pid}").exists()] == []
+
+    def test_before_it_runs_nothing_is_known(self, settings: Settings) -> None:
+        with hold_home(settings, ""):
+            assert Supervisor(settings, []).states() == ()
+
+
+class TestServe:
+    def test_a_program_that_cannot_start_ends_everything_with_a_word(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        broken = Program(
+            name="api", command=(*LEASH, sys.executable, "-c", "raise SystemExit(3)"), stop_wait_s=1
+        )
+        monkeypatch.setattr("app.supervisor.serve.programs", lambda settings, workers: (broken,))
+        monkeypatch.setattr("app.supervisor.configuration.START_RETRIES", 1)
+        said: list[str] = []
+        prepared: list[Settings] = []
+        free = settings.model_copy(update={"port": _free_port()})
+        assert serve(free, said.append, prepare=prepared.append) == 1
+        assert prepared == [free]
+        assert any("api cannot be started" in line for line in said)
+
+    def test_nothing_is_prepared_for_a_port_that_is_taken(self, settings: Settings) -> None:
+        with socket.socket() as holder:
+            holder.bind(("127.0.0.1", 0))
+            holder.listen()
+            taken = settings.model_copy(update={"port": holder.getsockname()[1]})
+            prepared: list[Settings] = []
+            with pytest.raises(CannotServeError):
+                serve(taken, print, prepare=prepared.append)
+        assert prepared == []
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
