@@ -76,9 +76,9 @@ def _add_surroundings(app: FastAPI, state: State) -> None:
 def _lifespan(state: State) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await to_thread.run_sync(check_exposure, state.settings, state.sessions)
-        await state.events.start()
         try:
+            await to_thread.run_sync(check_exposure, state.settings, state.sessions)
+            await state.events.start()
             yield
         finally:
             await state.close()

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from fastapi.routing import APIRoute
-from fastapi.security import APIKeyHeader, HTTPBearer
 from sqlalchemy.orm import Session
 
 from app.api.context import request_id_of, route_path
@@ -165,9 +164,6 @@ def needs(scope: Scope) -> Any:
 
     return Depends(check)
 
-
-BEARER = Depends(HTTPBearer(auto_error=False, description="An API key; not needed on loopback."))
-API_KEY = Depends(APIKeyHeader(name="X-API-Key", auto_error=False, description="The same, as a header."))
 
 SettingsDep = Annotated[Settings, Depends(get_settings_of)]
 StorageDep = Annotated[Storage, Depends(get_storage)]

@@ -10,8 +10,14 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from app.api.problems import Problem
+from app.api.problems import Problem, problem_examples
+from app.api.security import PUBLIC
 from app.settings import Settings
+
+KEYS = {
+    "bearer": {"type": "http", "scheme": "bearer", "description": "An API key; not needed on loopback."},
+    "header": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key, alone."},
+}
 
 
 def describe(app: FastAPI) -> None:
@@ -34,11 +40,22 @@ def _document(app: FastAPI) -> dict[str, Any]:
         routes=app.routes,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
-    schemas = document["components"]["schemas"]
+    components = document["components"]
     problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas.update(problem.pop("$defs"))
-    schemas["Problem"] = problem
+    components["schemas"].update(problem.pop("$defs"))
+    components["schemas"]["Problem"] = problem
+    components["examples"] = problem_examples()
+    components["securitySchemes"] = KEYS
+    for path, calls in document["paths"].items():
+        if path not in PUBLIC:
+            for call in calls.values():
+                call["security"] = [*({name: []} for name in KEYS), {}]
     return document
+
+
+def written(document: dict[str, Any]) -> str:
+    """Return the document as it is stored: sorted, so that a change shows as what it is."""
+    return json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def main() -> None:
@@ -46,8 +63,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as home:
         document = create_app(Settings(home=home, _env_file=None)).openapi()
-    json.dump(document, sys.stdout, indent=1, sort_keys=True, ensure_ascii=False)
-    sys.stdout.write("\n")
+    sys.stdout.write(written(document))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,14 @@ from typing import Any
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.errors import HarrierError, InvalidInputError, Place
+from app.errors import HarrierError, InvalidInputError, Place, all_errors
 from app.errors import Problem as Fault
 
 MEDIA_TYPE = "application/problem+json"
 EXAMPLE_ID = "019b3c1f-2c5b-7a11-9c67-3d1e9f0a4b5c"
+
+
+EXAMPLES = "#/components/examples/"
 
 
 class ProblemItem(BaseModel):
@@ -98,7 +101,7 @@ def documented(*kinds: type[HarrierError]) -> dict[int | str, dict[str, Any]]:
             "content": {
                 MEDIA_TYPE: {
                     "schema": {"$ref": "#/components/schemas/Problem"},
-                    "examples": {kind.code: {"value": _example(kind)} for kind in of_status},
+                    "examples": {kind.code: {"$ref": f"{EXAMPLES}{kind.code}"} for kind in of_status},
                 }
             },
         }
@@ -108,6 +111,11 @@ def documented(*kinds: type[HarrierError]) -> dict[int | str, dict[str, Any]]:
 def _description(kinds: Iterable[type[HarrierError]]) -> str:
     named = [f"{kind.title} (`{kind.code}`)" for kind in kinds]
     return "; ".join(named)
+
+
+def problem_examples() -> dict[str, dict[str, Any]]:
+    """Return one example for each code, to be referred to."""
+    return {kind.code: {"value": _example(kind)} for kind in all_errors()}
 
 
 def _example(kind: type[HarrierError]) -> dict[str, Any]:

@@ -59,6 +59,8 @@ class DatasetFields(Wish):
 
 
 class DatasetPatch(Wish):
+    model_config = example(name="blood cells, cleaned")
+
     name: Name
 
 

@@ -99,6 +99,8 @@ class ModelRead(Shape):
 class ModelPatch(Wish):
     """What is left out stays; `alias: null` removes the alias."""
 
+    model_config = example(name="blood cells v2", alias="production")
+
     name: Name | None = None
     alias: Alias | None = None
     """Moves here when another model has it."""
@@ -156,6 +158,8 @@ class ImportFields(Wish):
 
 
 class ExportWish(Wish):
+    model_config = example(format="onnx")
+
     format: WeightsFormat
 
 

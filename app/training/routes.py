@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import Annotated
 
-from fastapi import Response, status
+from fastapi import Path, Response, status
 
 from app.api.dependencies import (
     CREATING,
@@ -83,6 +84,8 @@ def list_architectures() -> object:
     response_model=ArchitectureDetail,
     responses=answers(NotFoundError),
 )
-def show_architecture(name: str) -> object:
+def show_architecture(
+    name: Annotated[str, Path(max_length=64, description="As `GET /architectures` names it.")],
+) -> object:
     """Show one network with its default configuration, its recipe and the JSON schema of both."""
     return service.read_architecture(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, TypeAdapter
 
 from app.api.shapes import EXAMPLE_ID, PRINTABLE, Shape, example
 from detection.training.config import STRICT, TrainingConfig
@@ -25,11 +25,19 @@ TRAIN_EXAMPLES = [
 ]
 
 
+def _complete(schema: dict[str, Any]) -> None:
+    """Add the examples, and the descriptions of inherited fields, which pydantic does not look for."""
+    schema["examples"] = TRAIN_EXAMPLES
+    for name, inherited in TypeAdapter(TrainingConfig).json_schema()["properties"].items():
+        if "description" in inherited:
+            schema["properties"][name]["description"] = inherited["description"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainRequest(TrainingConfig):
     """What to train on what. Every field that is left out, or null, takes the architecture's recipe."""
 
-    __pydantic_config__: ClassVar = {**STRICT, "json_schema_extra": {"examples": TRAIN_EXAMPLES}}
+    __pydantic_config__: ClassVar = {**STRICT, "json_schema_extra": _complete}
 
     dataset_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
     """The dataset to train on; it must be `ready`."""

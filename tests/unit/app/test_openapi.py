@@ -1,0 +1,127 @@
+"""The API's description: valid, current, and complete enough that a client can be written from it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from app.api.openapi import written
+from app.main import create_app
+from app.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[3]
+PUBLIC = {"/livez", "/readyz"}
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
+    return create_app(Settings(home=tmp_path_factory.mktemp("home"), _env_file=None))
+
+
+@pytest.fixture(scope="module")
+def document(app: FastAPI) -> dict[str, Any]:
+    return app.openapi()
+
+
+def calls(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, call in methods.items():
+            yield f"{method.upper()} {path}", call
+
+
+def test_it_is_valid(document: dict[str, Any]) -> None:
+    OpenAPIV31SpecValidator(document).validate()  # type: ignore[arg-type]
+
+
+def test_the_written_one_is_current(document: dict[str, Any]) -> None:
+    stored = (ROOT / "docs" / "openapi.json").read_text(encoding="utf-8")
+    assert stored == written(document), "run `make openapi > docs/openapi.json`"
+
+
+def test_it_can_be_written_without_a_server() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "app.api.openapi"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == (ROOT / "docs" / "openapi.json").read_text(encoding="utf-8")
+
+
+def test_every_call_says_what_it_does(document: dict[str, Any]) -> None:
+    for name, call in calls(document):
+        assert call["summary"], name
+        assert len(call["description"]) > 20, name
+        assert call["tags"], name
+
+
+def test_every_call_documents_its_errors(document: dict[str, Any]) -> None:
+    for name, call in calls(document):
+        if name.split()[1] in PUBLIC:
+            continue
+        assert {"400", "401", "403", "413", "415", "422", "500", "503"} <= set(call["responses"]), name
+        for status, response in call["responses"].items():
+            if int(status) >= 400:
+                content = response["content"]["application/problem+json"]
+                assert content["schema"] == {"$ref": "#/components/schemas/Problem"}, (name, status)
+                assert content["examples"], (name, status)
+                for code, example in content["examples"].items():
+                    assert example == {"$ref": f"#/components/examples/{code}"}
+                    value = document["components"]["examples"][code]["value"]
+                    assert (value["code"], value["status"]) == (code, int(status))
+
+
+def test_every_answer_with_json_has_a_shape(document: dict[str, Any]) -> None:
+    for name, call in calls(document):
+        for status, response in call["responses"].items():
+            for kind, content in response.get("content", {}).items():
+                assert content.get("schema"), (name, status, kind)
+
+
+def test_every_parameter_is_described(document: dict[str, Any]) -> None:
+    for name, call in calls(document):
+        for parameter in call.get("parameters", ()):
+            assert parameter.get("description"), (name, parameter["name"])
+
+
+def test_every_body_has_an_example(document: dict[str, Any]) -> None:
+    for name, call in calls(document):
+        for kind, content in call.get("requestBody", {}).get("content", {}).items():
+            if kind == "application/json":
+                schema = content["schema"]
+                if "$ref" in schema:
+                    schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+                assert "example" in content or "example" in schema or "examples" in schema, name
+
+
+def test_a_training_shows_every_bound_and_default(document: dict[str, Any]) -> None:
+    schemas = document["components"]["schemas"]
+    train = schemas["TrainRequest"]
+    assert train["additionalProperties"] is False
+    assert train["required"] == ["dataset_id"]
+    epochs = train["properties"]["epochs"]
+    assert (epochs["minimum"], epochs["maximum"], epochs["default"]) == (1, 10_000, 300)
+    assert train["properties"]["input_size"]["description"].startswith("Side of the square")
+    assert schemas["OptimizerConfig"]["properties"]["weight_decay"]["default"] == 5e-4
+    for name, schema in train["properties"].items():
+        nested = schemas.get(schema.get("$ref", "").rpartition("/")[2], {}).get("properties", {})
+        assert (
+            "default" in schema or name == "dataset_id" or all("default" in part for part in nested.values())
+        )
+
+
+def test_no_address_of_anybody_is_in_it(document: dict[str, Any]) -> None:
+    assert "http://" not in json.dumps(document)
+    assert "https://" not in json.dumps(document)
+
+
+def test_keys_are_explained(document: dict[str, Any]) -> None:
+    assert set(document["components"]["securitySchemes"]) == {"bearer", "header"}
+    for name, call in calls(document):
+        expected = [] if name.split()[1] in PUBLIC else [{"bearer": []}, {"header": []}, {}]
+        assert call.get("security", []) == expected, name
