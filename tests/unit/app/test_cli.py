@@ -1,0 +1,438 @@
+"""The command line against a server that answers what the test says: what is asked, printed and refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import httpx2
+import pytest
+from typer.testing import CliRunner
+
+from app.cli import commands, weights
+from app.cli.client import Api, CommandError
+from app.cli.progress import facts, follow_job
+from app.settings import Settings, get_settings
+
+JOB = {
+    "id": "j1",
+    "kind": "train",
+    "name": "night",
+    "status": "succeeded",
+    "stage": "done",
+    "progress": {"epoch": 2, "epochs": 2, "fraction": 1.0},
+    "metrics": {"loss": 4.5, "ap": 0.5, "ap50": 0.75},
+    "eta_s": 0.0,
+    "queue_position": None,
+    "failure": None,
+    "result": {"model_id": "m1"},
+}
+PROBLEM = {
+    "title": "The request is not valid",
+    "detail": "2 faults",
+    "status": 422,
+    "code": "invalid_input",
+    "errors": [{"place": "body", "pointer": "/epochs", "problem": "too few"}],
+    "links": {"export": "/models/m1/export"},
+}
+
+
+@dataclass
+class Asked:
+    method: str
+    path: str
+    body: bytes
+    headers: Any
+
+
+@dataclass
+class FakeServer:
+    """Answers by path, in the order that the test gave; the last answer stays."""
+
+    answers: dict[str, list[tuple[int, str, bytes]]] = field(default_factory=dict)
+    asked: list[Asked] = field(default_factory=list)
+    address: str = ""
+
+    def answer(self, path: str, body: Any, status: int = 200, kind: str = "application/json") -> None:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        self.answers.setdefault(path, []).append((status, kind, content))
+
+    def next_answer(self, path: str) -> tuple[int, str, bytes]:
+        answers = self.answers.get(path.partition("?")[0])
+        if not answers:
+            return 404, "application/problem+json", json.dumps({**PROBLEM, "code": "not_found"}).encode()
+        return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    def bodies(self, path: str) -> list[bytes]:
+        return [asked.body for asked in self.asked if asked.path.partition("?")[0] == path]
+
+
+@pytest.fixture
+def server() -> Iterator[FakeServer]:
+    fake = FakeServer()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length", "0")))
+            fake.asked.append(Asked(self.command, self.path, body, self.headers))
+            status, kind, content = fake.next_answer(self.path)
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Retry-After", "0")
+            self.end_headers()
+            self.wfile.write(content)
+
+        do_POST = do_PATCH = do_GET
+
+        def log_message(self, *_: object) -> None:
+            """Keep the test's output clean."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        http.daemon_threads = True
+        Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        fake.address = f"http://127.0.0.1:{http.server_port}"
+        yield fake
+        http.shutdown()
+
+
+Run = Callable[..., str]
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[pytest.MonkeyPatch]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HARRIER_HOME", str(tmp_path / "home"))
+    get_settings.cache_clear()
+    yield monkeypatch
+    get_settings.cache_clear()
+
+
+@pytest.fixture
+def run(server: FakeServer, environment: pytest.MonkeyPatch) -> Run:
+    """Run a command and return what it printed on standard output."""
+    environment.setenv("HARRIER_URL", server.address)
+    environment.setenv("HARRIER_API_KEY", "hr_key")
+
+    def go(*arguments: object, fails: str | None = None) -> str:
+        done = CliRunner().invoke(commands.app, [str(argument) for argument in arguments])
+        if fails is None:
+            assert done.exit_code == 0, (done.output, done.exception)
+        else:
+            assert isinstance(done.exception, CommandError), (done.output, done.exception)
+            assert fails in str(done.exception)
+        return done.stdout
+
+    return go
+
+
+def page(*rows: dict[str, Any], cursor: str | None = None) -> dict[str, Any]:
+    return {"items": list(rows), "next_cursor": cursor}
+
+
+class TestErrors:
+    def test_a_problem_is_shown_with_its_places(self, server: FakeServer, run: Run) -> None:
+        server.answer("/train", PROBLEM, 422, "application/problem+json")
+        run("train", "d1", fails="2 faults  [invalid_input]\n  /epochs: too few\n  export: /models/m1/export")
+
+    def test_an_answer_that_is_no_problem_is_shown_as_it_is(self, server: FakeServer, run: Run) -> None:
+        server.answer("/jobs/j1", b"<html>proxy</html>", 502, "text/html")
+        run("jobs", "show", "j1", fails="<html>proxy")
+
+    def test_nobody_there(self, environment: pytest.MonkeyPatch) -> None:
+        environment.setenv("HARRIER_URL", "http://127.0.0.1:1")
+        done = CliRunner().invoke(commands.app, ["jobs", "list"])
+        assert "no Harrier server answers at http://127.0.0.1:1" in str(done.exception)
+
+    def test_the_command_says_it_in_one_line_and_fails(
+        self, environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for arguments, message in (
+            (["jobs", "list"], "no Harrier server answers"),
+            (["keys", "list"], "there is no home at"),
+            (["migrate"], "there is no home at"),
+        ):
+            environment.setattr("sys.argv", ["harrier", *arguments])
+            environment.setenv("HARRIER_URL", "http://127.0.0.1:1")
+            with pytest.raises(SystemExit) as ended:
+                commands.main()
+            assert ended.value.code == 1
+            printed = capsys.readouterr()
+            assert printed.out == ""
+            assert message in printed.err
+            assert "Traceback" not in printed.err
+
+    def test_a_setting_that_is_wrong_is_named(
+        self, environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        environment.setenv("HARRIER_PORT", "many")
+        environment.setattr("sys.argv", ["harrier", "settings"])
+        with pytest.raises(SystemExit):
+            commands.main()
+        assert "HARRIER_PORT: Input should be a valid integer" in capsys.readouterr().err
+
+
+class TestSettings:
+    def test_secrets_are_not_shown(self, environment: pytest.MonkeyPatch) -> None:
+        environment.setenv("HARRIER_REDIS_URL", "redis://:hunter2@host")
+        environment.setenv("HARRIER_API_KEY", "hunter3")
+        environment.setenv("HARRIER_DATABASE_URL", "postgresql+psycopg://me:hunter4@host/db")
+        environment.setenv("HARRIER_CORS_ORIGINS", "https://a,https://b")
+        text = CliRunner().invoke(commands.app, ["settings"]).stdout
+        rows = json.loads(CliRunner().invoke(commands.app, ["settings", "--json"]).stdout)
+        assert "hunter" not in text + json.dumps(rows)
+        values = {row["name"]: row["value"] for row in rows}
+        assert values["HARRIER_DATABASE_URL"] == "postgresql+psycopg://me:***@host/db"
+        assert values["HARRIER_CORS_ORIGINS"] == "https://a,https://b"
+        assert set(values) == {f"HARRIER_{name.upper()}" for name in Settings.model_fields}
+        assert all(row["description"] for row in rows)
+
+    def test_the_version(self) -> None:
+        assert CliRunner().invoke(commands.app, ["version"]).stdout.strip()
+
+
+class TestLists:
+    def test_pages_are_put_together(self, server: FakeServer, run: Run) -> None:
+        server.answer("/jobs", page(JOB, cursor="next"))
+        server.answer("/jobs", page({**JOB, "id": "j2"}))
+        assert [row["id"] for row in json.loads(run("jobs", "list", "--json"))] == ["j1", "j2"]
+        assert "cursor=next" in server.asked[1].path
+        assert server.asked[0].headers["authorization"] == "Bearer hr_key"
+
+    def test_rows_are_aligned_and_whole(self, server: FakeServer, run: Run) -> None:
+        server.answer("/jobs", page({**JOB, "id": "x" * 90}))
+        heading, row = run("jobs", "list").splitlines()
+        assert heading.startswith("ID" + " " * 88)
+        assert row.startswith("x" * 90 + "  train  succeeded")
+
+    def test_datasets_and_models(self, server: FakeServer, run: Run) -> None:
+        dataset = {"id": "d1", "status": "ready", "format": "voc", "classes": ["a"], "name": "cells"}
+        server.answer(
+            "/datasets", page({**dataset, "splits": {"train": {"images": 3}, "val": {"images": 2}}})
+        )
+        assert "d1  ready   voc     5         1        cells" in run("datasets", "list")
+        assert json.loads(run("datasets", "list", "--json"))[0]["id"] == "d1"
+        model = {"id": "m1", "alias": None, "architecture": "yolox-s", "classes": [], "name": "n"}
+        server.answer("/models", page({**model, "metrics": {"ap": 0.25, "ap50": None}}))
+        assert "0.250" in run("models", "list")
+        assert json.loads(run("models", "list", "--json"))[0]["id"] == "m1"
+
+
+class TestDatasets:
+    def test_a_folder_is_packed_on_the_way(self, server: FakeServer, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "cells" / "train").mkdir(parents=True)
+        (tmp_path / "cells" / "train" / "a.jpg").write_bytes(b"picture")
+        (tmp_path / "cells" / "link").symlink_to("/etc/passwd")
+        server.answer("/datasets", {"id": "d1", "job_id": "j1"}, 202)
+        server.answer("/jobs/j1", JOB)
+        server.answer("/datasets/d1", {"id": "d1", "splits": {"train": {"images": 1, "boxes": 2}}})
+        assert run("datasets", "add", tmp_path / "cells", "--seed", 7).strip() == "d1"
+        (body,) = server.bodies("/datasets")
+        assert b'name="name"\r\n\r\ncells' in body
+        assert b'name="seed"\r\n\r\n7' in body
+        packed = body[body.index(b"PK\x03\x04") :]
+        with zipfile.ZipFile(io.BytesIO(packed[: packed.index(b"\r\n--")])) as archive:
+            assert archive.namelist() == ["train/a.jpg"]
+
+    def test_an_archive_goes_as_it_is_and_need_not_be_waited_for(
+        self, server: FakeServer, run: Run, tmp_path: Path
+    ) -> None:
+        (tmp_path / "cells.tar").write_bytes(b"an archive")
+        server.answer("/datasets", {"id": "d1", "job_id": "j1"}, 202)
+        assert run("datasets", "add", tmp_path / "cells.tar", "--no-wait", "--name", "c").strip() == "d1"
+        assert b'filename="cells.tar"' in server.bodies("/datasets")[0]
+        assert b"an archive" in server.bodies("/datasets")[0]
+
+    def test_what_is_not_there_is_named_by_its_whole_path(self, run: Run, tmp_path: Path) -> None:
+        run("datasets", "add", "nowhere", fails=str(tmp_path / "nowhere"))
+
+
+class TestTraining:
+    def test_options_and_assignments_become_the_body(self, server: FakeServer, run: Run) -> None:
+        server.answer("/train", {**JOB, "status": "queued"}, 202)
+        assignments = ("optimizer.lr=0.01", "ema.enabled=false", 'freeze.parts=["neck"]', "precision=fp32")
+        options = [text for assignment in assignments for text in ("--set", assignment)]
+        assert run("train", "d1", "--epochs", 3, "--batch-size", "auto", *options).strip() == "j1"
+        assert json.loads(server.bodies("/train")[0]) == {
+            "dataset_id": "d1",
+            "epochs": 3,
+            "batch_size": "auto",
+            "optimizer": {"lr": 0.01},
+            "ema": {"enabled": False},
+            "freeze": {"parts": ["neck"]},
+            "precision": "fp32",
+        }
+
+    def test_watching_ends_with_the_model(self, server: FakeServer, run: Run) -> None:
+        server.answer("/train", {**JOB, "status": "queued"}, 202)
+        server.answer("/jobs/j1", JOB)
+        assert run("train", "d1", "--watch", "--batch-size", 8).strip() == "m1"
+
+    @pytest.mark.parametrize("assignment", ["epochs", "=3", "dataset_id.x=1"])
+    def test_an_assignment_that_is_none_is_refused(self, run: Run, assignment: str) -> None:
+        run("train", "d1", "--set", assignment, fails="--set")
+
+
+class TestJobs:
+    def test_orders(self, server: FakeServer, run: Run) -> None:
+        for order in ("cancel", "resume", "finish"):
+            server.answer(f"/jobs/j1/{order}", {**JOB, "status": "cancelling"}, 202)
+            run("jobs", order, "j1")
+        assert [asked.method for asked in server.asked] == ["POST"] * 3
+
+    def test_log(self, server: FakeServer, run: Run) -> None:
+        server.answer("/jobs/j1/log", b"one\ntwo\n", kind="text/plain")
+        assert run("jobs", "log", "j1") == "one\ntwo\n"
+
+    def test_a_stream_wakes_the_watcher_and_a_broken_one_does_not_end_it(
+        self, server: FakeServer, environment: pytest.MonkeyPatch
+    ) -> None:
+        environment.setattr("app.cli.progress.POLL_S", 0.01)
+        for status in ("queued", "running", "running", "succeeded"):
+            server.answer("/jobs/j1", {**JOB, "status": status, "eta_s": 61.0})
+        server.answer("/jobs/j1/events", b": alive\n\nevent: status\ndata: {}\n\n", kind="text/event-stream")
+        server.answer("/jobs/j1/events", b"", 500)
+        server.answer("/jobs/j1/log", b"line\n", kind="text/plain")
+        job = follow_job(Api(Settings(url=server.address)), "j1", log=True)
+        assert job["status"] == "succeeded"
+        assert len(server.bodies("/jobs/j1")) == 4
+        assert len(server.bodies("/jobs/j1/events")) >= 2
+
+    @pytest.mark.parametrize(
+        ("failure", "words"),
+        [(None, "was cancelled"), ({"code": "diverged", "message": "the loss is NaN"}, "NaN  [diverged]")],
+    )
+    def test_a_job_that_did_not_succeed_is_a_failure(
+        self, server: FakeServer, run: Run, failure: dict[str, str] | None, words: str
+    ) -> None:
+        server.answer("/jobs/j1", {**JOB, "status": "cancelled", "failure": failure})
+        run("jobs", "watch", "j1", fails=words)
+
+    def test_facts(self) -> None:
+        assert facts(JOB) == "epoch 2/2  loss 4.500  AP 0.500  AP50 0.750"
+        waiting = {**JOB, "status": "queued", "progress": {}, "metrics": {"ap": None}, "queue_position": 3}
+        assert facts(waiting) == "number 3 in the queue"
+        assert facts({**JOB, "status": "running", "eta_s": 125.2}).endswith("2:05 left")
+
+
+class TestModels:
+    def test_import(self, server: FakeServer, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "nano.pth").write_bytes(b"weights")
+        server.answer("/models/import", {**JOB, "status": "queued"}, 202)
+        server.answer("/jobs/j1", JOB)
+        assert run("models", "import", tmp_path / "nano.pth", "--classes", '["a"]').strip() == "m1"
+        (body,) = server.bodies("/models/import")
+        assert b'name="weights"; filename="nano.pth"' in body
+        assert b'name="classes"\r\n\r\n["a"]' in body
+        run("models", "import", "nowhere.pth", fails=str(tmp_path / "nowhere.pth"))
+
+    def test_names(self, server: FakeServer, run: Run) -> None:
+        server.answer("/models/m1", b"", 204)
+        run("models", "rename", "m1", "better")
+        run("models", "alias", "m1", "production")
+        run("models", "alias", "m1")
+        assert [json.loads(asked.body) for asked in server.asked] == [
+            {"name": "better"},
+            {"alias": "production"},
+            {"alias": None},
+        ]
+
+    def test_download(self, server: FakeServer, run: Run, tmp_path: Path) -> None:
+        server.answer("/models/m1/weights", b"weights", kind="application/octet-stream")
+        assert run("models", "download", "m1", "--format", "onnx").strip() == "m1.onnx"
+        assert (tmp_path / "m1.onnx").read_bytes() == b"weights"
+        server.answers.clear()
+        run("models", "download", "m2", fails="not_found")
+        assert [path.name for path in tmp_path.iterdir()] == ["m1.onnx"]
+
+
+class TestDetect:
+    def test_files_and_folders_in_order_and_a_busy_server_is_asked_again(
+        self, server: FakeServer, run: Run, tmp_path: Path
+    ) -> None:
+        (tmp_path / "pictures" / "deep").mkdir(parents=True)
+        for name in ("deep/b.PNG", "a.jpg", "notes.txt"):
+            (tmp_path / "pictures" / name).write_bytes(name.encode())
+        answer = {"model": "m1", "images": [{"width": 4, "height": 3, "detections": []}]}
+        server.answer("/detect", {**PROBLEM, "status": 503}, 503, "application/problem+json")
+        server.answer("/detect", answer)
+        options = ("--class", "cat", "--class", "dog", "--score-threshold", 0.5, "--model", "m1")
+        found = json.loads(run("detect", "pictures", "pictures/notes.txt", *options))
+        assert [image["file"] for image in found["images"]] == [
+            "pictures/a.jpg",
+            "pictures/deep/b.PNG",
+            "pictures/notes.txt",
+        ]
+        assert "classes=cat&classes=dog" in server.asked[0].path
+        assert len(server.asked) == 4
+
+    def test_a_bad_picture_is_listed_and_fails_the_command(
+        self, server: FakeServer, run: Run, tmp_path: Path
+    ) -> None:
+        (tmp_path / "a.jpg").write_bytes(b"?")
+        server.answer("/detect", PROBLEM, 422, "application/problem+json")
+        printed = run("detect", "a.jpg", fails="1 of 1 pictures could not be used")
+        assert "invalid_input" in json.loads(printed)["images"][0]["error"]
+
+    def test_nothing_to_look_at(self, run: Run, tmp_path: Path) -> None:
+        run("detect", tmp_path, fails="no picture")
+        run("detect", "nowhere", fails=str(tmp_path / "nowhere"))
+
+
+class TestWeights:
+    @pytest.fixture(autouse=True)
+    def release(self, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(weights, "RELEASE", f"{server.address}/release")
+        server.answer("/release/yolox_nano.pth", b"weights", kind="application/octet-stream")
+        server.answer("/version", {})
+
+    def test_they_are_downloaded_and_imported(self, server: FakeServer, run: Run) -> None:
+        server.answer("/models/import", {**JOB, "status": "queued"}, 202)
+        server.answer("/jobs/j1", JOB)
+        assert run("weights", "get", "yolox-nano").strip() == "m1"
+        assert b"weights" in server.bodies("/models/import")[0]
+        assert b"yolox-nano" in server.bodies("/models/import")[0]
+
+    def test_or_only_saved(self, run: Run, tmp_path: Path) -> None:
+        run("weights", "get", "yolox-nano", "--output", "here.pth")
+        assert (tmp_path / "here.pth").read_bytes() == b"weights"
+
+    def test_another_sha256_is_refused(self, run: Run, tmp_path: Path) -> None:
+        run("weights", "get", "yolox-nano", "--sha256", "0" * 64, "--output", "here.pth", fails="sha256")
+        assert not (tmp_path / "here.pth").exists()
+
+    def test_what_cannot_be_had_is_said_with_another_way(self, run: Run) -> None:
+        run("weights", "get", "yolox-s", "--output", "s.pth", fails="harrier models import FILE")
+        run("weights", "get", "yolox-xxl", fails="yolox-nano, yolox-tiny")
+
+    def test_the_list(self, run: Run) -> None:
+        assert "yolox_x.pth" in run("weights", "list")
+
+    def test_a_network_that_is_off(self, tmp_path: Path) -> None:
+        def refuse(request: httpx2.Request) -> httpx2.Response:
+            raise httpx2.ConnectError("Network is unreachable")
+
+        with pytest.raises(CommandError, match="Network is unreachable"):
+            weights.fetch("https://x/y.pth", tmp_path / "y", transport=httpx2.MockTransport(refuse))
+
+
+class TestKeys:
+    def test_a_life_of_a_key(self, environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        (tmp_path / "home").mkdir()
+        runner = CliRunner()
+        secret = runner.invoke(commands.app, ["keys", "create", "lab", "--scope", "read", "--days", "7"])
+        assert secret.stdout.startswith("hr_")
+        listed = runner.invoke(commands.app, ["keys", "list"]).stdout.splitlines()
+        identity = listed[1].split()[0]
+        assert listed[1].split()[2:4] == ["lab", "read"]
+        assert secret.stdout.strip() not in "".join(listed)
+        assert runner.invoke(commands.app, ["keys", "revoke", identity]).exit_code == 0
+        assert runner.invoke(commands.app, ["keys", "list"]).stdout.splitlines()[1].endswith("revoked")
+        assert "no key nobody" in str(runner.invoke(commands.app, ["keys", "revoke", "nobody"]).exception)

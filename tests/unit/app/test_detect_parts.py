@@ -1,0 +1,99 @@
+"""The parts of `/detect` that need no engine: negotiation, room for bytes, clients that leave."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from fastapi import Request
+from starlette.types import Message
+
+from app.detect.accept import wants_jpeg
+from app.detect.bodies import Room
+from app.detect.service import ClientGoneError, while_connected
+from app.errors import OverloadedError
+
+
+@pytest.mark.parametrize(
+    ("accept", "jpeg"),
+    [
+        ("image/jpeg", True),
+        ("image/jpeg, */*", True),
+        ("image/*", True),
+        ("IMAGE/JPEG;q=0.9, application/json;q=0.5", True),
+        ("application/json, image/jpeg", False),
+        ("image/jpeg;q=0.1, application/json", False),
+        ("image/jpeg;q=0", False),
+        ("image/jpeg;q=high", False),
+        ("image/jpeg;q=7", False),
+        ("image/png", False),
+        ("*/*", False),
+        ("", False),
+        (",;=", False),
+    ],
+)
+def test_a_jpeg_only_for_those_who_prefer_one(accept: str, jpeg: bool) -> None:
+    assert wants_jpeg(accept) is jpeg
+
+
+def test_room_is_given_back_also_after_a_refusal() -> None:
+    held: list[int] = []
+    room = Room(10, held.append)
+    with room.enter() as take, room.enter() as take_more:
+        take(4)
+        take_more(5)
+        with pytest.raises(OverloadedError):
+            take(2)
+        take(1)
+    with room.enter() as take:
+        take(10)
+    assert held == [4, 9, 10, 5, 0, 10, 0]
+
+
+Story = Callable[[asyncio.Queue[Message], Request], Awaitable[None]]
+
+
+def told(story: Story) -> None:
+    async def tell() -> None:
+        messages: asyncio.Queue[Message] = asyncio.Queue()
+        request = Request({"type": "http", "method": "POST", "path": "/", "headers": []}, messages.get)
+        async with asyncio.timeout(10):
+            await story(messages, request)
+
+    asyncio.run(tell())
+
+
+def test_work_ends_when_its_client_leaves() -> None:
+    async def story(messages: asyncio.Queue[Message], request: Request) -> None:
+        ended = asyncio.Event()
+
+        async def work() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+        messages.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+        messages.put_nowait({"type": "http.disconnect"})
+        with pytest.raises(ClientGoneError):
+            await while_connected(request, work())
+        assert ended.is_set()
+
+    told(story)
+
+
+def test_work_that_is_done_is_answered() -> None:
+    async def story(messages: asyncio.Queue[Message], request: Request) -> None:
+        async def work() -> int:
+            return 7
+
+        async def fail() -> int:
+            raise OverloadedError("full")
+
+        assert await while_connected(request, work()) == 7
+        with pytest.raises(OverloadedError):
+            await while_connected(request, fail())
+        assert len(asyncio.all_tasks()) == 1
+
+    told(story)
