@@ -40,6 +40,11 @@ def serve(
 def prepare(settings: Settings) -> None:
     """Bring the database up to date and make sure that an open server listens at home only."""
     upgrade_database(settings)
+    _see_to_keys(settings)
+
+
+def _see_to_keys(settings: Settings) -> None:
+    """Store the first key if a file holds one, and refuse to serve others without any."""
     engine = create_database_engine(settings)
     try:
         sessions = create_sessions(engine)
@@ -61,7 +66,9 @@ def demo(
 
 def api() -> None:
     """Run the API alone; database, broker, engine and workers run elsewhere."""
-    run_api(get_settings())
+    settings = get_settings()
+    _see_to_keys(settings)
+    run_api(settings)
 
 
 def migrate() -> None:

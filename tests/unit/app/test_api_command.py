@@ -1,0 +1,47 @@
+"""`harrier api`, as containers start it: the first key comes from a file, and without any it does not serve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from app.cli import server
+from app.database.session import create_database_engine, create_sessions
+from app.database.upgrade import upgrade_database
+from app.keys.service import ExposureError, find_caller
+from app.settings import Settings
+
+SECRET = "k" * 40
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    file = tmp_path / "key"
+    file.write_text(f"{SECRET}\n", encoding="utf-8")
+    settings = Settings(home=tmp_path / "home", host="0.0.0.0", bootstrap_key_file=file)
+    monkeypatch.setattr(server, "get_settings", lambda: settings)
+    upgrade_database(settings)
+    return settings
+
+
+def test_the_first_key_is_there_before_it_serves(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    callers = []
+
+    def serving(settings: Settings) -> None:
+        engine = create_database_engine(settings)
+        sessions = create_sessions(engine)
+        callers.append(find_caller(sessions, sessions, SECRET))
+        engine.dispose()
+
+    monkeypatch.setattr(server, "run_api", serving)
+    server.api()
+    assert [caller.name for caller in callers if caller] == ["bootstrap"]
+
+
+def test_it_does_not_serve_others_without_a_key(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_to_all = settings.model_copy(update={"bootstrap_key_file": None})
+    monkeypatch.setattr(server, "get_settings", lambda: open_to_all)
+    monkeypatch.setattr(server, "run_api", lambda settings: pytest.fail("it serves"))
+    with pytest.raises(ExposureError):
+        server.api()
