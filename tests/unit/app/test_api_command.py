@@ -1,4 +1,4 @@
-"""`harrier api`, as containers start it: the first key comes from a file, and without any it does not serve."""
+"""`harrier api`, as containers start it: the first key comes from a file; without any key it stays shut."""
 
 from __future__ import annotations
 
