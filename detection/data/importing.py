@@ -127,7 +127,8 @@ def _open_pictures(
         except ImageError as error:
             return error
 
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS)) as pool:
+    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, MOST_THREADS))
+    try:
         results = pool.map(open_picture, images)
         for number, (image, result) in enumerate(zip(images, results, strict=True), start=1):
             progress(number / len(images))
@@ -135,6 +136,8 @@ def _open_pictures(
                 log.add(_picture_code(result), image.file_name, str(result))
             else:
                 yield result
+    finally:  # whoever ends the import through `progress` does not wait for the pictures that are left
+        pool.shutdown(cancel_futures=True)
 
 
 def _open_picture(path: Path, image: LabelledImage, max_pixels: int) -> _OpenedPicture:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from detection.data.findings import Action, Finding, Severity
 from detection.data.importing import ImportedDataset, read_dataset
 from detection.data.records import BoxRecord, DatasetRecord, Split
 from detection.errors import ConfigError, DatasetFormatError, UnknownNameError
+from detection.images import DecodedImage, decode_image
 from tests import pictures
 from tests.datasets import (
     coco_box,
@@ -279,6 +281,26 @@ def test_progress_rises_to_one(tmp_path: Path) -> None:
 
     assert told == sorted(told)
     assert told[-1] == 1.0
+
+
+def test_whoever_ends_an_import_does_not_wait_for_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int] = []
+
+    def slow(data: bytes, **options: object) -> DecodedImage:
+        opened.append(len(data))
+        time.sleep(0.01)
+        return decode_image(data)
+
+    def end(fraction: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("detection.data.importing.decode_image", slow)
+    with pytest.raises(KeyboardInterrupt):
+        imported(tmp_path, yolo({f"{n:03d}": ROW for n in range(100)}), progress=end)
+
+    assert len(opened) < 50
 
 
 def test_findings_are_counted_beyond_what_is_kept() -> None:
