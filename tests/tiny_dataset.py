@@ -1,4 +1,4 @@
-"""A dataset of a dozen small pictures: bright squares and dark discs, in an archive or ready in a home."""
+"""Six small pictures with a bright square or a blue bar each, in an archive or as a dataset of a home."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ from tests.services import Home
 
 SIDE = 64
 CLASSES = ("square", "bar")
+NUM_TRAIN, NUM_VAL = 4, 2
+SPLITS = {
+    "train": {"images": NUM_TRAIN, "boxes": NUM_TRAIN},
+    "val": {"images": NUM_VAL, "boxes": NUM_VAL},
+}
 
 
-def tiny_pictures(num_train: int = 8, num_val: int = 4) -> Iterator[tuple[ImageRecord, bytes]]:
+def tiny_pictures() -> Iterator[tuple[ImageRecord, bytes]]:
     """Yield pictures with one object each, and their JPEG bytes; always the same."""
     draw = np.random.default_rng(0)
-    for index in range(num_train + num_val):
+    for index in range(NUM_TRAIN + NUM_VAL):
         class_id = index % 2
         width, height = (24, 24) if class_id == 0 else (32, 12)
         x, y = (int(draw.integers(0, SIDE - side)) for side in (width, height))
@@ -36,7 +41,7 @@ def tiny_pictures(num_train: int = 8, num_val: int = 4) -> Iterator[tuple[ImageR
                 file_name=f"images/{index + 1:06d}.jpg",
                 width=SIDE,
                 height=SIDE,
-                split=Split.TRAIN if index < num_train else Split.VAL,
+                split=Split.TRAIN if index < NUM_TRAIN else Split.VAL,
                 boxes=(box,),
                 sha256=hashlib.sha256(content).hexdigest(),
             ),
@@ -46,7 +51,7 @@ def tiny_pictures(num_train: int = 8, num_val: int = 4) -> Iterator[tuple[ImageR
 
 def tiny_archive() -> bytes:
     """Return the pictures as a zip in YOLO's layout."""
-    files = {"data.yaml": "names: [square, bar]\ntrain: images/train\nval: images/val\n".encode()}
+    files = {"data.yaml": b"names: [square, bar]\ntrain: images/train\nval: images/val\n"}
     for image, content in tiny_pictures():
         box = image.boxes[0]
         numbers = (box.x1 + box.x2) / 2, (box.y1 + box.y2) / 2, box.x2 - box.x1, box.y2 - box.y1
@@ -65,7 +70,7 @@ def add_tiny_dataset(home: Home) -> str:
         session.add(dataset)
         session.flush()
         prefix = dataset.storage_prefix = f"datasets/{dataset.id}/1"
-        dataset.splits = {"train": {"images": 8, "boxes": 8}, "val": {"images": 4, "boxes": 4}}
+        dataset.splits = SPLITS
         for image, content in pictures:
             home.storage.write(f"{prefix}/images/{image.id}", io.BytesIO(content))
         home.storage.write(f"{prefix}/manifest.json", io.BytesIO(write_manifest(record)))

@@ -23,6 +23,7 @@ from app.logs import get_logger
 from worker.context import WorkerContext
 from worker.presence import forget_silent_workers
 from worker.rounds import Chore, Rounds
+from worker.scratch import jobs_scratch, scratch_name
 
 EVENTS_KEPT = timedelta(days=7)
 """Streams can be replayed this far back; logs and series stay as long as their job."""
@@ -53,12 +54,12 @@ class Janitor:
 
     def remove_scratch(self) -> None:
         """Remove the folders of attempts that have ended, and uploads that nobody writes to any more."""
-        jobs = self._settings.scratch / "jobs"
+        jobs = jobs_scratch(self._settings)
         folders = _entries(jobs)
         uploads = [path for path in self._settings.scratch.rglob("*") if jobs not in path.parents]
         with self._context.sessions() as session:
             rows = session.execute(select(Job.id, Job.fence).where(Job.status.in_(OWNED)))
-            running = {f"{row.id}-{row.fence}" for row in rows}
+            running = {scratch_name(row.id, row.fence) for row in rows}
         self._remove(path for path in folders if path.name not in running)
         self._remove(path for path in uploads if path.is_file())
 

@@ -16,6 +16,7 @@ from worker.child import Child, job_process
 from worker.context import WorkerContext
 from worker.exit_codes import DRAINED, ExitCode, failure_of
 from worker.lease import DATABASE_AWAY, DatabaseAwayError, Lease
+from worker.scratch import remove_scratch
 from worker.threads import thread_environment
 from worker.watch import Heart, Silence
 
@@ -77,6 +78,7 @@ class Keeper:
         ) as child:
             while child.running:
                 self._look_after(child)
+        remove_scratch(self._context.settings, claim.job_id, claim.fence)
         log.info("job_process_ended", job_id=claim.job_id, fence=claim.fence, code=child.exit_code)
         self._settle(child.exit_code)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import faulthandler
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -29,6 +28,7 @@ from worker.jobs import load_job
 from worker.lease import DatabaseAwayError, Lease
 from worker.limits import limit_resources
 from worker.report import JobReport
+from worker.scratch import scratch_folder
 
 log = get_logger(__name__)
 
@@ -61,7 +61,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _work(settings: Settings, lease: Lease, control: Control, device: str) -> ExitCode:
     job = lease.write(lambda session: find_facts(session, lease.job_id, lease.fence))
     limit_resources(job.kind, settings)
-    scratch = settings.scratch / "jobs" / f"{job.id}-{job.fence}"
+    scratch = scratch_folder(settings, job.id, job.fence)
     scratch.mkdir(parents=True)
     report = JobReport(lease, control, timing=job.timing)
     try:
@@ -79,7 +79,6 @@ def _work(settings: Settings, lease: Lease, control: Control, device: str) -> Ex
         )
     finally:
         report.close()
-        shutil.rmtree(scratch, ignore_errors=True)
     return ExitCode.DONE
 
 

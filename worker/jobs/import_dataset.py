@@ -24,6 +24,7 @@ from detection.errors import DetectionError
 from worker.attempt import Attempt
 from worker.busy import pulse_while_bytes_move
 from worker.failures import failure_of
+from worker.fault_points import fault_point
 
 UNPACKED, READ = 0.3, 0.8
 """How much of the work is done after each step, about; a third of the time goes into unpacking."""
@@ -85,6 +86,7 @@ class DatasetImport:
         self._attempt.storage.write(f"{self._prefix}/{MANIFEST}", io.BytesIO(write_manifest(dataset)))
         for line in _summary(dataset, imported.finding_counts):
             report.line(line)
+        fault_point("import_uncommitted", self._attempt.job.fence)
         self._attempt.succeed({"dataset_id": self._dataset_id}, lambda session: self._ready(session, dataset))
 
     def reject(self, error: DetectionError) -> None:

@@ -1,0 +1,259 @@
+"""Every kind of job with a real broker and real workers, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import asdict
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sqlalchemy import func, select
+
+from app.database.tables import (
+    Dataset,
+    Evaluation,
+    Job,
+    JobEvent,
+    JobMetric,
+    Model,
+    ModelFile,
+    OutboxRow,
+    new_id,
+)
+from app.jobs import protocol
+from app.jobs.states import JobKind, JobStatus
+from detection.models import create_model
+from detection.training.config import ScheduleConfig, TrainingConfig
+from detection.training.recipes import resolve
+from tests.archives import zip_of
+from tests.services import Home, wait_until
+from tests.tiny_dataset import CLASSES, NUM_TRAIN, NUM_VAL, SPLITS, tiny_archive
+
+EPOCHS, STEPS = 2, 4
+
+
+def imported(home: Home, archive: bytes, **options: Any) -> tuple[str, str]:
+    """Queue an import as the API does; return the ids of dataset and job."""
+    dataset_id = new_id()
+    key = f"uploads/{dataset_id}/archive"
+    home.storage.write(key, io.BytesIO(archive))
+    with home.sessions() as session:
+        session.add(Dataset(id=dataset_id, name="tiny", sha256=hashlib.sha256(archive).hexdigest()))
+        session.commit()
+    config = {"upload_key": key, "format": "auto", "validation_fraction": 0.2, "seed": 0, "classes": None}
+    config |= {"dataset_id": dataset_id, **options}
+    return dataset_id, home.queue_job(JobKind.DATASET_IMPORT, dataset_id=dataset_id, config=config)
+
+
+def stored_json(home: Home, key: str) -> Any:
+    with home.storage.open(key) as file:
+        return json.load(file)
+
+
+def get(home: Home, table: type[Any], **conditions: Any) -> Any:
+    with home.sessions() as session:
+        return session.scalars(select(table).filter_by(**conditions)).one()
+
+
+@cache
+def dataset_of(home: Home) -> str:
+    """Import the tiny archive into a home, once, and return the dataset's id."""
+    dataset_id, job_id = imported(home, tiny_archive())
+    assert home.wait_for(job_id).status == JobStatus.SUCCEEDED, home.logs()
+    return dataset_id
+
+
+def test_an_archive_becomes_a_dataset(any_house: Home) -> None:
+    dataset_id = dataset_of(any_house)
+    dataset = get(any_house, Dataset, id=dataset_id)
+    job = get(any_house, Job, dataset_id=dataset_id, kind=JobKind.DATASET_IMPORT)
+    prefix = f"datasets/{dataset_id}/1"
+    assert (dataset.status, dataset.format, dataset.classes) == ("ready", "yolo", list(CLASSES))
+    assert dataset.splits == SPLITS
+    assert dataset.storage_prefix == prefix
+    assert job.result == {"dataset_id": dataset_id}
+    assert job.progress == {"fraction": 1.0}
+    assert stored_json(any_house, f"{prefix}/report.json") == {"findings": [], "counts": {}}
+    assert stored_json(any_house, f"{prefix}/statistics.json")["boxes"]["train"] == NUM_TRAIN
+    assert len(list(any_house.storage.keys(f"{prefix}/images/"))) == NUM_TRAIN + NUM_VAL
+    wait_until(lambda: not list(any_house.storage.keys("uploads/")), timeout_s=10)
+    wait_until(lambda: not list((any_house.settings.scratch / "jobs").iterdir()), timeout_s=10)
+
+
+@pytest.mark.parametrize(
+    ("archive", "code"),
+    [
+        (zip_of({"../outside.jpg": b"x"}), "archive_path"),
+        (zip_of({"readme.txt": b"no pictures"}), "dataset_unreadable"),
+        (b"PK\x03\x04 and then nothing", "archive_damaged"),
+    ],
+)
+def test_an_archive_that_is_none_is_rejected_with_a_report(house: Home, archive: bytes, code: str) -> None:
+    dataset_id, job_id = imported(house, archive)
+    job = house.wait_for(job_id)
+    assert job.status == JobStatus.FAILED
+    assert job.failure is not None
+    assert (job.failure["code"], job.failure["retryable"]) == (code, False)
+    dataset = get(house, Dataset, id=dataset_id)
+    assert dataset.status == "rejected"
+    report = stored_json(house, f"{dataset.storage_prefix}/report.json")
+    assert report["counts"] == {code: 1}
+    assert report["findings"][0]["message"] == job.failure["message"]
+
+
+def test_a_job_that_always_crashes_fails_and_others_go_on(house: Home) -> None:
+    poisoned, poison = imported(house, tiny_archive(), classes={"no such rule": []})
+    _, wholesome = imported(house, tiny_archive(), seed=1)
+    assert house.wait_for(wholesome).status == JobStatus.SUCCEEDED
+    job = house.wait_for(poison)
+    assert (job.status, job.no_progress) == (JobStatus.FAILED, protocol.MAX_NO_PROGRESS)
+    assert job.failure is not None
+    assert job.failure["code"] == "internal_error"
+    assert "TypeError" not in json.dumps(job.failure), "what went wrong inside is for the log"
+    assert "TypeError" in house.logs()
+    assert get(house, Dataset, id=poisoned).status == "rejected"
+
+
+@cache
+def model_of(home: Home) -> str:
+    """Train on the tiny dataset of a home, once, and return the model's id."""
+    config = TrainingConfig(
+        epochs=EPOCHS,
+        batch_size=2,
+        input_size=64,
+        device="auto",
+        schedule=ScheduleConfig(no_aug_epochs=1),
+    )
+    job_id = home.queue_job(
+        JobKind.TRAIN,
+        name="tiny training",
+        dataset_id=dataset_of(home),
+        config={**asdict(resolve(config, num_images=NUM_TRAIN)), "init": "random"},
+    )
+    job = home.wait_for(job_id, timeout_s=240)
+    assert job.status == JobStatus.SUCCEEDED, home.logs()
+    assert job.result is not None
+    return str(job.result["model_id"])
+
+
+def test_a_training_becomes_a_model(any_house: Home) -> None:
+    dataset_id, model_id = dataset_of(any_house), model_of(any_house)
+    model = get(any_house, Model, id=model_id)
+    job = any_house.job(str(model.job_id))
+    assert (model.name, model.origin, model.architecture) == ("tiny training", "trained", "yolox-nano")
+    assert (model.classes, model.input_size) == (list(CLASSES), [64, 64])
+    assert model.metrics is not None
+    assert (model.metrics["split"], model.metrics["images"]) == ("val", NUM_VAL)
+    assert model.provenance["dataset_sha256"] == get(any_house, Dataset, id=dataset_id).sha256
+    assert model.provenance["device"] == "cpu"
+    assert get(any_house, Evaluation, job_id=job.id).metrics == model.metrics
+    assert job.progress == {"epoch": 2, "epochs": 2, "step": STEPS, "steps": STEPS, "fraction": 1.0}
+    assert {"loss", "box", "objectness", "class", "lr", "images_per_s", "ap", "ap50"} <= set(job.metrics)
+    assert {"preparing_s", "training_s", "evaluating_s", "publishing_s"} <= set(job.timing)
+    wait_until(lambda: not (any_house.settings.checkpoints / job.id).exists(), timeout_s=10)
+
+
+def test_a_training_leaves_its_whole_series_and_log(any_house: Home) -> None:
+    job_id = get(any_house, Model, id=model_of(any_house)).job_id
+    with any_house.sessions() as session:
+        rows = session.execute(
+            select(JobMetric.step, JobMetric.values)
+            .where(JobMetric.job_id == job_id)
+            .order_by(JobMetric.step)
+        ).all()
+        kinds = session.execute(
+            select(JobEvent.kind, func.count()).where(JobEvent.job_id == job_id).group_by(JobEvent.kind)
+        )
+        counts = {row[0]: row[1] for row in kinds}
+    assert [row.step for row in rows] == list(range(1, STEPS + 1))
+    for row in rows:
+        parts = sum(row.values[name] for name in ("box", "objectness", "class", "l1"))
+        assert row.values["loss"] == pytest.approx(parts)
+    assert "ap" in rows[-1].values
+    assert counts["metric"] >= STEPS
+    assert counts["log"] >= 3
+    assert "Model Summary" in any_house.logs()
+
+
+def test_the_files_of_a_model_are_what_its_rows_say(any_house: Home) -> None:
+    model_id = model_of(any_house)
+    with any_house.sessions() as session:
+        files = session.scalars(select(ModelFile).where(ModelFile.model_id == model_id)).all()
+    assert {file.format for file in files} == {"safetensors", "onnx"}
+    for file in files:
+        with any_house.storage.open(file.key) as content:
+            data = content.read()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (file.size_bytes, file.sha256)
+
+
+def test_a_model_is_measured_as_its_training_measured_it(house: Home) -> None:
+    dataset_id, model_id = dataset_of(house), model_of(house)
+    config = {"model_id": model_id, "dataset_id": dataset_id, "split": "val", "device": "auto"}
+    job_id = house.queue_job(JobKind.EVALUATE, dataset_id=dataset_id, model_id=model_id, config=config)
+    job = house.wait_for(job_id, timeout_s=120)
+    assert job.status == JobStatus.SUCCEEDED, house.logs()
+    assert job.result is not None
+    evaluation = get(house, Evaluation, id=job.result["evaluation_id"])
+    trained = get(house, Model, id=model_id).metrics
+    assert {name: evaluation.metrics[name] for name in trained} == trained
+    assert evaluation.metrics["classes_unknown_to_model"] == []
+
+
+def test_a_model_can_be_had_for_torch(house: Home, tmp_path: Path) -> None:
+    model_id = model_of(house)
+    config = {"model_id": model_id, "format": "torch"}
+    job_id = house.queue_job(JobKind.EXPORT, model_id=model_id, config=config)
+    job = house.wait_for(job_id, timeout_s=120)
+    assert job.status == JobStatus.SUCCEEDED, house.logs()
+    file = get(house, ModelFile, model_id=model_id, format="torch")
+    loaded = torch.load(house.storage.local_path(file.key, tmp_path), weights_only=True)
+    assert loaded["record"]["classes"] == CLASSES
+    create_model("yolox-nano", num_classes=2).load_state_dict(loaded["model"])
+
+
+def import_config(home: Home, content: bytes, **options: Any) -> dict[str, Any]:
+    key = f"uploads/{new_id()}/weights"
+    home.storage.write(key, io.BytesIO(content))
+    sha256 = hashlib.sha256(content).hexdigest()
+    given = {"architecture": None, "classes": None, "input_convention": None, **options}
+    return {"upload_key": key, "file_name": "weights.pth", "sha256": sha256, **given}
+
+
+def weights_of_three_classes() -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"model": create_model("yolox-nano", num_classes=3).state_dict()}, buffer)
+    return buffer.getvalue()
+
+
+def test_weights_become_a_model(house: Home) -> None:
+    options = {"classes": ["a", "b", "c"], "input_convention": "yolox-legacy"}
+    config = import_config(house, weights_of_three_classes(), **options)
+    job = house.wait_for(house.queue_job(JobKind.MODEL_IMPORT, name="mine", config=config), timeout_s=120)
+    assert job.status == JobStatus.SUCCEEDED, house.logs()
+    assert job.result is not None
+    model = get(house, Model, id=job.result["model_id"])
+    assert (model.name, model.origin, model.metrics) == ("mine", "imported", None)
+    assert (model.architecture, model.classes) == ("yolox-nano", ["a", "b", "c"])
+    assert model.record["input_convention"]["order"] == "rgb"
+    assert model.provenance["file_sha256"] == config["sha256"]
+    wait_until(lambda: not house.storage.exists(config["upload_key"]), timeout_s=10)
+
+
+def test_weights_that_are_none_are_refused(house: Home) -> None:
+    config = import_config(house, b"no weights at all")
+    job = house.wait_for(house.queue_job(JobKind.MODEL_IMPORT, config=config), timeout_s=60)
+    assert job.status == JobStatus.FAILED
+    assert job.failure is not None
+    assert job.failure["code"] == "weights_unusable"
+
+
+def test_the_outbox_is_empty_and_nothing_is_left_running(any_house: Home) -> None:
+    with any_house.sessions() as session:
+        assert session.scalar(select(func.count()).select_from(OutboxRow)) == 0
+        leases = select(func.count()).select_from(Job).where(Job.lease_until.is_not(None))
+        assert session.scalar(leases) == 0
