@@ -42,8 +42,9 @@ format: install-dev  ## format the code and apply the safe fixes of ruff
 bench: install-dev  ## measure the speed of what has to be fast; writes build/benchmarks/*.json
 	@$(BIN)/python -m pytest -m benchmark --timeout=0 -s tests/benchmarks $(PYTEST_ARGS)
 
-openapi: install  ## print the API's OpenAPI document
-	@$(BIN)/python -m app.api.openapi
+openapi: install  ## write the API's description to docs/openapi.json
+	@$(BIN)/python -m app.api.openapi > docs/openapi.json.new
+	@mv docs/openapi.json.new docs/openapi.json
 
 lock: .venv-lock/bin/uv  ## compile requirements*.lock anew from pyproject.toml
 	@.venv-lock/bin/uv $(COMPILE) --extra postgres --extra s3 --output-file requirements.lock pyproject.toml

@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import subprocess
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -86,6 +87,17 @@ def test_the_locks_agree() -> None:
 def test_what_is_tested_is_what_is_locked(name: str) -> None:
     installed = {pin.name: metadata.version(pin.name) for pin in applicable(name)}
     assert installed == {pin.name: next(iter(pin.specifier)).version for pin in applicable(name)}
+
+
+@pytest.mark.parametrize(
+    "module", ["worker.__main__", "worker.tasks", "worker.keeper", "app.cli", "app.alive"]
+)
+def test_neither_http_nor_celery_loads_torch(module: str) -> None:
+    heavy = ("torch", "cv2", "onnxruntime")
+    code = (
+        f"import sys, {module}; sys.exit(', '.join(name for name in {heavy} if name in sys.modules) or None)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 def make(*arguments: str) -> str:
