@@ -64,8 +64,8 @@ def check_invariants(home: Home, job_id: str) -> None:
         path = [JobStatus(status) for status in session.scalars(query.order_by(JobTransition.id))]
         assert session.scalar(select(func.count()).select_from(OutboxRow)) == 0
         models = session.scalar(select(func.count()).select_from(Model).where(Model.job_id == job_id))
-    assert all(later in TRANSITIONS[earlier] for earlier, later in pairwise(path))
         kind = session.get_one(Job, job_id).kind
+    assert all(later in TRANSITIONS[earlier] for earlier, later in pairwise(path))
     assert models == (kind == JobKind.TRAIN and path[-1] is JobStatus.SUCCEEDED)
     steps = steps_of(home, job_id)
     assert steps == list(range(1, len(steps) + 1))
