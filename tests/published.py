@@ -8,15 +8,18 @@ from functools import cache
 
 import msgspec
 import numpy as np
+import torch
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.torch import save
 
 from app.database.session import create_database_engine, create_sessions
 from app.database.tables import Model, ModelFile
 from app.detect.wire import ServedModel, WeightsFile
 from app.settings import Settings
 from app.storage import Storage, open_storage
-from detection.model_files import ONNX_FILE
+from detection.model_files import ONNX_FILE, WEIGHTS_FILE
 from detection.model_record import ModelRecord
+from detection.models import create_model
 
 CELL = 16
 CLASSES = ("cat", "dog", "owl")
@@ -85,6 +88,16 @@ def publish(storage: Storage, model_id: str = "m1", *, seed: int = 0) -> ServedM
     storage.write(key, io.BytesIO(content))
     file = WeightsFile("onnx", key, len(content), hashlib.sha256(content).hexdigest())
     return ServedModel(model_id, RECORD, (file,))
+
+
+def publish_weights(storage: Storage) -> ServedModel:
+    """Write random weights of a real network, for the backend that runs the torch module."""
+    torch.manual_seed(0)
+    content = save(create_model(RECORD.architecture, num_classes=len(CLASSES)).state_dict())
+    key = f"models/weights/{WEIGHTS_FILE}"
+    storage.write(key, io.BytesIO(content))
+    file = WeightsFile("safetensors", key, len(content), hashlib.sha256(content).hexdigest())
+    return ServedModel("weights", RECORD, (file,))
 
 
 def _model_row(served: ServedModel, alias: str | None) -> Model:

@@ -18,7 +18,7 @@ from app.settings import Settings
 from app.storage import open_storage
 from detection.images import decode_image
 from tests.pictures import jpeg, noise, png, quadrants
-from tests.published import publish
+from tests.published import publish, publish_weights
 from tests.serving import EngineProcess, short_folder
 
 QUEUE = 3
@@ -149,6 +149,32 @@ def test_an_impossible_device_is_named(settings: Settings) -> None:
     assert refused.returncode == 1
     assert "no accelerator 77" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_batches_answer_like_single_pictures() -> None:
+    """As on an accelerator: the torch module, several pictures in one forward pass."""
+    with short_folder() as folder:
+        settings = Settings(home=folder, device="cpu", backend="eager", engine_batch_size=4)
+        model = publish_weights(open_storage(settings))
+        engine = EngineProcess(settings)
+        pictures = [jpeg(noise(90 + 10 * seed, 100, seed=seed)) for seed in range(9)]
+
+        async def story(client: EngineClient) -> None:
+            async def look(picture: bytes) -> Detected:
+                return await client.detect(picture, model, score_threshold=0.0, max_detections=20)
+
+            alone = [await look(picture) for picture in pictures]
+            assert {answer.timing.batch_size for answer in alone} == {1}
+            together = await asyncio.gather(*(look(picture) for picture in pictures))
+            assert max(answer.timing.batch_size for answer in together) > 1
+            for one, other in zip(alone, together, strict=True):
+                assert (one.width, one.height) == (other.width, other.height)
+                assert [box.score for box in one.boxes] == pytest.approx(
+                    [box.score for box in other.boxes], abs=1e-4
+                )
+
+        asked(settings, story)
+        assert engine.stop() == 0
 
 
 def test_sigterm_lets_the_accepted_finish(

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from safetensors.torch import save
 
 from app.detect.wire import Refusal, ServedModel, WeightsFile
 from app.engine.device import choose_device
@@ -19,10 +16,8 @@ from app.engine.refusal import RefusedError
 from app.settings import Settings
 from app.storage import Storage, open_storage
 from detection.errors import UnknownNameError
-from detection.model_files import WEIGHTS_FILE
 from detection.model_record import ModelRecord
-from detection.models import create_model
-from tests.published import publish
+from tests.published import publish, publish_weights
 
 RECORD = ModelRecord(architecture="yolox-nano", classes=("cat",), input_size_hw=(64, 64))
 
@@ -115,13 +110,6 @@ def storage(settings: Settings) -> Storage:
 def loader(settings: Settings, storage: Storage, backend: str) -> Loader:
     device = choose_device(settings.model_copy(update={"backend": backend}))
     return Loader(storage, device, scratch=settings.scratch, max_pixels=1000)
-
-
-def publish_weights(storage: Storage) -> ServedModel:
-    content = save(create_model(RECORD.architecture, num_classes=1).state_dict())
-    storage.write(WEIGHTS_FILE, io.BytesIO(content))
-    file = WeightsFile("safetensors", WEIGHTS_FILE, len(content), hashlib.sha256(content).hexdigest())
-    return ServedModel("m1", RECORD, (file,))
 
 
 @pytest.mark.parametrize(("backend", "publish_it"), [("onnxruntime", publish), ("eager", publish_weights)])
