@@ -55,11 +55,15 @@ class Home:
         self.storage = open_storage(self.settings)
         self.bell = CeleryBell(self.settings)
 
+    @property
+    def broker_process(self) -> subprocess.Popen[bytes]:
+        """The one that was started last."""
+        return next(each for each in reversed(self._processes) if each.args[0] == str(VALKEY))
+
     def kill_broker(self) -> None:
         """End the broker as a crash would."""
-        broker = next(each for each in reversed(self._processes) if each.args[0] == str(VALKEY))
-        broker.kill()
-        broker.wait()
+        self.broker_process.kill()
+        self.broker_process.wait()
         self.settings.broker_socket.unlink(missing_ok=True)
 
     def start_broker(self) -> subprocess.Popen[bytes]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 
+from app.database.session import Sessions
 from app.database.tables import Dataset
+from app.storage import Storage
 from detection.data.manifest import write_manifest
 from detection.data.records import BoxRecord, DatasetRecord, ImageRecord, Split
 from tests.archives import zip_of
 from tests.pictures import jpeg, noise
-from tests.services import Home
 
 SIDE = 64
 CLASSES = ("square", "bar")
@@ -61,7 +63,17 @@ def tiny_archive() -> bytes:
     return zip_of(files)
 
 
-def add_tiny_dataset(home: Home) -> str:
+class Place(Protocol):
+    """Whatever has a database and a storage: a home, a worker."""
+
+    @property
+    def sessions(self) -> Sessions: ...
+
+    @property
+    def storage(self) -> Storage: ...
+
+
+def add_tiny_dataset(home: Place) -> str:
     """Put the dataset into a home as an import would, and return its id."""
     pictures = list(tiny_pictures())
     record = DatasetRecord(format="yolo", classes=CLASSES, images=tuple(image for image, _ in pictures))

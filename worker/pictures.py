@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.database.tables import Dataset
@@ -45,10 +46,11 @@ def open_dataset(attempt: Attempt) -> StoredDataset:
     """
 
     def find(session: Session) -> Dataset | None:
-        return session.get(Dataset, attempt.job.dataset_id)
+        query = select(Dataset).where(Dataset.id == attempt.job.dataset_id, Dataset.status == "ready")
+        return session.scalars(query).one_or_none()
 
     dataset = attempt.read(find)
-    if dataset is None or dataset.status != "ready":
+    if dataset is None:
         raise DatasetFormatError(attempt.job.dataset_id or "", "", "the dataset is gone, or not ready")
     prefix = dataset.storage_prefix.rstrip("/")
     pictures = Pictures(attempt.storage, prefix, attempt.scratch / "pictures")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +17,11 @@ from app.jobs.protocol import Claim
 from app.jobs.states import JobKind, Queue
 from app.settings import Settings
 from app.storage import open_storage
+from worker.attempt import Attempt, find_facts
 from worker.context import WorkerContext
+from worker.control import Control
+from worker.lease import Lease
+from worker.report import JobReport
 from worker.slots import Slots
 
 
@@ -70,3 +77,40 @@ def claim(sessions: Sessions) -> Claim:
         claimed = protocol.claim_job(session, job.id, owner="gpu@here:1", lease_s=45)
     assert claimed is not None
     return claimed
+
+
+OpenAttempt = Callable[..., Attempt]
+
+
+@pytest.fixture
+def open_attempt(context: WorkerContext, tmp_path: Path) -> Iterator[OpenAttempt]:
+    """Return a function that queues a job, claims it, and opens an attempt at it in this process."""
+    with ExitStack() as stack:
+
+        def opened(kind: JobKind = JobKind.TRAIN, **values: Any) -> Attempt:
+            with context.sessions() as session:
+                job = protocol.add_job(session, kind, name="a training", **values)
+                session.commit()
+                claimed = protocol.claim_job(session, job.id, owner=context.name, lease_s=45)
+                assert claimed is not None
+                facts = find_facts(session, claimed.job_id, claimed.fence)
+                session.rollback()
+            _, theirs = (stack.enter_context(line) for line in socket.socketpair())
+            lease = Lease(context.sessions, claimed.job_id, claimed.fence, patience_s=1.0)
+            control = Control(theirs)
+            report = JobReport(lease, control, timing={})
+            stack.callback(report.close)
+            scratch = tmp_path / "attempts" / claimed.job_id
+            scratch.mkdir(parents=True)
+            return Attempt(
+                job=facts,
+                device="cpu",
+                settings=context.settings,
+                storage=context.storage,
+                lease=lease,
+                control=control,
+                report=report,
+                scratch=scratch,
+            )
+
+        yield opened

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,14 +15,12 @@ from app.jobs.states import JobKind, JobStatus
 from detection.analysis.complexity import Complexity
 from detection.deploy.package import ModelFile as WrittenFile
 from detection.model_record import ModelRecord
+from tests.unit.worker.conftest import OpenAttempt
 from worker import fault_points, published
 from worker.attempt import Attempt, find_facts
 from worker.context import WorkerContext
-from worker.control import Control
 from worker.fault_points import fault_point
-from worker.lease import Lease
 from worker.published import NewModel, evaluation_row, publish_model
-from worker.report import JobReport
 
 NAMES = ("weights.safetensors", "model.onnx", "model.json")
 POINTS = ("publish_begins", *(f"publish_stored_{name}" for name in NAMES), "publish_uncommitted")
@@ -35,26 +31,8 @@ class DiedError(BaseException):
 
 
 @pytest.fixture
-def attempt(context: WorkerContext, claim: Claim, tmp_path: Path) -> Iterator[Attempt]:
-    ours, theirs = socket.socketpair()
-    with ours, theirs, context.sessions() as session:
-        facts = find_facts(session, claim.job_id, claim.fence)
-        session.rollback()
-        lease = Lease(context.sessions, claim.job_id, claim.fence, patience_s=1.0)
-        control = Control(theirs)
-        control.obey_yourself()
-        report = JobReport(lease, control, timing={})
-        yield Attempt(
-            job=facts,
-            device="cpu",
-            settings=context.settings,
-            storage=context.storage,
-            lease=lease,
-            control=control,
-            report=report,
-            scratch=tmp_path / "scratch",
-        )
-        report.close()
+def attempt(open_attempt: OpenAttempt) -> Attempt:
+    return open_attempt()
 
 
 @pytest.fixture
