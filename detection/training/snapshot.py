@@ -43,7 +43,8 @@ def restore(payload: Payload, optimisation: Optimisation) -> None:
     if average is not None:
         average.load_state_dict(payload["average"])
     optimisation.optimizer.load_state_dict(payload["optimizer"])
-    optimisation.scaler.load_state_dict(payload["scaler"])
+    if payload["scaler"]:  # empty when the training did not scale, as on a CPU
+        optimisation.scaler.load_state_dict(payload["scaler"])
     torch.set_rng_state(payload["generators"]["cpu"])
     if len(payload["generators"]["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(payload["generators"]["cuda"])

@@ -84,3 +84,12 @@ def test_without_an_average_the_weights_themselves_are() -> None:
     assert torch.equal(detector.head.weight, trainer.optimisation.detector.get_parameter("head.weight"))
     with pytest.raises(CheckpointError, match="disagree about averaging"):
         restore(payload, tiny_trainer().optimisation)
+
+
+def test_a_training_may_go_on_where_gradients_are_scaled() -> None:
+    """A checkpoint of a CPU has no scale; an accelerator begins with its own."""
+    payload = through_a_file(tiny_trainer())
+    elsewhere = tiny_trainer().optimisation
+    elsewhere.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, enabled=True)
+    restore(payload, elsewhere)
+    assert elsewhere.scaler.get_scale() == 8.0
