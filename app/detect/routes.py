@@ -16,7 +16,7 @@ from app.detect.errors import (
     PictureTooLargeError,
     UnsupportedPictureError,
 )
-from app.detect.schemas import DetectAnswer, DetectBody, DetectParameters
+from app.detect.schemas import DetectAnswer, DetectParameters
 from app.detect.service import ClientGoneError, answer_body, while_connected
 from app.detect.wire import Detected
 from app.errors import (
@@ -50,26 +50,34 @@ ERRORS = (
 PICTURE = {"type": "string", "format": "binary"}
 
 
-def _form_schema() -> dict[str, Any]:
-    schema = DetectParameters.model_json_schema()
-    pictures = {
-        "type": "array",
-        "items": PICTURE,
-        "minItems": 1,
-        "description": "One or several picture files.",
-    }
-    return {**schema, "properties": {"image": pictures, **schema["properties"]}, "required": ["image"]}
+ENCODED_PICTURE = {
+    "type": "object",
+    "required": ["data"],
+    "additionalProperties": False,
+    "properties": {
+        "data": {"type": "string", "contentEncoding": "base64", "description": "The whole picture file."}
+    },
+}
 
 
+def _body_schema(field: str, item: dict[str, Any], **other_forms: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of a body that holds pictures under `field`, and the parameters beside them."""
+    parameters = DetectParameters.model_json_schema()
+    pictures = {"type": "array", "items": item, "minItems": 1, "description": "One picture or several."}
+    properties = {field: pictures, **parameters["properties"], **other_forms}
+    return {**parameters, "properties": properties, "required": [field]}
+
+
+ONE_OR_MANY_CLASSES = {"type": "string", "description": "The name of one class, or a JSON list of names."}
 REQUEST_BODY: dict[str, Any] = {
     "required": True,
     "description": "JPEG, PNG, WebP or BMP, told by content: raw, as files of a form, or as base64 in JSON.",
     "content": {
         "image/*": {"schema": PICTURE},
         "application/octet-stream": {"schema": PICTURE},
-        "multipart/form-data": {"schema": _form_schema()},
+        "multipart/form-data": {"schema": _body_schema("image", PICTURE, classes=ONE_OR_MANY_CLASSES)},
         "application/json": {
-            "schema": DetectBody.model_json_schema(ref_template="#/components/schemas/{model}"),
+            "schema": _body_schema("images", ENCODED_PICTURE),
             "example": {"images": [{"data": "/9j/4AAQSkZJRgABAQAAAQABAAD…"}], "score_threshold": 0.5},
         },
     },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -315,7 +316,10 @@ def test_what_happened_is_measured(api: TestClient) -> None:
 
 
 def test_openapi_shows_all_ways_and_all_errors(api: TestClient) -> None:
-    call = api.get("/openapi.json").json()["paths"]["/detect"]["post"]
+    document = api.get("/openapi.json").json()
+    references = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document["paths"]["/detect"])))
+    assert references <= document["components"]["schemas"].keys()
+    call = document["paths"]["/detect"]["post"]
     assert set(call["requestBody"]["content"]) >= {"image/*", "multipart/form-data", "application/json"}
     assert {parameter["name"] for parameter in call["parameters"]} >= {"model", "score_threshold", "annotate"}
     assert set(call["responses"]) >= {"200", "404", "406", "409", "413", "415", "422", "503"}
