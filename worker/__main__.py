@@ -8,7 +8,6 @@ from contextlib import suppress
 
 from app.jobs.states import Queue
 from app.logs import configure_logging, get_logger
-from app.parent_death import die_with_parent
 from app.settings import get_settings
 from worker.celery_app import configure
 from worker.context import create_context, set_context
@@ -24,8 +23,6 @@ log = get_logger(__name__)
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
-    if options.with_parent:
-        die_with_parent()
     settings = get_settings()
     configure_logging(settings)
     context = create_context(settings, Queue(options.queue))
@@ -60,9 +57,6 @@ def main(arguments: list[str] | None = None) -> int:
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m worker", description="Run Harrier's background jobs.")
     parser.add_argument("--queue", choices=[queue.value for queue in Queue], required=True)
-    parser.add_argument(
-        "--with-parent", action="store_true", help="stop when whoever started this worker ends"
-    )
     return parser.parse_args(arguments)
 
 

@@ -35,11 +35,11 @@ def open_model(attempt: Attempt) -> StoredModel:
     model_id = attempt.job.model_id
 
     def find(session: Session) -> tuple[Model, str] | None:
-        file = ModelFile.model_id == Model.id, ModelFile.format == "safetensors"
+        files = select(Model, ModelFile.key).join(ModelFile, ModelFile.model_id == Model.id)
         row = session.execute(
-            select(Model, ModelFile.key).join(ModelFile, file[0]).where(Model.id == model_id, file[1])
-        )
-        return row.tuples().one_or_none()
+            files.where(Model.id == model_id, ModelFile.format == "safetensors")
+        ).one_or_none()
+        return None if row is None else (row.Model, row.key)
 
     found = attempt.read(find)
     if found is None:

@@ -30,6 +30,11 @@ def create_database_engine(settings: Settings) -> Engine:
         max_overflow=20,
         connect_args={
             "connect_timeout": 5,
+            # a server that vanished without a word is noticed within a lease, not after a quarter of an hour
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
             "options": (
                 "-c statement_timeout=15000 -c lock_timeout=5000"
                 " -c idle_in_transaction_session_timeout=30000 -c timezone=UTC"
