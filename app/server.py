@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from contextlib import suppress
 from types import FrameType
 from typing import Any, ClassVar
 
 import h11
 import uvicorn
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from app.api.context import request_id_of
@@ -28,6 +30,8 @@ BACKLOG = 512
 KEEP_ALIVE_S = 5
 GRACE_S = 30
 HEADER_BYTES = 16 * 1024
+MOST_SKIPPED_BYTES = 4 * 1024 * 1024
+LONGEST_SKIP_S = 2.0
 
 
 def run_api(settings: Settings) -> None:
@@ -36,7 +40,7 @@ def run_api(settings: Settings) -> None:
     _allow_many_files()
     app = create_app(settings)
     config = uvicorn.Config(
-        RequestLimit(app, MAX_REQUESTS),
+        ReadToTheEnd(RequestLimit(app, MAX_REQUESTS)),
         host=settings.host,
         port=settings.port,
         http=patient_protocol(settings.body_timeout_s),
@@ -87,6 +91,55 @@ class RequestLimit:
             await self._app(scope, receive, send)
         finally:
             self._num_requests -= 1
+
+
+class ReadToTheEnd:
+    """Reads what is left of a body before an early answer goes out.
+
+    Closing a connection on which the client still sends would make it lose the answer that says why. What is
+    announced to be large is not read: such clients ask first, by `Expect: 100-continue`.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body = _Body(scope, receive)
+
+        async def send_after_reading(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                await body.skip_rest()
+            await send(message)
+
+        await self._app(scope, body.receive, send_after_reading)
+
+
+class _Body:
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        headers = Headers(scope=scope)
+        self._receive = receive
+        self._announced = int(headers.get("content-length", "0"))
+        self._client_waits = "expect" in headers
+        self._num_bytes = 0
+        self._is_complete = False
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self._num_bytes += len(message.get("body", b""))
+        self._is_complete = not message.get("more_body", False)
+        return message
+
+    async def skip_rest(self) -> None:
+        if self._client_waits or self._announced - self._num_bytes > MOST_SKIPPED_BYTES:
+            return
+        most = self._num_bytes + MOST_SKIPPED_BYTES
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_SKIP_S):
+                while not self._is_complete and self._num_bytes < most:
+                    await self.receive()
 
 
 class PatientProtocol(H11Protocol):

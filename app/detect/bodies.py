@@ -43,15 +43,22 @@ class DetectRequest:
 
 
 class Room:
-    """How many bytes of pictures one API process holds at a time; what does not fit is told to come back."""
+    """How much one API process holds for `/detect` at a time; what does not fit is told to come back."""
 
-    def __init__(self, max_bytes: int, note: Callable[[int], None]) -> None:
-        self._max_bytes, self._note = max_bytes, note
-        self._held = 0
+    def __init__(self, *, max_requests: int, max_bytes: int, note: Callable[[int], None]) -> None:
+        self._max_requests, self._max_bytes, self._note = max_requests, max_bytes, note
+        self._requests = self._held = 0
 
     @contextmanager
     def enter(self) -> Iterator[Callable[[int], None]]:
-        """Yield a function that takes room for so many more bytes; all of it is given back at the end."""
+        """Yield a function that takes room for so many more bytes; all of it is given back at the end.
+
+        Raises:
+            OverloadedError: there are too many requests already; the function raises it for bytes.
+        """
+        if self._requests >= self._max_requests:
+            raise OverloadedError("too many pictures are waiting already")
+        self._requests += 1
         taken = 0
 
         def take(num_bytes: int) -> None:
@@ -65,6 +72,7 @@ class Room:
         try:
             yield take
         finally:
+            self._requests -= 1
             self._held -= taken
             self._note(self._held)
 

@@ -39,7 +39,11 @@ class Detection:
         self._engine = engine
         self._models = ModelChoice(reading)
         self._measures = DetectMeasures(registry)
-        self.room = Room(settings.engine_queue_bytes, self._measures.note_held)
+        self.room = Room(
+            max_requests=settings.engine_queue_images,
+            max_bytes=settings.engine_queue_bytes,
+            note=self._measures.note_held,
+        )
 
     async def detect(
         self, sent: DetectRequest, *, annotate: bool

@@ -25,13 +25,13 @@ log = get_logger(__name__)
 async def run(settings: Settings) -> None:
     """Serve until SIGTERM, then answer what was accepted and return."""
     pipeline = Pipeline(settings, open_storage(settings))
-    connections: set[Connection] = set()
+    connections: dict[Connection, asyncio.Task[None] | None] = {}
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         connection = Connection(pipeline, reader, writer, max_image_bytes=settings.max_image_bytes)
-        connections.add(connection)
+        connections[connection] = asyncio.current_task()
         await connection.serve()
-        connections.discard(connection)
+        del connections[connection]
 
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -42,8 +42,10 @@ async def run(settings: Settings) -> None:
         await stopping.wait()
         server.close()
     await pipeline.admission.drain()
-    for connection in tuple(connections):
+    for connection, serving in tuple(connections.items()):
         await connection.finish()
+        if serving is not None:
+            await asyncio.wait({serving})
     log.info("engine stopped")
 
 

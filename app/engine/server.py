@@ -68,9 +68,10 @@ class Connection:
             self._writer.close()
 
     async def finish(self) -> None:
-        """Return when every request that was read has its answer."""
+        """Hang up when every request that was read has its answer."""
         if self._tasks:
             await asyncio.wait(tuple(self._tasks.values()))
+        self._writer.close()
 
     def _start(self, request: Detect | Render | AskStatus) -> None:
         task = asyncio.create_task(self._answer(request))
