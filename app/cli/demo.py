@@ -83,19 +83,29 @@ def _train_and_detect(
     with watch.part(f"training YOLOX-nano from scratch, {epochs} epochs"):
         job = api.post("/train", json={**TRAINING, "dataset_id": sent["id"], "epochs": epochs})
         result = follow_job(api, job["id"])["result"]
-    with watch.part("detecting"):
+    with watch.part("detecting in a picture that was not trained on"):
         picture = _validation_picture(api, sent["id"])
-        options = {"params": {"model": result["model_id"]}, "headers": {"Accept": "image/jpeg"}}
-        headers = {**options["headers"], "Content-Type": "application/octet-stream"}
-        answer = api.send("POST", "/detect", content=picture, params=options["params"], headers=headers)
-        output.write_bytes(answer.content)
+        output.write_bytes(_annotated(api, picture, result["model_id"]))
     metrics: dict[str, Any] = api.get(f"/models/{result['model_id']}")["metrics"]
     return metrics
 
 
 def _validation_picture(api: Api, dataset_id: str) -> bytes:
-    page = api.get(f"/datasets/{dataset_id}/images", params={"split": "val", "limit": 1})
-    return api.send("GET", f"/datasets/{dataset_id}/images/{page['items'][0]['id']}").content
+    """Return the picture with the most boxes among the first of the validation split."""
+    page = api.get(f"/datasets/{dataset_id}/images", params={"split": "val", "limit": 50})
+    richest = max(page["items"], key=lambda image: len(image["boxes"]))
+    say(f"  it has {len(richest['boxes'])} labelled shapes")
+    return api.send("GET", f"/datasets/{dataset_id}/images/{richest['id']}").content
+
+
+def _annotated(api: Api, picture: bytes, model_id: str) -> bytes:
+    """Say what was found in a picture, and return it with the detections drawn."""
+    options: dict[str, Any] = {"content": picture, "params": {"model": model_id}}
+    headers = {"Content-Type": "application/octet-stream"}
+    found = api.post("/detect", headers=headers, **options)["images"][0]["detections"]
+    for detection in found:
+        say(f"  {detection['label']} {detection['score']:.2f}")
+    return api.send("POST", "/detect", headers={**headers, "Accept": "image/jpeg"}, **options).content
 
 
 def _synthetic_dataset(folder: Path) -> Path:
