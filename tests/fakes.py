@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from app.detect.engine_client import EngineClient
-from app.detect.wire import Box, EngineStatus
+from app.detect.wire import Box, Detected, EngineStatus, ServedModel, Timing
 from app.errors import EngineUnavailableError, HarrierError
 from app.jobs.states import Queue
 
@@ -30,6 +30,28 @@ class FakeEngine(EngineClient):
         self.rendered: list[tuple[bytes, tuple[Box, ...], int | None]] = []
         self.error: HarrierError | None = None
         """Raised instead of an answer."""
+
+    async def detect(
+        self,
+        image: bytes,
+        model: ServedModel,
+        *,
+        score_threshold: float = 0.3,
+        nms_iou: float | None = None,
+        max_detections: int = 100,
+        class_ids: tuple[int, ...] | None = None,
+        annotate: bool = False,
+    ) -> Detected:
+        self._fail_if_told()
+        return Detected(
+            id=1,
+            width=64,
+            height=48,
+            boxes=(Box(1.0, 2.0, 30.0, 40.0, 0, model.record.classes[0], 0.9),),
+            timing=Timing(1.0, 0.0, 1.0, 5.0, 0.5, 1),
+            queue_images=0,
+            annotated=JPEG if annotate else None,
+        )
 
     async def render(
         self, image: bytes, *, boxes: tuple[Box, ...] = (), max_side: int | None = None

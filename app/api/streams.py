@@ -25,10 +25,20 @@ LARGEST_ID = 2**63 - 1
 RETRY = b"retry: 2000\n\n"
 HEARTBEAT = b": heartbeat\n\n"
 HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+EVENT = {
+    "type": "object",
+    "description": "One event; `data` is a JSON object with `subject`, `at` and what happened.",
+    "properties": {
+        "id": {"type": "string"},
+        "event": {"enum": ["status", "metric", "log"]},
+        "data": {"type": "string"},
+        "retry": {"type": "integer"},
+    },
+}
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "`id`, `event` and `data` (JSON) per event; comments as heartbeats.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": EVENT}},
     }
 }
 

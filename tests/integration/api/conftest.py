@@ -193,13 +193,14 @@ def make_api(database: str, folder: Path) -> Iterator[MakeApi]:
     """Makes applications with settings of the test's choice, all on one database."""
     open_clients: list[TestClient] = []
 
-    def make(*, headers: Mapping[str, str] | None = None, base_url: str = HERE, **settings: Any) -> Api:
+    def make(*, started: bool = True, **settings: Any) -> Api:
         values = {"home": folder / "home", "database_url": database, "min_free_bytes": 1, **settings}
         bell, engine = RecordingBell(), FakeEngine()
         app = create_app(Settings(**values, _env_file=None), bell=bell, engine=engine)
-        client = TestClient(app, base_url=base_url, raise_server_exceptions=False, headers=headers)
-        client.__enter__()
-        open_clients.append(client)
+        client = TestClient(app, base_url=HERE, raise_server_exceptions=False)
+        if started:
+            client.__enter__()
+            open_clients.append(client)
         return Api(app, client, bell, engine)
 
     yield make
