@@ -16,6 +16,8 @@ from app.supervisor.configuration import logs_folder, supervisor_socket
 OWNER_ONLY = 0o700
 LONGEST_SOCKET_PATH = 107
 """Bytes; the kernel's limit for unix sockets."""
+LARGEST_PID = 4_194_304
+"""The supervisor makes its socket under a name that ends with its process id."""
 
 
 class CannotServeError(Exception):
@@ -66,7 +68,7 @@ def server_address(settings: Settings) -> str:
 
 def _make_home(settings: Settings) -> None:
     home = settings.home_path
-    sockets = (settings.engine_socket, settings.broker_socket, supervisor_socket(settings))
+    sockets = (settings.engine_socket, settings.broker_socket, f"{supervisor_socket(settings)}.{LARGEST_PID}")
     longest = max(len(os.fsencode(path)) for path in sockets)
     if longest > LONGEST_SOCKET_PATH:
         raise CannotServeError(
