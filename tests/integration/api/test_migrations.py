@@ -1,0 +1,64 @@
+"""The migrations make exactly the tables that the code knows, and can be run again and at the same time."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect
+
+from app.database.session import create_database_engine
+from app.database.tables import Table
+from app.database.upgrade import is_current, upgrade_database
+from app.settings import Settings
+
+
+@pytest.fixture
+def settings(database: str, folder: Path) -> Settings:
+    return Settings(home=folder, database_url=database, _env_file=None)
+
+
+def test_the_migrations_make_the_tables_of_the_code(settings: Settings) -> None:
+    engine = create_database_engine(settings)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Table.metadata) == []
+    engine.dispose()
+
+
+def test_upgrading_again_changes_nothing(settings: Settings) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(upgrade_database, [settings] * 4))
+    engine = create_database_engine(settings)
+    assert is_current(engine)
+    engine.dispose()
+
+
+def test_the_way_back_leaves_nothing(settings: Settings) -> None:
+    engine = create_database_engine(settings)
+    config = Config()
+    config.set_main_option("script_location", "app/database/migrations")
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+    assert inspect(engine).get_table_names() == ["alembic_version"]
+    assert not is_current(engine)
+    engine.dispose()
+    upgrade_database(settings)
+
+
+def test_a_new_home_is_made(folder: Path) -> None:
+    settings = Settings(home=folder / "not" / "there" / "yet", _env_file=None)
+    upgrade_database(settings)
+    assert (settings.home_path / "harrier.sqlite3").is_file()
+
+
+def test_many_can_begin_at_once(folder: Path) -> None:
+    settings = Settings(home=folder / "fresh", _env_file=None)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(upgrade_database, [settings] * 4))

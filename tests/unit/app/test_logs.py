@@ -1,0 +1,80 @@
+"""Logs in one shape, with the ids that belong to them, and no line that a client has made."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from app.logs import configure_logging, escape_control_characters, get_logger
+from app.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def _restored() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().err.splitlines()
+
+
+def test_a_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Settings(log_json=True, _env_file=None))
+    with structlog.contextvars.bound_contextvars(request_id="r1"):
+        get_logger("app.test").info("happened", job_id="j1", ms=1.5)
+    (line,) = lines(capsys)
+    entry = json.loads(line)
+    assert entry["timestamp"].endswith("Z")
+    del entry["timestamp"]
+    assert entry == {
+        "event": "happened",
+        "job_id": "j1",
+        "ms": 1.5,
+        "request_id": "r1",
+        "level": "info",
+        "logger": "app.test",
+    }
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_client_cannot_forge_a_line(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
+    configure_logging(Settings(log_json=as_json, _env_file=None))
+    evil = "name\r\n2026-01-01 [info] admin logged in\x1b[2J\u2028"
+    get_logger("app.test").info("happened", name=evil)
+    logging.getLogger("library").warning("saw %s", evil)
+    shown = lines(capsys)
+    assert len(shown) == 2
+    assert all("\x1b[2J" not in line and "\u2028" not in line for line in shown)
+
+
+def test_libraries_speak_in_the_same_shape(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Settings(log_json=True, _env_file=None))
+    logging.getLogger("library").warning("saw %s", "something")
+    entry = json.loads(lines(capsys)[0])
+    assert (entry["event"], entry["logger"], entry["level"]) == ("saw something", "library", "warning")
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_traceback_shows_no_values(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
+    configure_logging(Settings(log_json=as_json, _env_file=None))
+    secret = "hunter" + "2"
+    try:
+        raise RuntimeError("it broke")
+    except RuntimeError as error:
+        get_logger("app.test").error("failed", exc_info=error)
+    shown = capsys.readouterr().err
+    assert "RuntimeError: it broke" in shown
+    assert secret not in shown
+
+
+def test_ordinary_text_is_left_alone() -> None:
+    event = {"event": "Grün, 漢字", "count": 3, "exception": "line\nline"}
+    assert escape_control_characters(None, "info", dict(event)) == event
