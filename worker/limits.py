@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -16,16 +17,20 @@ KILLED_FIRST = "500"
 NICENESS = 5
 """A training leaves the cores to whoever waits for an answer."""
 READS_UNTRUSTED_FILES = (JobKind.DATASET_IMPORT, JobKind.MODEL_IMPORT)
+LIBRARY_BYTES = 4 * 1024**3
+"""Address space that libraries take without using it."""
 
 
 def limit_resources(kind: JobKind, settings: Settings) -> None:
     """Lower this process's limits to what a job of this kind needs."""
     _limit(resource.RLIMIT_CORE, 0)
     if kind in READS_UNTRUSTED_FILES:
-        _limit(resource.RLIMIT_AS, psutil.virtual_memory().total)
         _limit(resource.RLIMIT_FSIZE, settings.max_archive_bytes)
+    if kind is JobKind.DATASET_IMPORT:  # torch maps more than small hosts have; every other kind loads it
+        _limit(resource.RLIMIT_AS, psutil.virtual_memory().total + LIBRARY_BYTES)
     psutil.Process().nice(NICENESS)
-    OOM_SCORE.write_text(KILLED_FIRST)
+    with suppress(OSError):  # a sandbox may forbid it, and it is only a preference
+        OOM_SCORE.write_text(KILLED_FIRST)
 
 
 def _limit(what: int, value: int) -> None:

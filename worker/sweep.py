@@ -55,7 +55,8 @@ class Sweep:
         for job_id, fence in expired:
             with self._context.sessions() as session:
                 status = protocol.requeue_expired(session, job_id, fence)
-            log.warning("owner_lost", job_id=job_id, fence=fence, status=status)
+            if status is not None:
+                log.warning("owner_lost", job_id=job_id, fence=fence, status=status)
 
     def ring_again(self) -> None:
         patience_s = self._context.settings.bell_patience_s

@@ -6,8 +6,6 @@ import hashlib
 import io
 import json
 from dataclasses import asdict
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -60,29 +58,115 @@ def get(home: Home, table: type[Any], **conditions: Any) -> Any:
         return session.scalars(select(table).filter_by(**conditions)).one()
 
 
-@cache
-def dataset_of(home: Home) -> str:
-    """Import the tiny archive into a home, once, and return the dataset's id."""
+def test_a_life_of_jobs(any_house: Home) -> None:
+    dataset_id = an_archive_becomes_a_dataset(any_house)
+    model_id = a_training_becomes_a_model(any_house, dataset_id)
+    it_leaves_its_whole_series_and_log(any_house, model_id)
+    its_files_are_what_the_rows_say(any_house, model_id)
+    evaluation = evaluation_of(any_house, model_id, dataset_id)
+    it_can_be_had_for_torch(any_house, model_id)
+    it_is_measured_as_its_training_measured_it(any_house, model_id, evaluation)
+    nothing_waits_and_nobody_owns_anything(any_house)
+
+
+def an_archive_becomes_a_dataset(home: Home) -> str:
     dataset_id, job_id = imported(home, tiny_archive())
-    assert home.wait_for(job_id).status == JobStatus.SUCCEEDED, home.logs()
+    job = home.wait_for(job_id)
+    assert job.status == JobStatus.SUCCEEDED, home.logs()
+    dataset = get(home, Dataset, id=dataset_id)
+    prefix = f"datasets/{dataset_id}/1"
+    assert (dataset.status, dataset.format, dataset.classes) == ("ready", "yolo", list(CLASSES))
+    assert (dataset.splits, dataset.storage_prefix) == (SPLITS, prefix)
+    assert (job.result, job.progress) == ({"dataset_id": dataset_id}, {"fraction": 1.0})
+    assert stored_json(home, f"{prefix}/report.json") == {"findings": [], "counts": {}}
+    assert stored_json(home, f"{prefix}/statistics.json")["boxes"]["train"] == NUM_TRAIN
+    assert len(list(home.storage.keys(f"{prefix}/images/"))) == NUM_TRAIN + NUM_VAL
+    wait_until(lambda: not list(home.storage.keys("uploads/")), timeout_s=20)
+    wait_until(lambda: not list((home.settings.scratch / "jobs").iterdir()), timeout_s=20)
     return dataset_id
 
 
-def test_an_archive_becomes_a_dataset(any_house: Home) -> None:
-    dataset_id = dataset_of(any_house)
-    dataset = get(any_house, Dataset, id=dataset_id)
-    job = get(any_house, Job, dataset_id=dataset_id, kind=JobKind.DATASET_IMPORT)
-    prefix = f"datasets/{dataset_id}/1"
-    assert (dataset.status, dataset.format, dataset.classes) == ("ready", "yolo", list(CLASSES))
-    assert dataset.splits == SPLITS
-    assert dataset.storage_prefix == prefix
-    assert job.result == {"dataset_id": dataset_id}
-    assert job.progress == {"fraction": 1.0}
-    assert stored_json(any_house, f"{prefix}/report.json") == {"findings": [], "counts": {}}
-    assert stored_json(any_house, f"{prefix}/statistics.json")["boxes"]["train"] == NUM_TRAIN
-    assert len(list(any_house.storage.keys(f"{prefix}/images/"))) == NUM_TRAIN + NUM_VAL
-    wait_until(lambda: not list(any_house.storage.keys("uploads/")), timeout_s=10)
-    wait_until(lambda: not list((any_house.settings.scratch / "jobs").iterdir()), timeout_s=10)
+def a_training_becomes_a_model(home: Home, dataset_id: str) -> str:
+    config = TrainingConfig(
+        epochs=EPOCHS, batch_size=2, input_size=64, schedule=ScheduleConfig(no_aug_epochs=1)
+    )
+    resolved = asdict(resolve(config, num_images=NUM_TRAIN))
+    job_id = home.queue_job(JobKind.TRAIN, name="tiny training", dataset_id=dataset_id, config=resolved)
+    job = home.wait_for(job_id, timeout_s=240)
+    assert job.status == JobStatus.SUCCEEDED, home.logs()
+    model = get(home, Model, job_id=job_id)
+    assert job.result == {"model_id": model.id}
+    assert (model.name, model.origin, model.architecture) == ("tiny training", "trained", "yolox-nano")
+    assert (model.classes, model.input_size) == (list(CLASSES), [64, 64])
+    assert (model.metrics["split"], model.metrics["images"]) == ("val", NUM_VAL)
+    assert model.provenance["dataset_sha256"] == get(home, Dataset, id=dataset_id).sha256
+    assert model.provenance["device"] == "cpu"
+    assert get(home, Evaluation, job_id=job_id).metrics == model.metrics
+    assert job.progress == {"epoch": 2, "epochs": 2, "step": STEPS, "steps": STEPS, "fraction": 1.0}
+    assert {"loss", "box", "objectness", "class", "lr", "images_per_s", "ap", "ap50"} <= set(job.metrics)
+    assert {"preparing_s", "training_s", "evaluating_s", "publishing_s"} <= set(job.timing)
+    wait_until(lambda: not (home.settings.checkpoints / job_id).exists(), timeout_s=20)
+    return str(model.id)
+
+
+def it_leaves_its_whole_series_and_log(home: Home, model_id: str) -> None:
+    job_id = get(home, Model, id=model_id).job_id
+    with home.sessions() as session:
+        series = select(JobMetric.step, JobMetric.values).where(JobMetric.job_id == job_id)
+        rows = session.execute(series.order_by(JobMetric.step)).all()
+        events = select(JobEvent.kind, func.count()).where(JobEvent.job_id == job_id)
+        counts = {row[0]: row[1] for row in session.execute(events.group_by(JobEvent.kind))}
+    assert [row.step for row in rows] == list(range(1, STEPS + 1))
+    for row in rows:
+        parts = sum(row.values[name] for name in ("box", "objectness", "class", "l1"))
+        assert row.values["loss"] == pytest.approx(parts)
+    assert "ap" in rows[-1].values
+    assert counts["metric"] >= STEPS
+    assert counts["log"] >= 3
+    assert "Model Summary" in home.logs()
+
+
+def its_files_are_what_the_rows_say(home: Home, model_id: str) -> None:
+    with home.sessions() as session:
+        files = session.scalars(select(ModelFile).where(ModelFile.model_id == model_id)).all()
+    assert {file.format for file in files} == {"safetensors", "onnx"}
+    for file in files:
+        with home.storage.open(file.key) as content:
+            data = content.read()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (file.size_bytes, file.sha256)
+
+
+def evaluation_of(home: Home, model_id: str, dataset_id: str) -> str:
+    """Queue an evaluation; the worker of the other queue need not wait for it."""
+    config = {"model_id": model_id, "dataset_id": dataset_id, "split": "val", "device": "auto"}
+    return home.queue_job(JobKind.EVALUATE, dataset_id=dataset_id, model_id=model_id, config=config)
+
+
+def it_can_be_had_for_torch(home: Home, model_id: str) -> None:
+    config = {"model_id": model_id, "format": "torch"}
+    job_id = home.queue_job(JobKind.EXPORT, model_id=model_id, config=config)
+    assert home.wait_for(job_id, timeout_s=120).status == JobStatus.SUCCEEDED, home.logs()
+    file = get(home, ModelFile, model_id=model_id, format="torch")
+    with home.storage.open(file.key) as content:
+        loaded = torch.load(content, weights_only=True)
+    assert loaded["record"]["classes"] == CLASSES
+    create_model("yolox-nano", num_classes=2).load_state_dict(loaded["model"])
+
+
+def it_is_measured_as_its_training_measured_it(home: Home, model_id: str, job_id: str) -> None:
+    job = home.wait_for(job_id, timeout_s=120)
+    assert job.status == JobStatus.SUCCEEDED, home.logs()
+    evaluation = get(home, Evaluation, id=(job.result or {})["evaluation_id"])
+    trained = get(home, Model, id=model_id).metrics
+    assert {name: evaluation.metrics[name] for name in trained} == trained
+    assert evaluation.metrics["classes_unknown_to_model"] == []
+
+
+def nothing_waits_and_nobody_owns_anything(home: Home) -> None:
+    with home.sessions() as session:
+        assert session.scalar(select(func.count()).select_from(OutboxRow)) == 0
+        owned = select(func.count()).select_from(Job).where(Job.lease_until.is_not(None))
+        assert session.scalar(owned) == 0
 
 
 @pytest.mark.parametrize(
@@ -119,103 +203,6 @@ def test_a_job_that_always_crashes_fails_and_others_go_on(house: Home) -> None:
     assert get(house, Dataset, id=poisoned).status == "rejected"
 
 
-@cache
-def model_of(home: Home) -> str:
-    """Train on the tiny dataset of a home, once, and return the model's id."""
-    config = TrainingConfig(
-        epochs=EPOCHS,
-        batch_size=2,
-        input_size=64,
-        device="auto",
-        schedule=ScheduleConfig(no_aug_epochs=1),
-    )
-    job_id = home.queue_job(
-        JobKind.TRAIN,
-        name="tiny training",
-        dataset_id=dataset_of(home),
-        config={**asdict(resolve(config, num_images=NUM_TRAIN)), "init": "random"},
-    )
-    job = home.wait_for(job_id, timeout_s=240)
-    assert job.status == JobStatus.SUCCEEDED, home.logs()
-    assert job.result is not None
-    return str(job.result["model_id"])
-
-
-def test_a_training_becomes_a_model(any_house: Home) -> None:
-    dataset_id, model_id = dataset_of(any_house), model_of(any_house)
-    model = get(any_house, Model, id=model_id)
-    job = any_house.job(str(model.job_id))
-    assert (model.name, model.origin, model.architecture) == ("tiny training", "trained", "yolox-nano")
-    assert (model.classes, model.input_size) == (list(CLASSES), [64, 64])
-    assert model.metrics is not None
-    assert (model.metrics["split"], model.metrics["images"]) == ("val", NUM_VAL)
-    assert model.provenance["dataset_sha256"] == get(any_house, Dataset, id=dataset_id).sha256
-    assert model.provenance["device"] == "cpu"
-    assert get(any_house, Evaluation, job_id=job.id).metrics == model.metrics
-    assert job.progress == {"epoch": 2, "epochs": 2, "step": STEPS, "steps": STEPS, "fraction": 1.0}
-    assert {"loss", "box", "objectness", "class", "lr", "images_per_s", "ap", "ap50"} <= set(job.metrics)
-    assert {"preparing_s", "training_s", "evaluating_s", "publishing_s"} <= set(job.timing)
-    wait_until(lambda: not (any_house.settings.checkpoints / job.id).exists(), timeout_s=10)
-
-
-def test_a_training_leaves_its_whole_series_and_log(any_house: Home) -> None:
-    job_id = get(any_house, Model, id=model_of(any_house)).job_id
-    with any_house.sessions() as session:
-        rows = session.execute(
-            select(JobMetric.step, JobMetric.values)
-            .where(JobMetric.job_id == job_id)
-            .order_by(JobMetric.step)
-        ).all()
-        kinds = session.execute(
-            select(JobEvent.kind, func.count()).where(JobEvent.job_id == job_id).group_by(JobEvent.kind)
-        )
-        counts = {row[0]: row[1] for row in kinds}
-    assert [row.step for row in rows] == list(range(1, STEPS + 1))
-    for row in rows:
-        parts = sum(row.values[name] for name in ("box", "objectness", "class", "l1"))
-        assert row.values["loss"] == pytest.approx(parts)
-    assert "ap" in rows[-1].values
-    assert counts["metric"] >= STEPS
-    assert counts["log"] >= 3
-    assert "Model Summary" in any_house.logs()
-
-
-def test_the_files_of_a_model_are_what_its_rows_say(any_house: Home) -> None:
-    model_id = model_of(any_house)
-    with any_house.sessions() as session:
-        files = session.scalars(select(ModelFile).where(ModelFile.model_id == model_id)).all()
-    assert {file.format for file in files} == {"safetensors", "onnx"}
-    for file in files:
-        with any_house.storage.open(file.key) as content:
-            data = content.read()
-        assert (len(data), hashlib.sha256(data).hexdigest()) == (file.size_bytes, file.sha256)
-
-
-def test_a_model_is_measured_as_its_training_measured_it(house: Home) -> None:
-    dataset_id, model_id = dataset_of(house), model_of(house)
-    config = {"model_id": model_id, "dataset_id": dataset_id, "split": "val", "device": "auto"}
-    job_id = house.queue_job(JobKind.EVALUATE, dataset_id=dataset_id, model_id=model_id, config=config)
-    job = house.wait_for(job_id, timeout_s=120)
-    assert job.status == JobStatus.SUCCEEDED, house.logs()
-    assert job.result is not None
-    evaluation = get(house, Evaluation, id=job.result["evaluation_id"])
-    trained = get(house, Model, id=model_id).metrics
-    assert {name: evaluation.metrics[name] for name in trained} == trained
-    assert evaluation.metrics["classes_unknown_to_model"] == []
-
-
-def test_a_model_can_be_had_for_torch(house: Home, tmp_path: Path) -> None:
-    model_id = model_of(house)
-    config = {"model_id": model_id, "format": "torch"}
-    job_id = house.queue_job(JobKind.EXPORT, model_id=model_id, config=config)
-    job = house.wait_for(job_id, timeout_s=120)
-    assert job.status == JobStatus.SUCCEEDED, house.logs()
-    file = get(house, ModelFile, model_id=model_id, format="torch")
-    loaded = torch.load(house.storage.local_path(file.key, tmp_path), weights_only=True)
-    assert loaded["record"]["classes"] == CLASSES
-    create_model("yolox-nano", num_classes=2).load_state_dict(loaded["model"])
-
-
 def import_config(home: Home, content: bytes, **options: Any) -> dict[str, Any]:
     key = f"uploads/{new_id()}/weights"
     home.storage.write(key, io.BytesIO(content))
@@ -250,10 +237,3 @@ def test_weights_that_are_none_are_refused(house: Home) -> None:
     assert job.status == JobStatus.FAILED
     assert job.failure is not None
     assert job.failure["code"] == "weights_unusable"
-
-
-def test_the_outbox_is_empty_and_nothing_is_left_running(any_house: Home) -> None:
-    with any_house.sessions() as session:
-        assert session.scalar(select(func.count()).select_from(OutboxRow)) == 0
-        leases = select(func.count()).select_from(Job).where(Job.lease_until.is_not(None))
-        assert session.scalar(leases) == 0

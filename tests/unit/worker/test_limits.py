@@ -1,0 +1,47 @@
+"""What a job process may take, looked at from inside such a process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import psutil
+import pytest
+
+from app.jobs.states import JobKind
+
+CODE = """
+import json, os, resource, sys
+from app.jobs.states import JobKind
+from app.settings import Settings
+from worker.limits import limit_resources
+limit_resources(JobKind(sys.argv[1]), Settings(max_archive_bytes=10**9))
+names = ("CORE", "AS", "FSIZE")
+limits = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0] for name in names}
+score = open("/proc/self/oom_score_adj").read()
+print(json.dumps({**limits, "nice": os.nice(0), "score": int(score)}))
+"""
+
+
+def limits_of(kind: JobKind) -> dict[str, int]:
+    done = subprocess.run([sys.executable, "-c", CODE, kind], capture_output=True, text=True, check=True)
+    found: dict[str, int] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.parametrize("kind", [JobKind.TRAIN, JobKind.DATASET_IMPORT])
+def test_every_job_makes_room_for_those_who_wait_for_an_answer(kind: JobKind) -> None:
+    found = limits_of(kind)
+    assert (found["CORE"], found["score"]) == (0, 500)
+    assert found["nice"] >= 5
+
+
+def test_an_import_of_pictures_cannot_eat_the_machine() -> None:
+    found = limits_of(JobKind.DATASET_IMPORT)
+    assert found["FSIZE"] == 10**9
+    assert psutil.virtual_memory().total < found["AS"] < 2**60
+
+
+def test_a_training_may_map_what_its_accelerator_needs() -> None:
+    assert limits_of(JobKind.TRAIN)["AS"] == -1
