@@ -47,6 +47,7 @@ def create_app(
         lifespan=_lifespan(state),
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         separate_input_output_schemas=False,
     )
     app.state.service = state

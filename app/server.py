@@ -11,10 +11,11 @@ from typing import Any, ClassVar
 import h11
 import uvicorn
 from fastapi import FastAPI
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from app.api.connection import FrugalConnection, bad_request
 from app.api.context import request_id_of
 from app.api.problems import problem_response
 from app.api.state import State
@@ -112,6 +113,8 @@ class ReadToTheEnd:
         async def send_after_reading(message: Message) -> None:
             if message["type"] == "http.response.start":
                 await body.skip_rest()
+                if not body.is_complete:
+                    MutableHeaders(scope=message)["Connection"] = "close"
             await send(message)
 
         await self._app(scope, body.receive, send_after_reading)
@@ -124,12 +127,12 @@ class _Body:
         self._announced = int(headers.get("content-length", "0"))
         self._client_waits = "expect" in headers
         self._num_bytes = 0
-        self._is_complete = False
+        self.is_complete = False
 
     async def receive(self) -> Message:
         message = await self._receive()
         self._num_bytes += len(message.get("body", b""))
-        self._is_complete = not message.get("more_body", False)
+        self.is_complete = not message.get("more_body", False)
         return message
 
     async def skip_rest(self) -> None:
@@ -138,15 +141,23 @@ class _Body:
         most = self._num_bytes + MOST_SKIPPED_BYTES
         with suppress(TimeoutError):
             async with asyncio.timeout(LONGEST_SKIP_S):
-                while not self._is_complete and self._num_bytes < most:
+                while not self.is_complete and self._num_bytes < most:
                     await self.receive()
 
 
 class PatientProtocol(H11Protocol):
-    """uvicorn's HTTP, but with an end to its patience for request headers."""
+    """uvicorn's HTTP, but with an end to its patience for request headers and tiny chunks."""
 
     header_timeout_s: ClassVar[float]
     _header_deadline: asyncio.TimerHandle | None = None
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.conn = FrugalConnection(h11.SERVER, HEADER_BYTES)
+
+    def send_400_response(self, msg: str) -> None:
+        self.transport.write(bad_request(self.conn, msg))
+        self.transport.close()
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)

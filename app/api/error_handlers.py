@@ -11,9 +11,10 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import compile_path
 
-from app.api.context import SECURITY_HEADERS, request_id_of, route_path
+from app.api.context import CLIENT_GONE, SECURITY_HEADERS, request_id_of, route_path
 from app.api.idempotency import ReplayedAnswer
 from app.api.problems import problem_response
 from app.errors import (
@@ -48,6 +49,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(DetectionError, _detection_error)
     app.add_exception_handler(ReplayedAnswer, _replayed)
+    app.add_exception_handler(ClientDisconnect, _client_gone)
     for kind in (OperationalError, InterfaceError, DBAPIError, PoolTimeoutError):
         app.add_exception_handler(kind, _database_error)
     app.add_exception_handler(Exception, _unforeseen)
@@ -96,6 +98,11 @@ def _detection_error(request: Request, error: Exception) -> Response:
 def _replayed(request: Request, error: Exception) -> Response:
     assert isinstance(error, ReplayedAnswer)
     return JSONResponse(error.body, status_code=error.status_code, headers=error.headers)
+
+
+def _client_gone(request: Request, error: Exception) -> Response:
+    """Nobody will read this; it is for the log, where a client that left is no fault of ours."""
+    return Response(status_code=CLIENT_GONE)
 
 
 def _database_error(request: Request, error: Exception) -> Response:

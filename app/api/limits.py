@@ -11,7 +11,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.context import request_id_of, route_path
 from app.api.error_handlers import RefusedError
 from app.api.problems import problem_response
-from app.errors import HarrierError, PayloadTooLargeError, RequestTimeoutError, UnsupportedMediaError
+from app.errors import (
+    BadRequestError,
+    HarrierError,
+    PayloadTooLargeError,
+    RequestTimeoutError,
+    UnsupportedMediaError,
+)
 from app.settings import MIB, Settings
 
 FORM_BYTES = 1 * MIB
@@ -87,6 +93,8 @@ class BoundedBody:
 
 
 def _refusal(headers: Headers, limit: int) -> HarrierError | None:
+    if "transfer-encoding" in headers and "content-length" in headers:
+        return BadRequestError("Content-Length and Transfer-Encoding contradict each other")
     if headers.get("content-encoding", "identity").lower() != "identity":
         return UnsupportedMediaError("a request body must not be compressed as a whole (Content-Encoding)")
     length = headers.get("content-length", "0")
