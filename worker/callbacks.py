@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -45,8 +46,10 @@ class TrainingReporter:
         self._report.progress(progress.as_json(), eta_s=progress.eta_s)
 
     def on_metrics(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
-        self._journal.add(step, epoch, values)
-        self._report.row(step, epoch, values)
+        """Keep a row; JSON has no word for what is not finite, so that becomes null."""
+        row = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._journal.add(step, epoch, row)
+        self._report.row(step, epoch, row)
 
     def on_checkpoint(self, step: int) -> None:
         self._report.checkpoint(step)

@@ -81,8 +81,8 @@ class Control:
             self._order_at_least(StopRequest.DRAIN)
 
     def lose(self, error: Exception) -> None:
-        """Stop at the next step: what this process does counts no longer."""
-        self._error = error
+        """Stop at the next step, with the first such error: what this process does counts no longer."""
+        self._error = self._error or error
 
     def _listen(self) -> None:
         while letters := self._receive():

@@ -23,6 +23,8 @@ class ExitCode(IntEnum):
 
 DRAINED = Failure("drained", "the worker was stopped; the job goes on where it was", retryable=True)
 
+NOT_RUN = Failure("internal_error", "no process could be started for the job on this host", retryable=True)
+
 
 def failure_of(code: int, *, hung: bool) -> Failure:
     """Say in a user's words why a process with this exit code did not end its job."""

@@ -14,7 +14,7 @@ from app.task_queue import announce
 from detection.training.state import StopRequest
 from worker.child import Child, job_process
 from worker.context import WorkerContext
-from worker.exit_codes import DRAINED, ExitCode, failure_of
+from worker.exit_codes import DRAINED, NOT_RUN, ExitCode, failure_of
 from worker.lease import DATABASE_AWAY, DatabaseAwayError, Lease
 from worker.scratch import remove_scratch
 from worker.threads import thread_environment
@@ -24,6 +24,8 @@ LOOK_S = 0.2
 """How often a keeper looks after its child."""
 CANCEL_GRACE_S = 5.0
 """A cancelled process has a checkpoint: what it may lose is little, and its user is waiting."""
+NOT_RUN_DELAY_S = 60.0
+"""No memory, no disk, no more processes: the host needs time, and the job is not at fault."""
 EXIT_GRACE_S = 10.0
 """For a process that has ended its job and only has to exit."""
 
@@ -67,20 +69,32 @@ class Keeper:
         self._cancelled = self._drained = self._hung = self._over = False
 
     def run(self) -> None:
+        """Run the attempt's process to its end, whatever that may be, and settle it."""
         claim = self._claim
         log.info("job_started", job_id=claim.job_id, kind=claim.kind, fence=claim.fence, device=self._device)
+        try:
+            code = self._run_process()
+        except OSError as error:
+            log.error("job_process_not_run", job_id=claim.job_id, error=str(error))
+            with suppress(LostLeaseError, DatabaseAwayError):
+                self._requeue(NOT_RUN, costs_attempt=True, delay_s=NOT_RUN_DELAY_S)
+            return
+        remove_scratch(self._context.settings, claim.job_id, claim.fence)
+        log.info("job_process_ended", job_id=claim.job_id, fence=claim.fence, code=code)
+        self._settle(code)
+
+    def _run_process(self) -> int:
+        claim, settings = self._claim, self._context.settings
         with job_process(
             claim.job_id,
             claim.fence,
             device=self._device,
-            log_file=self._context.settings.home_path / "logs" / "jobs" / f"{claim.job_id}.log",
+            log_file=settings.home_path / "logs" / "jobs" / f"{claim.job_id}.log",
             environment=thread_environment(self._context.slots.size),
         ) as child:
             while child.running:
                 self._look_after(child)
-        remove_scratch(self._context.settings, claim.job_id, claim.fence)
-        log.info("job_process_ended", job_id=claim.job_id, fence=claim.fence, code=child.exit_code)
-        self._settle(child.exit_code)
+        return child.exit_code
 
     def _look_after(self, child: Child) -> None:
         self._silence.note(child.wait(LOOK_S))
@@ -110,8 +124,12 @@ class Keeper:
 
     def _end(self, child: Child) -> None:
         """Let a process go home that has ended its job itself; one that lost it must do nothing more."""
+        try:
+            ended = self._lease.ended_as()
+        except DATABASE_AWAY:
+            return  # the next beat asks again
         self._over = True
-        if self._lease.ended_as() is not None:
+        if ended is not None:
             child.allow(EXIT_GRACE_S)
             return
         log.warning("lease_lost", job_id=self._claim.job_id, fence=self._claim.fence)
@@ -132,11 +150,13 @@ class Keeper:
     def _end_cancelled(self, session: Session) -> None:
         protocol.end_cancelled(session, self._claim.job_id, self._claim.fence)
 
-    def _requeue(self, reason: Failure, *, costs_attempt: bool) -> None:
+    def _requeue(self, reason: Failure, *, costs_attempt: bool, delay_s: float = 0.0) -> None:
         job_id, fence, kind = self._claim.job_id, self._claim.fence, self._claim.kind
         status = self._lease.write(
-            lambda session: protocol.requeue(session, job_id, fence, reason, costs_attempt=costs_attempt)
+            lambda session: protocol.requeue(
+                session, job_id, fence, reason, costs_attempt=costs_attempt, delay_s=delay_s
+            )
         )
         log.info("job_given_back", job_id=job_id, reason=reason.code, status=status)
-        if status is JobStatus.QUEUED:
+        if status is JobStatus.QUEUED and not delay_s:
             self._lease.write(lambda session: announce(session, self._context.bell, job_id, QUEUE_OF[kind]))

@@ -109,12 +109,14 @@ class JobReport:
         self._thread.join()
 
     def _write_now_and_then(self) -> None:
-        while not self._closing.wait(WRITE_EVERY_S):
-            try:
+        try:
+            while not self._closing.wait(WRITE_EVERY_S):
                 self.flush()
-            except (LostLeaseError, DatabaseAwayError) as error:
-                self._control.lose(error)
-                return
+        except (LostLeaseError, DatabaseAwayError) as error:
+            self._control.lose(error)
+        finally:
+            if not self._closing.is_set():  # a job that nobody hears of must not go on
+                self._control.lose(RuntimeError("the report of the job has ended before the job"))
 
     def _write(self, session: Session, said: Said, timing: Mapping[str, float]) -> None:
         job_id, fence = self._lease.job_id, self._lease.fence

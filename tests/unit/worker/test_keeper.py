@@ -231,6 +231,17 @@ def test_the_lease_is_renewed_while_the_process_runs(
     ended(thread)
 
 
+def test_a_process_that_cannot_be_started_gives_the_job_back(
+    job_id: str, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_module, "job_command", lambda *_: ["/no/such/program"])
+    assert keep(job_id, context)
+    row = job(context)
+    assert (row.status, row.no_progress) == (JobStatus.QUEUED, 1)
+    assert row.not_before is not None, "the host needs time"
+    assert context.slots.any_free
+
+
 def test_a_worker_without_a_free_device_takes_no_job(
     job_id: str, context: WorkerContext, children: Callable[..., None]
 ) -> None:

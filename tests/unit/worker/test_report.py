@@ -114,6 +114,20 @@ def test_a_database_that_stays_away_stops_the_job(
     wait_until(lambda: control._error, timeout_s=10)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_report_that_fails_stops_the_job(
+    report: JobReport, control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(protocol, "report", broken)
+    report.line("lost")
+    wait_until(lambda: control._error, timeout_s=5)
+    with pytest.raises(RuntimeError, match="before the job"):
+        control.request()
+
+
 def test_time_is_counted_by_stage_over_attempts() -> None:
     clock = StageClock({"training_s": 7.0})
     clock.enter("training")
@@ -163,6 +177,13 @@ class TestTrainingReporter:
             4: {"loss": 4.0},
         }
         assert job(sessions).checkpoint_step == 4
+
+    def test_what_is_not_finite_is_null(
+        self, reporter: TrainingReporter, report: JobReport, sessions: Sessions
+    ) -> None:
+        reporter.on_metrics(1, 1, {"loss": float("nan"), "box": float("inf"), "lr": 0.5})
+        report.flush()
+        assert series(sessions) == {1: {"loss": None, "box": None, "lr": 0.5}}
 
     def test_rows_beyond_the_checkpoint_go(
         self, reporter: TrainingReporter, report: JobReport, sessions: Sessions
