@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import cv2
 import torch
-from typing_extensions import ParamSpec
 
 from app.detect.wire import (
     AskStatus,
