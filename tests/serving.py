@@ -20,7 +20,7 @@ import psutil
 
 from app.settings import Settings
 
-START_S = 60.0
+START_S = 90.0
 T = TypeVar("T")
 
 

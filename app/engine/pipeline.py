@@ -69,8 +69,7 @@ class Pipeline:
         on_cpu = self._device.torch_device.type == "cpu"
         self._device_pool = self._pool if on_cpu else ThreadPoolExecutor(1, "device")
         # A prepared picture is megabytes of floats: only as many exist as keep every stream busy.
-        self._num_slots = max(2 * cores, 2 * self._device.streams * self._device.batch_size)
-        self._slots = asyncio.Semaphore(self._num_slots)
+        self._slots = asyncio.Semaphore(max(2 * cores, 2 * self._device.streams * self._device.batch_size))
         self._busy = 0
         cv2.setNumThreads(1)
         if self._device.streams > 1:
