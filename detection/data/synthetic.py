@@ -30,9 +30,14 @@ VALIDATION_EVERY = 5
 """Every fifth picture is for validation."""
 EMPTY_SHARE = 0.05
 MOST_SHAPES = 6
-SIDES = (0.11, 0.42)
+PLACING_TRIES = 30
+CORNERS = {"circle": (72, 0.0), "square": (4, 45.0), "triangle": (3, -90.0)}
+"""How many corners a shape has, and in which direction from its centre the first one lies, degrees."""
+MOST_DEGREES = 15.0
+"""A shape is turned by so much at most, either way."""
+SIDES = (0.2, 0.5)
 """Smallest and largest diameter of a shape, as fractions of the picture's side."""
-MIN_CONTRAST = 60.0
+MIN_CONTRAST = 110.0
 """Between a shape and the ground under it, as a distance of colours."""
 SUBPIXEL_BITS = 4
 
@@ -107,35 +112,40 @@ def _picture(rng: Generator, size: int) -> tuple[Pixels, list[_Shape]]:
 
 
 def _ground(rng: Generator, size: int) -> NDArray[np.float32]:
-    """Return a colour with patches and stripes."""
-    cells = int(rng.choice([4, 8, 16]))
-    patches = rng.uniform(40, 215, 3) + rng.normal(0.0, rng.uniform(8.0, 25.0), (cells, cells, 3))
-    canvas = cv2.resize(patches.astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
+    """Return a greyish ground with patches and stripes."""
+    cells = int(rng.choice([4, 8, 16, 32]))
+    tint = rng.uniform(50, 200) + rng.normal(0.0, 8.0, 3)
+    patches = tint + rng.normal(0.0, rng.uniform(5.0, 20.0), (cells, cells, 1))
+    smooth = cv2.resize(patches.astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
     turn, waves = rng.uniform(0, math.pi), rng.uniform(3, 20)
     along = np.arange(size, dtype=np.float32) * np.float32(2 * math.pi * waves / size)
     stripes = np.sin(along[:, None] * np.float32(math.sin(turn)) + along * np.float32(math.cos(turn)))
-    canvas += stripes[:, :, None] * rng.uniform(0.0, 15.0, 3).astype(np.float32)
-    return np.asarray(canvas, np.float32)
+    strength = np.float32(rng.uniform(0.0, 15.0))
+    return np.asarray(smooth + strength * stripes[:, :, None], np.float32)
 
 
 def _shapes(rng: Generator, size: int) -> list[_Shape]:
     """Draw shapes that hardly overlap; now and then none at all."""
     if rng.random() < EMPTY_SHARE:
         return []
+    num_shapes = int(rng.integers(2, MOST_SHAPES + 1))
     shapes: list[_Shape] = []
-    for _ in range(int(rng.integers(1, MOST_SHAPES + 1))):
+    for _ in range(PLACING_TRIES):
         shape = _shape(rng, size)
-        if all(_overlap(shape, other) < 0.1 for other in shapes):
+        if all(_overlap(shape, other) < 0.05 for other in shapes):
             shapes.append(shape)
+        if len(shapes) == num_shapes:
+            break
     return shapes
 
 
 def _shape(rng: Generator, size: int) -> _Shape:
     """Draw one shape, wholly inside of the picture."""
     class_id = int(rng.integers(len(CLASSES)))
-    num_corners = {"circle": 72, "square": 4, "triangle": 3}[CLASSES[class_id]]
+    num_corners, first_degrees = CORNERS[CLASSES[class_id]]
     radius = math.exp(rng.uniform(*np.log(SIDES))) * size / 2
-    angles = rng.uniform(0, 2 * math.pi) + np.arange(num_corners) * 2 * math.pi / num_corners
+    first = math.radians(first_degrees + rng.uniform(-MOST_DEGREES, MOST_DEGREES))
+    angles = first + np.arange(num_corners) * 2 * math.pi / num_corners
     outline = np.stack([np.cos(angles), np.sin(angles)], axis=1) * radius
     low, high = -outline.min(axis=0), size - outline.max(axis=0)
     return _Shape(class_id, outline + rng.uniform(low, high))
@@ -151,17 +161,21 @@ def _overlap(shape: _Shape, other: _Shape) -> float:
 def _draw_shape(canvas: NDArray[np.float32], shape: _Shape, rng: Generator) -> None:
     x1, y1, x2, y2 = map(int, shape.box)
     under = canvas[y1 : y2 + 1, x1 : x2 + 1].mean(axis=(0, 1))
-    colour = rng.uniform(0, 255, 3)
+    colour = _bright_colour(rng)
     while np.linalg.norm(colour - under) < MIN_CONTRAST:
-        colour = rng.uniform(0, 255, 3)
+        colour = _bright_colour(rng)
     corners = np.round((shape.outline - 0.5) * 2**SUBPIXEL_BITS).astype(np.int32)
     cv2.fillPoly(canvas, [corners], colour.tolist(), shift=SUBPIXEL_BITS)
 
 
+def _bright_colour(rng: Generator) -> NDArray[np.float64]:
+    """Return a saturated colour: one channel strong, one weak, one anywhere between."""
+    return rng.permutation([rng.uniform(0, 70), rng.uniform(0, 255), rng.uniform(170, 255)])
+
+
 def _draw_line(canvas: NDArray[np.float32], rng: Generator) -> None:
     start, end = ((int(x), int(y)) for x, y in rng.uniform(0, canvas.shape[0], (2, 2)))
-    colour = rng.uniform(0, 255, 3).tolist()
-    cv2.line(canvas, start, end, colour, int(rng.integers(1, 3)), cv2.LINE_AA)
+    cv2.line(canvas, start, end, _bright_colour(rng).tolist(), int(rng.integers(1, 3)))
 
 
 if __name__ == "__main__":
