@@ -1,8 +1,9 @@
 """A dataset made by a program: shapes on textured grounds, for a first training without any download.
 
-`python -m detection.data.synthetic FOLDER` writes one.
 Every picture depends on the seed and its number only. Classes are told apart by outline alone: colours,
-sizes, turns and grounds are drawn alike for all of them, and thin lines cross the picture as distraction.
+sizes and grounds are drawn alike for all of them, and thin lines cross the picture as distraction.
+
+`python -m detection.data.synthetic FOLDER` writes one.
 """
 
 from __future__ import annotations
