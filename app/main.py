@@ -17,6 +17,7 @@ from app.api.limits import RequestLimits
 from app.api.openapi import describe
 from app.api.security import Guard
 from app.api.state import State, create_state
+from app.database.revision import is_current
 from app.datasets import routes as datasets
 from app.detect import routes as detect
 from app.detect.engine_client import EngineClient
@@ -26,6 +27,11 @@ from app.models import routes as models
 from app.settings import Settings, get_settings
 from app.task_queue import Bell
 from app.training import routes as training
+
+
+class SchemaError(Exception):
+    """The database was not migrated, or by another version."""
+
 
 DESCRIPTION = """Upload a labelled image archive, train an object detector on it, send pictures to `/detect`.
 
@@ -74,11 +80,18 @@ def _add_surroundings(app: FastAPI, state: State) -> None:
     app.add_middleware(RequestContext, measures=state.measures)
 
 
+def _check(state: State) -> None:
+    """Refuse to start what cannot work, or what would be open to others."""
+    if not is_current(state.database):
+        raise SchemaError("the database does not have this version's schema: run `harrier migrate`")
+    check_exposure(state.settings, state.sessions)
+
+
 def _lifespan(state: State) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
-            await to_thread.run_sync(check_exposure, state.settings, state.sessions)
+            await to_thread.run_sync(_check, state)
             await state.events.start()
             yield
         finally:

@@ -17,7 +17,7 @@ from app.api.problems import documented
 from app.api.shapes import Shape, example
 from app.api.state import State
 from app.database.tables import Worker, utc_now
-from app.database.upgrade import is_current
+from app.database.revision import is_current
 from app.errors import HarrierError, HostNotAllowedError, InternalError
 from app.jobs.states import Queue
 from app.settings import Settings

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, make_url, text
+from sqlalchemy import Connection, make_url, text
 
 from app.database.session import create_database_engine
 from app.settings import Settings
@@ -33,19 +30,7 @@ def upgrade_database(settings: Settings) -> None:
         engine.dispose()
 
 
-def is_current(engine: Engine) -> bool:
-    """Return whether the schema is the one that this code was written for."""
-    with engine.connect().execution_options(read_only=True) as connection:
-        found = MigrationContext.configure(connection).get_current_heads()
-    return frozenset(found) == _heads()
-
-
-@lru_cache(maxsize=1)
-def _heads() -> frozenset[str]:
-    return frozenset(ScriptDirectory.from_config(_config()).get_heads())
-
-
-def _config(connection: Connection | None = None) -> Config:
+def _config(connection: Connection) -> Config:
     config = Config()
     config.set_main_option("script_location", str(files("app.database") / "migrations"))
     config.attributes["connection"] = connection

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, Json
+from pydantic import Field, Json
 
 from app.api.shapes import EXAMPLE_ID, ClassName, Name, Shape, Wish, example
 from detection.data.findings import Action, Severity
@@ -165,7 +165,56 @@ class ImageRead(Shape):
     links: dict[str, str]
 
 
+class SplitNumbers(Shape):
+    """One number per split."""
+
+    train: int
+    val: int
+    test: int
+
+
+class ClassNumbers(Shape):
+    name: str
+    boxes: SplitNumbers
+    images: SplitNumbers
+    """Pictures that show it."""
+
+
+class Histogram(Shape):
+    """Counts between edges; the last edge may be null, which is without end."""
+
+    edges: list[float | None]
+    counts: list[int]
+
+
+class AreaNumbers(Shape):
+    """Boxes by COCO's borders: below 32², below 96², and above, in square pixels."""
+
+    small: int
+    medium: int
+    large: int
+
+
+class ImageSizeNumbers(Shape):
+    width: int
+    height: int
+    images: int
+
+
 class StatisticsRead(Shape):
     """What the dataset is made of, counted."""
 
-    model_config = ConfigDict(extra="allow")
+    images: SplitNumbers
+    boxes: SplitNumbers
+    images_without_boxes: SplitNumbers
+    classes: list[ClassNumbers]
+    box_sides: Histogram
+    """Of √(box area / picture area)."""
+    box_areas: AreaNumbers
+    aspect_ratios: Histogram
+    """Of width / height."""
+    boxes_per_image: Histogram
+    centres: list[list[int]]
+    """A square grid over the picture, rows from the top: how many boxes have their centre there."""
+    image_sizes: list[ImageSizeNumbers]
+    """The most frequent ones."""

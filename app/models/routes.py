@@ -99,8 +99,8 @@ def delete_model(
     model_id: Id, session: SessionDep, storage: StorageDep, author: AuthorDep, after: BackgroundTasks
 ) -> None:
     """Delete a model that no job uses, with its files and evaluations."""
-    prefix = service.delete_model(session, model_id, author)
-    after.add_task(service.remove_files, storage, prefix)
+    service.delete_model(session, model_id, author)
+    after.add_task(service.remove_files, storage, model_id)
 
 
 @router.get(

@@ -80,8 +80,8 @@ def change_model(session: Session, model_id: str, patch: ModelPatch, author: Aut
     return read_model(session, model)
 
 
-def delete_model(session: Session, model_id: str, author: Author) -> str:
-    """Forget a model that no job uses; return the prefix of its files, which are removed afterwards."""
+def delete_model(session: Session, model_id: str, author: Author) -> None:
+    """Forget a model that no job uses; its files are removed afterwards."""
     model = session.scalars(select(Model).where(Model.id == model_id).with_for_update()).one_or_none()
     if model is None:
         raise NotFoundError(f"there is no model {model_id}")
@@ -90,17 +90,15 @@ def delete_model(session: Session, model_id: str, author: Author) -> str:
     ).one_or_none()
     if user is not None:
         raise InUseError(f"the {user.kind} job {user.id} still uses it", links={"job": f"/jobs/{user.id}"})
-    prefix = model.storage_prefix
     session.delete(model)
     note_change(session, f"models/{model_id}", {"status": "deleted"})
     note_write(session, author, "model.delete", f"models/{model_id}")
     session.commit()
-    return prefix
 
 
-def remove_files(storage: Storage, prefix: str) -> None:
+def remove_files(storage: Storage, model_id: str) -> None:
     """Remove what a deleted model has left; what a crash leaves is found by the janitor."""
-    storage.delete_all(prefix.rstrip("/") + "/")
+    storage.delete_all(f"models/{model_id}/")
 
 
 def find_file(session: Session, model_id: str, wanted: WeightsFormat) -> tuple[Model, ModelFile]:

@@ -31,6 +31,7 @@ from app.settings import Settings
 from detection.data.findings import Action, Finding, Severity
 from detection.data.manifest import write_manifest
 from detection.data.records import BoxRecord, DatasetRecord, ImageRecord, Split
+from detection.data.summary import summarise
 from tests.fakes import FakeEngine, RecordingBell
 from tests.services import running_postgres
 
@@ -250,6 +251,7 @@ IMAGES = tuple(
     )
     for number in range(6)
 )
+DATASET = DatasetRecord(format="yolo", classes=CLASSES, images=IMAGES)
 FINDINGS = [
     Finding(
         code="box_empty",
@@ -282,9 +284,9 @@ def _dataset_row() -> dict[str, Any]:
 def _store_contents(state: State, dataset_id: str) -> None:
     prefix = f"datasets/{dataset_id}/1"
     files = {
-        MANIFEST: write_manifest(DatasetRecord(format="yolo", classes=CLASSES, images=IMAGES)),
+        MANIFEST: write_manifest(DATASET),
         REPORT: msgspec.json.encode({"findings": FINDINGS, "counts": {"box_empty": 1}}),
-        STATISTICS: msgspec.json.encode({"classes": {"cat": 3, "dog": 2}}),
+        STATISTICS: msgspec.json.encode(summarise(DATASET)),
     }
     files |= {f"images/{image.id}": f"picture {image.id}".encode() for image in IMAGES}
     for name, content in files.items():

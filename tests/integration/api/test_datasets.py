@@ -5,13 +5,16 @@ from __future__ import annotations
 import io
 import zipfile
 
+import msgspec
 import pytest
 
 from app.database.tables import AuditRow, Dataset, Job, OutboxRow
 from app.errors import EngineUnavailableError
 from app.jobs.states import JobKind, Queue
+from detection.data.summary import summarise
 from tests.fakes import JPEG
 from tests.integration.api.conftest import (
+    DATASET,
     Api,
     MakeApi,
     assert_problem,
@@ -211,7 +214,9 @@ def test_an_importing_dataset_shows_nothing_yet(api: Api, part: str) -> None:
 
 
 def test_statistics_are_those_of_the_import(api: Api) -> None:
-    assert api.get(f"/datasets/{api.ready_dataset()}/statistics").json() == {"classes": {"cat": 3, "dog": 2}}
+    statistics = api.get(f"/datasets/{api.ready_dataset()}/statistics").json()
+    assert statistics == msgspec.to_builtins(summarise(DATASET))
+    assert statistics["classes"][0]["boxes"] == {"train": 2, "val": 1, "test": 0}
 
 
 def test_pictures_can_be_leafed_through(api: Api) -> None:

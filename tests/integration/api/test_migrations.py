@@ -10,11 +10,15 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from fastapi.testclient import TestClient
 from sqlalchemy import inspect
 
+from app.database.revision import is_current, newest_revision
 from app.database.session import create_database_engine
 from app.database.tables import Table
-from app.database.upgrade import is_current, upgrade_database
+from app.database.upgrade import upgrade_database
+from app.main import SchemaError, create_app
 from app.settings import Settings
 
 
@@ -50,6 +54,18 @@ def test_the_way_back_leaves_nothing(settings: Settings) -> None:
     assert not is_current(engine)
     engine.dispose()
     upgrade_database(settings)
+
+
+def test_the_newest_revision_is_the_head_of_alembic() -> None:
+    config = Config()
+    config.set_main_option("script_location", "app/database/migrations")
+    assert ScriptDirectory.from_config(config).get_heads() == [newest_revision()]
+
+
+def test_the_application_does_not_start_without_its_schema(folder: Path) -> None:
+    settings = Settings(home=folder, _env_file=None)
+    with pytest.raises(SchemaError, match="harrier migrate"), TestClient(create_app(settings)):
+        pass
 
 
 def test_a_new_home_is_made(folder: Path) -> None:
