@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.database.tables import ModelFile
 from app.jobs.protocol import note_change
 from detection.deploy.package import write_model
-from detection.model_files import ONNX_FILE, WEIGHTS_FILE
+from detection.model_files import ONNX_FILE
 from detection.models import create_model
 from detection.registry import Registry
 from detection.training.durable import sha256_of
@@ -24,7 +24,7 @@ from worker.stored_model import StoredModel, open_model
 TORCH_FILE = "weights.pt"
 
 Writer = Callable[[StoredModel, Path], Path]
-"""Writes a model into a folder and returns the file."""
+"""Writes a model into a folder and returns the file. The weights themselves are there already."""
 
 WRITERS: Registry[Writer] = Registry("export format")
 
@@ -56,20 +56,11 @@ def write_torch(model: StoredModel, folder: Path) -> Path:
 
 @WRITERS.register("onnx")
 def write_onnx(model: StoredModel, folder: Path) -> Path:
-    return _packaged(model, folder) / ONNX_FILE
-
-
-@WRITERS.register("safetensors")
-def write_safetensors(model: StoredModel, folder: Path) -> Path:
-    return _packaged(model, folder) / WEIGHTS_FILE
-
-
-def _packaged(model: StoredModel, folder: Path) -> Path:
-    """Write the files that every model is published with, checked against each other."""
+    """Write the graph that every model is published with, checked against its weights."""
     detector = create_model(model.record.architecture, num_classes=len(model.record.classes)).eval()
     detector.load_state_dict(load_file(model.weights))
     write_model(detector, model.record, folder)
-    return folder
+    return folder / ONNX_FILE
 
 
 def _add(file: dict[str, object], session: Session) -> None:

@@ -28,7 +28,7 @@ def run(attempt: Attempt) -> None:
     weights = read_weights(upload)
     for line in weights.report:
         attempt.report.line(line)
-    record = _record(config, weights)
+    record = model_record(config, weights)
     if config["input_convention"] is None:
         attempt.report.line(
             "no input convention was given: that of the architecture's present weights is assumed. Weights "
@@ -60,7 +60,12 @@ def run(attempt: Attempt) -> None:
     attempt.storage.delete_all(f"{str(config['upload_key']).rpartition('/')[0]}/")
 
 
-def _record(config: Mapping[str, Any], weights: ImportedWeights) -> ModelRecord:
+def model_record(config: Mapping[str, Any], weights: ImportedWeights) -> ModelRecord:
+    """Return the record of the model that weights become, with what the user said and what was found.
+
+    Raises:
+        WeightsError: the two contradict each other.
+    """
     wanted = config["architecture"]
     if wanted not in (None, weights.architecture):
         raise WeightsError(f"the weights are those of a {weights.architecture}, not of a {wanted}")
