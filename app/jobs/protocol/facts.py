@@ -1,0 +1,49 @@
+"""The words of the job protocol: a claim, the orders that come with it, and why a job failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.jobs.states import JobKind
+
+
+class LostLeaseError(Exception):
+    """Somebody else owns the job now, or it has ended: write nothing more and stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to work on a job, until the lease runs out."""
+
+    job_id: str
+    kind: JobKind
+    fence: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """What a heartbeat brings back."""
+
+    cancel: bool
+    finish: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a job failed, for people and for programs."""
+
+    code: str
+    message: str
+    retryable: bool = False
+    details: Mapping[str, Any] | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "code": self.code,
+            "message": self.message,
+            "retryable": self.retryable,
+            **({"details": dict(self.details)} if self.details else {}),
+        }
