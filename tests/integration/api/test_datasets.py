@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import resource
 import zipfile
+from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -325,3 +327,19 @@ def test_an_import_of_a_deleted_dataset_cannot_be_resumed(api: Api) -> None:
     job_id = api.job(JobKind.DATASET_IMPORT)
     api.post(f"/jobs/{job_id}/cancel")
     assert_problem(api.post(f"/jobs/{job_id}/resume"), 409, "not_resumable")
+
+
+@pytest.fixture
+def files_stay_small(api: Api) -> Iterator[None]:
+    """Let every write beyond 2 MiB of a file fail, as a full disk does; the database was started before."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2 * 1024 * 1024, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.usefixtures("files_stay_small")
+def test_a_write_that_fails_is_told_and_leaves_nothing(api: Api) -> None:
+    assert_problem(api.upload(b"PK\x03\x04" + b"x" * 5_000_000), 507, "no_space")
+    assert [path for path in api.settings.scratch.rglob("*") if path.is_file()] == []
+    assert api.upload().status_code == 202

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 
 from app.api.events import POLL_S
 from app.database.tables import Job, JobEvent
@@ -268,3 +268,16 @@ def test_a_number_that_never_comes_does_not_stop_the_stream(api: Api) -> None:
 def test_a_strange_number_is_refused(api: Api, value: str) -> None:
     assert_problem(api.get("/events", headers={"Last-Event-ID": value}), 422, "invalid_input")
     assert_problem(api.get("/events", params={"last_event_id": value}), 422, "invalid_input")
+
+
+def test_a_database_that_was_away_is_asked_again(api: Api) -> None:
+    everything = Reader(api, "/events")
+    with api.session() as session:
+        session.execute(text("alter table job_events rename to elsewhere"))
+        session.commit()
+    time.sleep(3 * POLL_S)  # the poller asks in vain
+    with api.session() as session:
+        session.execute(text("alter table elsewhere rename to job_events"))
+        session.commit()
+    changes(api, "datasets/d")
+    assert subjects_until_now(api, everything) == ["datasets/d"]
