@@ -68,15 +68,15 @@ def iou_loss(
 def _corners(boxes: Tensor, box_format: BoxFormat | str) -> _Corners:
     first, second = boxes[..., :2], boxes[..., 2:]
     if BoxFormat(box_format) is BoxFormat.CXCYWH:
-        return _Corners(first - second / 2, first + second / 2, second.prod(dim=-1))
-    return _Corners(first, second, (second - first).prod(dim=-1))
+        return _Corners(first - second / 2, first + second / 2, _area_of(second))
+    return _Corners(first, second, _area_of(second - first))
 
 
 def _union_and_iou(predicted: _Corners, target: _Corners) -> tuple[Tensor, Tensor]:
     top_left = torch.maximum(predicted.top_left, target.top_left)
     bottom_right = torch.minimum(predicted.bottom_right, target.bottom_right)
     touching = (top_left < bottom_right).all(dim=-1)
-    intersection = (bottom_right - top_left).prod(dim=-1) * touching
+    intersection = _area_of(bottom_right - top_left) * touching
     union = predicted.area + target.area - intersection
     return union, intersection / (union + TINY)
 
@@ -84,7 +84,12 @@ def _union_and_iou(predicted: _Corners, target: _Corners) -> tuple[Tensor, Tenso
 def _enclosing_area(predicted: _Corners, target: _Corners) -> Tensor:
     top_left = torch.minimum(predicted.top_left, target.top_left)
     bottom_right = torch.maximum(predicted.bottom_right, target.bottom_right)
-    return (bottom_right - top_left).prod(dim=-1)
+    return _area_of(bottom_right - top_left)
+
+
+def _area_of(sides: Tensor) -> Tensor:
+    """Multiply width and height; the gradient of `prod` would wait for the device to look for zeros."""
+    return sides[..., 0] * sides[..., 1]
 
 
 def _reduced(loss: Tensor, reduction: Reduction) -> Tensor:

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor, distributed
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch.autograd.profiler import profile
 
 from detection.boxes import cxcywh_to_xyxy
 from detection.losses.yolox import LossTerms, YoloxLoss, global_mean
@@ -171,6 +172,17 @@ def test_it_never_waits_for_the_device() -> None:
         assert fake.grad is not None
         with pytest.raises(DataDependentOutputException):
             bool(total(terms) > 0)
+
+
+def test_its_gradient_reads_no_value_either() -> None:
+    """Some gradients read values only where tensors hold any, which fake tensors do not show."""
+    raw = raw_predictions(2).requires_grad_()
+    loss = total(loss_of(raw, targets_of(3, 1), tail=True, box="giou").terms)
+    with profile() as recorded:
+        loss.backward()
+    names = {event.name for event in recorded.function_events or ()}
+    assert any("Backward" in name for name in names)
+    assert not names & {"aten::_local_scalar_dense", "aten::nonzero"}
 
 
 def test_two_ranks_have_together_the_gradient_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
