@@ -18,7 +18,7 @@ from detection.models import create_model
 from detection.models.weights import ImportedWeights, read_weights
 from detection.training.provenance import describe_source, library_versions
 from worker.attempt import Attempt
-from worker.published import NewModel, publish_model
+from worker.jobs.published import NewModel, publish_model
 
 
 def run(attempt: Attempt) -> None:

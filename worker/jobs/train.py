@@ -19,8 +19,8 @@ from detection.training.state import StopReason, StopRequest
 from worker.attempt import Attempt
 from worker.callbacks import TrainingReporter
 from worker.control import StoppedError
+from worker.jobs.published import NewModel, evaluation_row, publish_model
 from worker.pictures import StoredDataset, open_dataset
-from worker.published import NewModel, evaluation_row, publish_model
 from worker.run_folder import take_over
 from worker.stored_model import open_model
 

@@ -16,11 +16,12 @@ from detection.analysis.complexity import Complexity
 from detection.deploy.package import ModelFile as WrittenFile
 from detection.model_record import ModelRecord
 from tests.unit.worker.conftest import OpenAttempt
-from worker import fault_points, published
+from worker import fault_points
 from worker.attempt import Attempt, find_facts
 from worker.context import WorkerContext
 from worker.fault_points import fault_point
-from worker.published import NewModel, evaluation_row, publish_model
+from worker.jobs import published
+from worker.jobs.published import NewModel, evaluation_row, publish_model
 
 NAMES = ("weights.safetensors", "model.onnx", "model.json")
 POINTS = ("publish_begins", *(f"publish_stored_{name}" for name in NAMES), "publish_uncommitted")
