@@ -112,6 +112,7 @@ class FileTree:
 
 
 def is_picture(name: str) -> bool:
+    """Return whether a file is a picture by its suffix, of a kind that is read or of another."""
     return PurePosixPath(name).suffix.casefold() in PICTURE_SUFFIXES | FOREIGN_PICTURE_SUFFIXES
 
 
@@ -124,6 +125,7 @@ def stem_of(name: str) -> str:
 
 
 def folder_of(name: str) -> str:
+    """Return a path without its last part; empty at the top."""
     return name.rpartition("/")[0]
 
 

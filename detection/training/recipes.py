@@ -66,6 +66,7 @@ def resolve(config: TrainingConfig, *, num_images: int) -> TrainingConfig:
 
 
 def is_short(config: TrainingConfig) -> bool:
+    """Return whether a run is too short for the recipe, which was made for 300 epochs."""
     return config.epochs <= SHORT_RUN_EPOCHS
 
 

@@ -177,4 +177,5 @@ def fitted_floor(floor: float, kind: OptimizerKind) -> float:
 
 
 def clipped(value: float, lowest: float, highest: float) -> float:
+    """Return the nearest value that is not outside the bounds."""
     return min(max(value, lowest), highest)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Entry:
+    """What the archive says about it, and its content."""
+
     name: str
     """As the archive writes it: not trusted yet."""
     is_folder: bool

@@ -14,6 +14,8 @@ BLOCK = 512
 
 @dataclass(frozen=True, slots=True)
 class TarHeader:
+    """One header, after its checksum was found right."""
+
     name: str
     mode: int
     size: int
@@ -70,6 +72,7 @@ def parse_pax_records(payload: bytes) -> dict[str, str]:
 
 
 def damaged(name: str, problem: str) -> ArchiveError:
+    """Return the error for an archive that contradicts itself at the entry `name`."""
     return ArchiveError(ArchiveFault.DAMAGED, name, problem)
 
 

@@ -43,6 +43,8 @@ class ZipRecord:
 
 @dataclass(frozen=True, slots=True)
 class ZipDirectory:
+    """The whole table of contents."""
+
     offset: int
     """Where the table begins: no entry may reach beyond."""
     records: list[ZipRecord]
@@ -68,6 +70,7 @@ def read_directory(file: BinaryIO, budget: Budget) -> ZipDirectory:
 
 
 def damaged(name: str, problem: str) -> ArchiveError:
+    """Return the error for an archive that contradicts itself at the entry `name`."""
     return ArchiveError(ArchiveFault.DAMAGED, name, problem)
 
 

@@ -19,11 +19,15 @@ Id = int | float | str
 
 
 class Category(msgspec.Struct):
+    """An element of `categories`."""
+
     id: Id
     name: Id
 
 
 class Image(msgspec.Struct):
+    """An element of `images`."""
+
     id: Id
     file_name: str
     width: float = 0
@@ -31,6 +35,8 @@ class Image(msgspec.Struct):
 
 
 class Annotation(msgspec.Struct):
+    """An element of `annotations`."""
+
     image_id: Id
     category_id: Id
     bbox: Annotated[list[float], msgspec.Meta(min_length=4, max_length=4)]
@@ -41,6 +47,8 @@ class Annotation(msgspec.Struct):
 
 
 class Document(msgspec.Struct):
+    """A whole file, its elements not looked at yet."""
+
     images: list[msgspec.Raw]
     categories: list[msgspec.Raw]
     annotations: list[msgspec.Raw] = []
@@ -95,6 +103,7 @@ def id_order(value: Id) -> tuple[int, str]:
 
 
 def is_set(value: Id | bool | None) -> bool:
+    """Return whether a flag is on, however the file writes that."""
     return str(value).strip().casefold() in ("1", "1.0", "true")
 
 
