@@ -141,11 +141,12 @@ def test_a_second_engine_on_the_same_socket_says_so(settings: Settings, engine: 
     assert "another engine listens" in second.stderr
 
 
-def test_an_impossible_device_is_named(settings: Settings) -> None:
-    environment = {**os.environ, "HARRIER_HOME": str(settings.home), "HARRIER_DEVICE": "77"}
-    refused = subprocess.run(
-        [sys.executable, "-m", "app.engine"], env=environment, capture_output=True, text=True, timeout=60
-    )
+def test_an_impossible_device_is_named() -> None:
+    with short_folder() as home:
+        environment = {**os.environ, "HARRIER_HOME": str(home), "HARRIER_DEVICE": "77"}
+        refused = subprocess.run(
+            [sys.executable, "-m", "app.engine"], env=environment, capture_output=True, text=True, timeout=60
+        )
     assert refused.returncode == 1
     assert "no accelerator 77" in refused.stderr
     assert "Traceback" not in refused.stderr
