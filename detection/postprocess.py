@@ -13,6 +13,9 @@ from torchvision.ops import batched_nms, nms
 
 from detection.detections import Detections
 
+FARTHEST = 1e6
+"""Pixels; boxes that reach farther overlap others as if they ended here."""
+
 
 def select_detections(
     boxes_P4: Tensor,
@@ -47,7 +50,7 @@ def select_detections(
     if class_agnostic:
         kept_N = nms(box_N4, score_N, nms_iou)
     else:
-        kept_N = batched_nms(box_N4, score_N, label_N, nms_iou)
+        kept_N = _nms_by_class(box_N4, score_N, label_N, nms_iou)
     # Candidates are sorted, so their row numbers are their ranks.
     kept_N = kept_N.sort().values[:max_detections]
     return Detections(box_N4[kept_N], score_N[kept_N], label_N[kept_N])
@@ -63,3 +66,14 @@ def _candidates(
         return prior_N, label_P[prior_N]
     prior_N, label_N = (scores_PC >= score_threshold).nonzero(as_tuple=True)
     return prior_N, label_N
+
+
+def _nms_by_class(box_N4: Tensor, score_N: Tensor, label_N: Tensor, nms_iou: float) -> Tensor:
+    """Return the rows that no better box of the same class suppresses.
+
+    `batched_nms` moves the classes apart by the largest coordinate. So coordinates must not be negative, and
+    a single immense box must not take the digits of all others: in float64 and within `FARTHEST` it cannot.
+    """
+    near_N4 = box_N4.double().clamp(-FARTHEST, FARTHEST)
+    origin = near_N4.amin() if len(near_N4) else 0.0
+    return batched_nms(near_N4 - origin, score_N.double(), label_N, nms_iou)

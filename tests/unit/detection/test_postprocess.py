@@ -87,6 +87,19 @@ def test_numbers_that_are_not_finite_are_never_detections() -> None:
     assert as_lists(select(boxes, scores)) == [([0, 0, 10, 9], 0.8, 0)]
 
 
+def test_classes_never_meet_wherever_their_boxes_lie() -> None:
+    """Moved apart by the largest coordinate, 100, the second box would come to lie on the first."""
+    boxes = torch.tensor([[80.0, 80, 100, 100], [-21, -21, -1, -1]])
+    assert len(select(boxes, torch.tensor([[0.9, 0.0], [0.0, 0.8]]))) == 2
+
+
+def test_an_immense_box_does_not_hide_how_others_overlap() -> None:
+    boxes = torch.tensor([[-1e30, -1e30, 1e30, 1e30], [0, 0, 10, 10], [0, 0, 10, 9]])
+    found = select(boxes, torch.tensor([[0.0, 0.9], [0.0, 0.8], [0.0, 0.7]]))
+    assert [round(score, 4) for score in found.scores_N.tolist()] == [0.9, 0.8]
+    assert torch.equal(found.boxes_N4, boxes[:2])
+
+
 def test_nothing_gives_nothing() -> None:
     for found in (select(score_threshold=1.0), select(torch.zeros(0, 4), torch.zeros(0, 2))):
         assert found.boxes_N4.shape == (0, 4)
