@@ -8,8 +8,8 @@ sizes and grounds are drawn alike for all of them, and thin lines cross the pict
 
 from __future__ import annotations
 
+import argparse
 import math
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -180,4 +180,6 @@ def _draw_line(canvas: NDArray[np.float32], rng: Generator) -> None:
 
 
 if __name__ == "__main__":
-    write_synthetic_dataset(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(prog="python -m detection.data.synthetic", description=__doc__)
+    parser.add_argument("folder", type=Path, help="where the pictures and labels go; made if it is not there")
+    write_synthetic_dataset(parser.parse_args().folder)
