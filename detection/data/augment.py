@@ -1,7 +1,8 @@
 """The training pipeline of YOLOX: mosaic → affine → mixup → colour → mirror → letterbox.
 
 Every step has its probability; in the tail of a training only colour and mirror are left. A picture that is
-not part of a mosaic is coloured before it is padded, so that the padding keeps the grey of serving.
+not part of a mosaic is coloured and mirrored before it is padded, so that the padding keeps the grey and the
+place that it has in serving.
 """
 
 from __future__ import annotations
@@ -72,12 +73,10 @@ class Augmenter:
         """Return a picture augmented; plain, when augmentation left no box of a picture that has some."""
         config, picture = self._config, self._load(index)
         if not tail and rng.random() < (config.mosaic or 0.0):
-            sample = self._coloured(self._mixed(self._mosaic(picture, rng), rng), rng)
+            sample = self._varied(self._mixed(self._mosaic(picture, rng), rng), rng)
         else:
             sample = self._alone(picture, rng, tail=tail)
             sample = sample if tail else self._mixed(sample, rng)
-        if rng.random() < config.flip:
-            sample = mirrored(sample)
         sample = without_small_boxes(sample, min_side=MIN_SIDE, max_boxes=MAX_BOXES)
         if len(picture.boxes) and not len(sample.boxes):
             return without_small_boxes(self._letterboxed(picture), min_side=MIN_SIDE, max_boxes=MAX_BOXES)
@@ -102,20 +101,20 @@ class Augmenter:
         return warped(joined, matrix, self._size_wh, pad_value=self._pad_value)
 
     def _alone(self, picture: LabelledPicture, rng: Generator, *, tail: bool) -> Sample:
-        """Return a single picture, coloured; with the affine step zoomed and anywhere on the input."""
+        """Return a single picture, varied; with the affine step zoomed and anywhere on the input."""
         if tail or rng.random() >= (self._config.affine or 0.0):
             return self._letterboxed(picture, rng)
-        fitted = self._coloured(self._fitted(picture, zoom=rng.uniform(*self._config.affine_scale)), rng)
+        fitted = self._varied(self._fitted(picture, zoom=rng.uniform(*self._config.affine_scale)), rng)
         spare = [whole - part for whole, part in zip(self._size_wh, fitted.size_wh, strict=True)]
         x, y = (int(rng.integers(min(0, length), max(0, length) + 1)) for length in spare)
         return placed(fitted, (x, y), self._size_wh, pad_value=self._pad_value)
 
     def _letterboxed(self, picture: LabelledPicture, rng: Generator | None = None) -> Sample:
-        """Return a picture as serving places it; coloured where there is something to draw from."""
+        """Return a picture as serving places it; varied where there is something to draw from."""
         placement, _ = placement_of(picture.image.size_wh, self._size_hw, self._convention)
         fitted = self._fitted(picture)
         if rng is not None:
-            fitted = self._coloured(fitted, rng)
+            fitted = self._varied(fitted, rng)
         corner = int(placement.offset_x), int(placement.offset_y)
         return placed(fitted, corner, self._size_wh, pad_value=self._pad_value)
 
@@ -153,6 +152,11 @@ class Augmenter:
             if len(partner.boxes):
                 return partner
         return None
+
+    def _varied(self, sample: Sample, rng: Generator) -> Sample:
+        """Colour and mirror, each with its probability."""
+        sample = self._coloured(sample, rng)
+        return mirrored(sample) if rng.random() < self._config.flip else sample
 
     def _coloured(self, sample: Sample, rng: Generator) -> Sample:
         config = self._config

@@ -25,7 +25,7 @@ from detection.data.records import BoxRecord, ImageRecord, Split
 from detection.data.transforms import Sample
 from detection.errors import DamagedImageError
 from detection.input_convention import YOLOX, YOLOX_LEGACY, InputConvention, Resize
-from detection.preprocess import fit_image
+from detection.preprocess import fit_image, placement_of
 from detection.targets import Targets
 from detection.training.config import AugmentationConfig
 from tests import pictures
@@ -188,6 +188,21 @@ def test_colour_leaves_the_padding_grey() -> None:
     for position in range(10):
         pixels = samples[SampleKey(0, position, tail=True)].pixels
         assert (pixels[-1, -1] == 114).all()
+
+
+def test_a_mirrored_picture_is_padded_where_serving_pads() -> None:
+    source, size_hw = Pictures(), (96, 192)
+    turned = dataset(replace(PLAIN, flip=1.0), source=source, size_hw=size_hw)
+    plain = dataset(PLAIN, source=source, size_hw=size_hw)
+    for position in range(len(SIZES)):
+        key = SampleKey(0, position, tail=True)
+        image = source.images[plain.sampler.image_index(0, position)]
+        _, (width, height) = placement_of((image.width, image.height), size_hw, YOLOX)
+        expected = plain[key].pixels.copy()
+        expected[:height, :width] = expected[:height, :width][:, ::-1]
+        np.testing.assert_array_equal(turned[key].pixels, expected)
+        boxes = plain[key].boxes
+        np.testing.assert_allclose(turned[key].boxes[:, 0], width - boxes[:, 2], atol=1e-4)
 
 
 def test_a_sample_depends_on_its_key_only() -> None:
