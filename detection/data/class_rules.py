@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from detection.data.class_names import clean_class_name
 from detection.errors import ConfigError, Fault
 
 
@@ -24,9 +25,10 @@ class ClassRules:
         """Return the new name of every class, None for a dropped one, in the order of `classes`.
 
         Raises:
-            ConfigError: a rule names a class that the dataset does not have, or two rules name one.
+            ConfigError: a rule names a class that the dataset does not have, two rules name one, or a new
+                name is empty, has space around it, or holds what cannot be shown.
         """
-        faults = [*self._unknown(classes), *self._contradictions(classes)]
+        faults = [*self._unknown(classes), *self._contradictions(classes), *self._unwritable()]
         if faults:
             raise ConfigError(faults)
         targets: dict[str, str | None] = {name: name for name in classes}
@@ -62,6 +64,14 @@ class ClassRules:
                 faults.append(
                     Fault(f"/classes/rename/{old}", f"{new!r} exists already; use `merge` to unite")
                 )
-            if not new.strip():
-                faults.append(Fault(f"/classes/rename/{old}", "a class needs a name"))
         return faults
+
+    def _unwritable(self) -> list[Fault]:
+        """Return a fault for every new name that some format could not hold."""
+        named = [("/classes/merge", new) for new in self.merge]
+        named += [(f"/classes/rename/{old}", new) for old, new in self.rename.items()]
+        return [
+            Fault(pointer, f"{new!r} cannot be a class name; {clean_class_name(new) or 'class'!r} could")
+            for pointer, new in named
+            if new != clean_class_name(new) or not new
+        ]

@@ -212,6 +212,9 @@ def test_class_rules(tmp_path: Path, rules: ClassRules, classes: tuple[str, ...]
         (ClassRules(rename={"cat": "dog"}), ["/classes/rename/cat"]),
         (ClassRules(rename={"cat": "x", "dog": "x"}), ["/classes/rename/cat", "/classes/rename/dog"]),
         (ClassRules(rename={"cat": " "}), ["/classes/rename/cat"]),
+        (ClassRules(rename={"cat": "big\x01cat"}), ["/classes/rename/cat"]),
+        (ClassRules(rename={"cat": "\ud800"}), ["/classes/rename/cat"]),
+        (ClassRules(merge={"": ["cat", "dog"]}), ["/classes/merge"]),
     ],
 )
 def test_class_rules_that_do_not_fit(tmp_path: Path, rules: ClassRules, pointers: list[str]) -> None:
