@@ -93,7 +93,9 @@ class StopEarly(Callback):
         self._stop_if_hopeless(trainer)
 
     def on_evaluated(self, trainer: Trainer, metrics: Mapping[str, Any]) -> None:
-        state, ap = trainer.state, metrics["ap"] or 0.0
+        state, ap = trainer.state, metrics["ap"]
+        if ap is None:
+            return  # without a box to be found nothing tells whether the training gets better
         if state.ap_to_beat is None or ap > state.ap_to_beat + self._min_delta:
             state.ap_to_beat, state.evaluations_without_gain = ap, 0
             return

@@ -210,6 +210,12 @@ def test_small_gains_add_up() -> None:
     assert trainer.fit() is StopReason.COMPLETED
 
 
+def test_a_training_whose_ap_cannot_be_told_does_not_end_early() -> None:
+    stop = StopEarly(patience=1, min_delta=0)
+    trainer = tiny_trainer([evaluating(Scripted(None, None, None)), stop])
+    assert trainer.fit() is StopReason.COMPLETED
+
+
 def test_a_training_that_ended_early_does_not_go_on_when_it_is_called_again() -> None:
     state = TrainingState(epoch=1, step=4, evaluations_without_gain=2)
     trainer = tiny_trainer([StopEarly(patience=2, min_delta=0)], state=state)
