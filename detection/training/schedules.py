@@ -96,7 +96,7 @@ class Plateaus:
 
     def __call__(self, time: float) -> float:
         ratio = (self.floor / self.peak) ** (1 / (self.count - 1))
-        return self.peak * ratio ** math.floor(time / (self.total / self.count))
+        return self.peak * ratio ** math.floor(time * self.count / self.total)
 
 
 def build_schedule(

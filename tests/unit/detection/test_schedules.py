@@ -18,7 +18,7 @@ from detection.training.config import (
     TrainingConfig,
 )
 from detection.training.recipes import resolve
-from detection.training.schedules import Schedule, build_schedule, fitted_floor, fitted_peak
+from detection.training.schedules import Plateaus, Schedule, build_schedule, fitted_floor, fitted_peak
 from tests.npz import read_npz
 
 
@@ -101,6 +101,12 @@ def test_epochwise_rates_stand_still_within_an_epoch(kind: str) -> None:
     schedule = schedule_of(lr=0.01, epochs=20, steps_per_epoch=7, kind=kind)
     for epoch in range(20):
         assert len({schedule.lr_at(epoch * 7 + step) for step in range(7)}) == 1
+
+
+def test_a_plateau_begins_exactly_in_its_epoch() -> None:
+    """A third of 27 epochs is 7 of 21 plateaus, though 9 / (27 / 21) is a little less than 7."""
+    plateaus = Plateaus(peak=1.0, floor=2.0**-20, count=21, total=27)
+    assert plateaus(9) == pytest.approx(2.0**-7)
 
 
 def test_the_first_step_runs_at_the_start_and_the_last_at_the_floor() -> None:
