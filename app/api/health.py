@@ -16,8 +16,8 @@ from app.api.dependencies import StateDep, create_router
 from app.api.problems import documented
 from app.api.shapes import Shape, example
 from app.api.state import State
-from app.database.tables import Worker, utc_now
 from app.database.revision import is_current
+from app.database.tables import Worker, utc_now
 from app.errors import HarrierError, HostNotAllowedError, InternalError
 from app.jobs.states import Queue
 from app.settings import Settings
