@@ -55,3 +55,10 @@ def test_only_settings_that_exist_are_named(document: str) -> None:
     known = {f"HARRIER_{name.upper()}" for name in Settings.model_fields} | others
     named = set(re.findall(r"\bHARRIER_[A-Z_]+\b", (ROOT / document).read_text(encoding="utf-8")))
     assert named - known == set()
+
+
+def test_every_decision_is_in_the_index() -> None:
+    folder = ROOT / "docs" / "decisions"
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    pages = {path.name for path in folder.glob("[0-9]*.md")}
+    assert set(re.findall(r"\]\((\d{4}-[a-z0-9-]+\.md)\)", index)) == pages
