@@ -11,6 +11,9 @@ from app.detect.wire import Box
 from detection.images import Pixels, decode_image, encode_jpeg
 from detection.inference.draw import LabelledBox, draw_boxes
 
+LONGEST_JPEG_SIDE = 65_500
+"""No JPEG can be larger; what is taken as PNG, WebP or BMP can."""
+
 
 def draw_picture(
     image: bytes, boxes: Sequence[Box], *, max_pixels: int, max_side: int | None = None
@@ -22,15 +25,15 @@ def draw_picture(
     """
     reduced_to = (max_side, max_side) if max_side is not None else None
     picture = decode_image(image, max_pixels=max_pixels, input_size_hw=reduced_to)
-    pixels = _shrink(picture.pixels, max_side)
+    pixels = _shrink(picture.pixels, min(max_side or LONGEST_JPEG_SIDE, LONGEST_JPEG_SIDE))
     scale_x, scale_y = pixels.shape[1] / picture.width, pixels.shape[0] / picture.height
     labelled = [_labelled(box, scale_x, scale_y) for box in boxes]
     return encode_jpeg(draw_boxes(pixels, labelled[::-1]) if labelled else pixels)
 
 
-def _shrink(pixels: Pixels, max_side: int | None) -> Pixels:
+def _shrink(pixels: Pixels, max_side: int) -> Pixels:
     longest = max(pixels.shape[:2])
-    if max_side is None or longest <= max_side:
+    if longest <= max_side:
         return pixels
     scale = max_side / longest
     size_wh = max(round(pixels.shape[1] * scale), 1), max(round(pixels.shape[0] * scale), 1)
