@@ -17,6 +17,8 @@ KILLED_FIRST = "500"
 NICENESS = 5
 """A training leaves the cores to whoever waits for an answer."""
 READS_UNTRUSTED_FILES = (JobKind.DATASET_IMPORT, JobKind.MODEL_IMPORT)
+UNTRUSTED_SHARE = 0.75
+"""Of the host's memory, for what an untrusted file makes its reader hold: few bytes can ask for all of it."""
 LIBRARY_BYTES = 4 * 1024**3
 """Address space that libraries take without using it."""
 
@@ -26,6 +28,7 @@ def limit_resources(kind: JobKind, settings: Settings) -> None:
     _limit(resource.RLIMIT_CORE, 0)
     if kind in READS_UNTRUSTED_FILES:
         _limit(resource.RLIMIT_FSIZE, settings.max_archive_bytes)
+        _limit(resource.RLIMIT_DATA, int(psutil.virtual_memory().total * UNTRUSTED_SHARE))
     if kind is JobKind.DATASET_IMPORT:  # torch maps more than small hosts have; every other kind loads it
         _limit(resource.RLIMIT_AS, psutil.virtual_memory().total + LIBRARY_BYTES)
     psutil.Process().nice(NICENESS)

@@ -17,7 +17,7 @@ from app.jobs.states import JobKind
 from app.settings import Settings
 from worker.limits import limit_resources
 limit_resources(JobKind(sys.argv[1]), Settings(max_archive_bytes=10**9))
-names = ("CORE", "AS", "FSIZE")
+names = ("CORE", "AS", "DATA", "FSIZE")
 limits = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0] for name in names}
 score = open("/proc/self/oom_score_adj").read()
 print(json.dumps({**limits, "nice": os.nice(0), "score": int(score)}))
@@ -45,3 +45,8 @@ def test_an_import_of_pictures_cannot_eat_the_machine() -> None:
 
 def test_a_training_may_map_what_its_accelerator_needs() -> None:
     assert limits_of(JobKind.TRAIN)["AS"] == -1
+
+
+@pytest.mark.parametrize("kind", [JobKind.DATASET_IMPORT, JobKind.MODEL_IMPORT])
+def test_an_untrusted_file_cannot_make_its_reader_hold_all_memory(kind: JobKind) -> None:
+    assert 0 < limits_of(kind)["DATA"] < psutil.virtual_memory().total
