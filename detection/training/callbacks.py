@@ -217,7 +217,8 @@ class Report(Callback):
         self._reporter.on_progress(self._progress(trainer))
 
     def on_epoch_start(self, trainer: Trainer, plan: EpochPlan) -> None:
-        self._step_at = self._clock()
+        # The last epoch ended with a row; evaluating and saving since then are no time spent on pictures.
+        self._step_at = self._row_at = self._clock()
 
     def on_step_end(self, trainer: Trainer, step: StepResult) -> None:
         now = self._clock()

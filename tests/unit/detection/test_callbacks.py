@@ -337,6 +337,26 @@ def test_a_measured_ap_joins_the_row_of_its_step() -> None:
     assert lines == ["epoch 1: ap 0.2500", "epoch 2: no box to be found", "epoch 3: ap 0.5000"]
 
 
+class Dawdle(Callback):
+    """Takes a long time over each epoch's evaluation and checkpoint."""
+
+    def __init__(self, clock: Ticking) -> None:
+        self._clock = clock
+
+    def on_epoch_end(self, trainer: Trainer, plan: EpochPlan) -> None:
+        self._clock.now += 1000
+
+
+def test_the_speed_is_that_of_the_training_alone() -> None:
+    def speeds(clock: Ticking, *others: Callback) -> list[float]:
+        notebook = Notebook()
+        tiny_trainer([Report(notebook, evaluate_every_epochs=None, clock=clock), *others]).fit()
+        return [values["images_per_s"] for _, _, values in notebook.rows]
+
+    dawdling = Ticking()
+    assert speeds(dawdling, Dawdle(dawdling)) == speeds(Ticking())
+
+
 def test_progress_is_true_and_its_end_is_the_end() -> None:
     notebook = Notebook()
     callbacks = [
