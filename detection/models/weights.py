@@ -113,12 +113,14 @@ def load_matching(
     the texts in `exclude` are left.
 
     Raises:
-        WeightsError: not a single entry fits.
+        WeightsError: not a single entry fits, or all are excluded.
     """
     own = model.state_dict()
     wanted = {name: value for name, value in state.items() if not any(text in name for text in exclude)}
     known = {name: value for name, value in wanted.items() if name in own}
     fitting = {name: value for name, value in known.items() if value.shape == own[name].shape}
+    if not wanted:
+        raise WeightsError(f"all {len(state)} weights are excluded by {', '.join(map(repr, exclude))}")
     if not fitting:
         raise WeightsError(f"none of the {len(state)} weights fits the model")
     model.load_state_dict(fitting, strict=False)

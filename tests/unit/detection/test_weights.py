@@ -373,6 +373,18 @@ def test_what_fits_is_loaded_and_the_rest_is_named() -> None:
         assert torch.equal(value, old.state_dict()[name] if name in report.taken else before[name])
 
 
+@pytest.mark.parametrize(
+    ("name", "exclude", "problem"),
+    [
+        ("other", (), "none of the 1 weights fits the model"),
+        ("weight", ("bias", "w"), "all 1 weights are excluded by 'bias', 'w'"),
+    ],
+)
+def test_a_start_from_no_weight_at_all_is_refused(name: str, exclude: tuple[str, ...], problem: str) -> None:
+    with pytest.raises(WeightsError, match=problem):
+        load_matching(nn.Linear(2, 2), {name: torch.zeros(2, 2)}, exclude=exclude)
+
+
 def test_loading_nothing_at_all_is_an_error() -> None:
     with pytest.raises(WeightsError, match="none of the 1 weights fits"):
         load_matching(nn.Conv2d(1, 1, 1), {"other": torch.zeros(1)})
