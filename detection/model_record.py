@@ -1,4 +1,4 @@
-"""Everything but the numbers of a trained model: stored beside its weights, enough to serve it. Plain Python."""
+"""Everything about a model but its numbers: stored beside its weights, enough to serve it. Plain Python."""
 
 from __future__ import annotations
 
