@@ -33,6 +33,9 @@ from detection.errors import ConfigError, DetectionError, UnknownNameError
 log = get_logger(__name__)
 
 PLACES = ("body", "query", "path", "header")
+# Pydantic names the same fault differently for models and for dataclasses.
+UNKNOWN_FIELD = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
+NO_OBJECT = frozenset({"model_attributes_type", "model_type", "dataclass_type"})
 
 
 class RefusedError(HTTPException):
@@ -150,8 +153,11 @@ def _problem_of(fault: Mapping[str, Any], body: object) -> Problem:
 
 
 def _friendly(fault: Mapping[str, Any]) -> str:
-    if fault["type"] == "extra_forbidden":
+    if fault["type"] in UNKNOWN_FIELD:
         return "this field is not known"
+    if fault["type"] in NO_OBJECT:
+        whole = fault["loc"] == ("body",)
+        return "this is no JSON object" + (" with Content-Type: application/json" if whole else "")
     message: str = fault["msg"]
     return message.removeprefix("Value error, ")
 

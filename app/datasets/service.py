@@ -114,8 +114,14 @@ def ready_dataset(session: Session, dataset_id: str) -> tuple[Dataset, str]:
     """Return a dataset that can be used, and where its files lie."""
     dataset = get_dataset(session, dataset_id)
     if dataset.status != DatasetStatus.READY or dataset.storage_prefix is None:
-        raise DatasetNotReadyError(f"the dataset is {dataset.status}; GET /datasets/{dataset_id} says why")
+        raise DatasetNotReadyError(_why_not_ready(dataset))
     return dataset, dataset.storage_prefix
+
+
+def _why_not_ready(dataset: Dataset) -> str:
+    if dataset.status == DatasetStatus.IMPORTING:
+        return "the dataset is still being imported; follow its job"
+    return f"the dataset is {dataset.status}; GET /datasets/{dataset.id} says why"
 
 
 def read_datasets(session: Session, datasets: Sequence[Dataset]) -> list[DatasetRead]:
