@@ -33,7 +33,7 @@ class ExportFormat(StrEnum):
 
 
 class ClassRules(Wish):
-    """How the archive's classes become the dataset's: dropped first, then merged, then renamed."""
+    """How the archive's classes become the dataset's; a class may stand in one of the rules only."""
 
     merge: dict[ClassName, list[ClassName]] = Field(default_factory=dict, max_length=1000)
     """New class → the classes that become one in it."""

@@ -29,6 +29,11 @@ LR_PER_IMAGE = 0.01 / 64
 SHORT_RUN_LR_FACTOR = 4
 IMAGES_PER_DEVICE = 8
 """The published batch of 64 is spread over 8 devices."""
+SMALLEST_SIDE = 64
+"""Pixels; on a smaller input the coarsest level is one cell, which batch norm cannot learn from."""
+LARGEST_SIDE = 2048
+MOST_ZOOM = 10.0
+"""A picture zoomed further has no memory to be drawn in, and nothing left to be seen."""
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
@@ -71,7 +76,7 @@ def is_short(config: TrainingConfig) -> bool:
 
 
 def _num_devices(device: str) -> int:
-    return len([part for part in device.split(",") if part.strip()])
+    return max(len([part for part in device.split(",") if part.strip()]), 1)
 
 
 def _batch_size(config: TrainingConfig, num_images: int) -> int:
@@ -144,7 +149,7 @@ def _ema(config: TrainingConfig, steps: int) -> EmaConfig:
 
 
 def _augmentation(config: TrainingConfig, architecture: Architecture) -> AugmentationConfig:
-    """A short run scores better with a gentle affine step than with mosaic (measured, docs/decisions)."""
+    """Fill in the steps; a short run has no mosaic and a gentle affine step instead."""
     chosen, short = config.augmentation, is_short(config)
 
     def pick(value: float | None, short_run: float, full_run: float) -> float:
@@ -156,7 +161,7 @@ def _augmentation(config: TrainingConfig, architecture: Architecture) -> Augment
         mosaic_scale=chosen.mosaic_scale or architecture.mosaic_scale,
         affine=pick(chosen.affine, 1.0, 0.0),
         mixup=pick(chosen.mixup, 0.0, architecture.mixup_probability),
-        hsv=pick(chosen.hsv, 0.0, 1.0),
+        hsv=chosen.hsv if chosen.hsv is not None else 1.0,
         multi_scale=chosen.multi_scale if chosen.multi_scale is not None else not short,
         multi_scale_range=chosen.multi_scale_range or _multi_scale_range(config, architecture),
     )
@@ -167,7 +172,7 @@ def _multi_scale_range(config: TrainingConfig, architecture: Architecture) -> tu
     if side == architecture.input_size:
         return architecture.multi_scale
     multiple = architecture.input_multiple
-    return max(side - 5 * multiple, multiple), side + 5 * multiple
+    return max(side - 5 * multiple, SMALLEST_SIDE), min(side + 5 * multiple, LARGEST_SIDE)
 
 
 def _evaluation(config: TrainingConfig) -> EvaluationConfig:
@@ -176,7 +181,15 @@ def _evaluation(config: TrainingConfig) -> EvaluationConfig:
 
 
 def _faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
-    checks = (_size_faults, _optimizer_faults, _schedule_faults, _start_faults, _range_faults, _device_faults)
+    checks = (
+        _size_faults,
+        _optimizer_faults,
+        _schedule_faults,
+        _start_faults,
+        _freeze_faults,
+        _range_faults,
+        _device_faults,
+    )
     return [fault for check in checks for fault in check(config, architecture)]
 
 
@@ -186,11 +199,12 @@ def _size_faults(config: TrainingConfig, architecture: Architecture) -> list[Fau
     if config.input_size is not None and config.input_size % multiple:
         faults.append(Fault("/input_size", f"{config.input_size} is not a multiple of {multiple}"))
     sides = config.augmentation.multi_scale_range or ()
-    if any(side % multiple or not 0 < side <= 2048 for side in sides):
+    if any(side % multiple or not SMALLEST_SIDE <= side <= LARGEST_SIDE for side in sides):
         faults.append(
             Fault(
                 "/augmentation/multi_scale_range",
-                f"sides must be multiples of {multiple} up to 2048, not {list(sides)}",
+                f"sides must be multiples of {multiple} from {SMALLEST_SIDE} to {LARGEST_SIDE},"
+                f" not {list(sides)}",
             )
         )
     return faults
@@ -229,27 +243,38 @@ def _schedule_faults(config: TrainingConfig, architecture: Architecture) -> list
 
 def _start_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
     if config.init == "random":
-        return []
+        return (
+            [Fault("/init_exclude", 'only with an `init` other than "random"')] if config.init_exclude else []
+        )
     faults = []
     if config.weight_init.kind != "default":
         faults.append(Fault("/weight_init/kind", 'only with `init: "random"`'))
+    if "" in config.init_exclude:
+        faults.append(Fault("/init_exclude", "an empty text is part of every name and excludes all weights"))
     return faults
+
+
+def _freeze_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+    freeze = config.freeze
+    if not freeze.parts and (freeze.epochs is not None or freeze.batch_size is not None):
+        return [Fault("/freeze/parts", "name what is frozen: `backbone`, `neck` or both")]
+    return []
 
 
 def _range_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
     augmentation = config.augmentation
-    ranges = {
-        "mosaic_scale": augmentation.mosaic_scale,
-        "affine_scale": augmentation.affine_scale,
-        "mixup_scale": augmentation.mixup_scale,
-        "multi_scale_range": augmentation.multi_scale_range,
+    bounds = {
+        "mosaic_scale": (augmentation.mosaic_scale, MOST_ZOOM),
+        "affine_scale": (augmentation.affine_scale, MOST_ZOOM),
+        "mixup_scale": (augmentation.mixup_scale, MOST_ZOOM),
+        "multi_scale_range": (augmentation.multi_scale_range, LARGEST_SIDE),
     }
     return [
         Fault(
-            f"/augmentation/{name}", f"must be [low, high] with 0 < low <= high <= 2048, not {list(bounds)}"
+            f"/augmentation/{name}", f"must be [low, high] with 0 < low <= high <= {most}, not {list(given)}"
         )
-        for name, bounds in ranges.items()
-        if bounds is not None and not 0 < bounds[0] <= bounds[1] <= 2048
+        for name, (given, most) in bounds.items()
+        if given is not None and not 0 < given[0] <= given[1] <= most
     ]
 
 

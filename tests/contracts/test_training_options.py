@@ -104,7 +104,7 @@ EXAMPLES: dict[str, Example | str] = {
     "augmentation.translate": Example(0.5, MOSAIC),
     "augmentation.mixup": Example(1.0),
     "augmentation.mixup_scale": Example([0.2, 0.3], MIXUP),
-    "augmentation.hsv": Example(1.0),
+    "augmentation.hsv": Example(0.0),
     "augmentation.hue": Example(60, COLOUR),
     "augmentation.saturation": Example(200, COLOUR),
     "augmentation.value": Example(200, COLOUR),

@@ -1,0 +1,128 @@
+"""What a configuration becomes when the recipe fills it in, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from detection.errors import ConfigError, UnknownNameError
+from detection.training.config import (
+    AugmentationConfig,
+    FreezeConfig,
+    OptimizerConfig,
+    OptimizerKind,
+    ScheduleConfig,
+    ScheduleKind,
+    TrainingConfig,
+    WeightInitConfig,
+    WeightInitKind,
+)
+from detection.training.recipes import resolve
+
+
+def test_a_short_run_follows_the_short_run_rule() -> None:
+    config = resolve(TrainingConfig(epochs=10, init="weights"), num_images=205)
+    steps = 260
+    assert (config.batch_size, config.input_size, config.optimizer.lr) == (8, 416, pytest.approx(0.005))
+    assert (config.schedule.warmup_steps, config.schedule.no_aug_epochs) == (steps // 10, 2)
+    assert config.ema.decay == pytest.approx(1 - 1 / (0.05 * steps))
+    assert config.ema.ramp_updates == pytest.approx(steps / 10)
+    assert (config.augmentation.mosaic, config.augmentation.multi_scale) == (0.0, False)
+
+
+def test_a_full_run_follows_the_published_recipe() -> None:
+    config = resolve(TrainingConfig(architecture="yolox-s", batch_size=64), num_images=6400)
+    assert config.optimizer.lr == pytest.approx(0.01)
+    assert (config.schedule.warmup_steps, config.schedule.no_aug_epochs) == (500, 15)
+    assert (config.schedule.min_lr_ratio, config.evaluation.every_epochs) == (0.05, 10)
+    assert (config.ema.decay, config.ema.ramp_updates) == (0.9998, 2000.0)
+    augmentation = config.augmentation
+    assert (augmentation.mosaic, augmentation.mixup, augmentation.mosaic_scale) == (1.0, 1.0, (0.1, 2.0))
+    assert (augmentation.multi_scale, augmentation.multi_scale_range) == (True, (480, 800))
+
+
+def test_a_given_value_is_kept() -> None:
+    given = TrainingConfig(
+        epochs=10,
+        batch_size=4,
+        optimizer=OptimizerConfig(lr_per_image=0.001, momentum=0.5),
+        schedule=ScheduleConfig(warmup_epochs=2, no_aug_epochs=0),
+        augmentation=AugmentationConfig(hsv=0.0, mosaic=0.25),
+    )
+    config = resolve(given, num_images=40)
+    assert (config.optimizer.lr, config.optimizer.momentum) == (pytest.approx(0.004), 0.5)
+    assert (config.schedule.warmup_steps, config.schedule.no_aug_epochs) == (20, 0)
+    assert (config.augmentation.hsv, config.augmentation.mosaic) == (0.0, 0.25)
+
+
+def test_a_resolved_configuration_stays_as_it_is() -> None:
+    once = resolve(TrainingConfig(epochs=10), num_images=100)
+    assert resolve(once, num_images=100) == once
+
+
+@pytest.mark.parametrize("device", ["", " ", "auto", "cpu", "0"])
+def test_a_small_dataset_gets_a_small_batch(device: str) -> None:
+    assert resolve(TrainingConfig(device=device), num_images=3).batch_size == 3
+
+
+def test_an_unknown_architecture_lists_those_there_are() -> None:
+    with pytest.raises(UnknownNameError, match="yolox-nano"):
+        resolve(TrainingConfig(architecture="yolox-nan"), num_images=10)
+
+
+@pytest.mark.parametrize(
+    ("config", "pointers"),
+    [
+        (TrainingConfig(input_size=100), ["/input_size"]),
+        (TrainingConfig(optimizer=OptimizerConfig(lr=1.0, lr_per_image=1.0)), ["/optimizer/lr_per_image"]),
+        (TrainingConfig(optimizer=OptimizerConfig(momentum=0.0)), ["/optimizer/nesterov"]),
+        (TrainingConfig(schedule=ScheduleConfig(kind=ScheduleKind.MULTISTEP)), ["/schedule/milestones"]),
+        (
+            TrainingConfig(epochs=5, schedule=ScheduleConfig(kind=ScheduleKind.EPOCH_STEP)),
+            ["/schedule/step_num"],
+        ),
+        (TrainingConfig(epochs=5, schedule=ScheduleConfig(no_aug_epochs=6)), ["/schedule/no_aug_epochs"]),
+        (
+            TrainingConfig(init="x", weight_init=WeightInitConfig(kind=WeightInitKind.XAVIER)),
+            ["/weight_init/kind"],
+        ),
+        (TrainingConfig(init="x", init_exclude=("",)), ["/init_exclude"]),
+        (TrainingConfig(init_exclude=("head",)), ["/init_exclude"]),
+        (TrainingConfig(freeze=FreezeConfig(epochs=2)), ["/freeze/parts"]),
+        (
+            TrainingConfig(augmentation=AugmentationConfig(affine_scale=(0.5, 11.0), mixup_scale=(2.0, 1.0))),
+            ["/augmentation/affine_scale", "/augmentation/mixup_scale"],
+        ),
+        (
+            TrainingConfig(augmentation=AugmentationConfig(multi_scale_range=(32, 64))),
+            ["/augmentation/multi_scale_range"],
+        ),
+        (TrainingConfig(device="0,1", batch_size=3), ["/batch_size"]),
+    ],
+)
+def test_contradictions_are_refused_with_their_place(config: TrainingConfig, pointers: list[str]) -> None:
+    with pytest.raises(ConfigError) as refused:
+        resolve(config, num_images=100)
+    assert [fault.pointer for fault in refused.value.faults] == pointers
+
+
+def test_multi_scale_stays_within_what_a_network_can_take() -> None:
+    tiny = resolve(TrainingConfig(input_size=64), num_images=10).augmentation.multi_scale_range
+    huge = resolve(TrainingConfig(input_size=2048), num_images=10).augmentation.multi_scale_range
+    assert (tiny, huge) == ((64, 224), (1888, 2048))
+
+
+@pytest.mark.parametrize("kind", OptimizerKind)
+@pytest.mark.parametrize("schedule", ScheduleKind)
+def test_every_kind_of_schedule_and_optimizer_is_filled_in(
+    kind: OptimizerKind, schedule: ScheduleKind
+) -> None:
+    config = TrainingConfig(
+        epochs=60,
+        optimizer=OptimizerConfig(kind=kind),
+        schedule=ScheduleConfig(kind=schedule, milestones=(3,)),
+    )
+    config = resolve(config, num_images=80)
+    assert None not in (config.optimizer.lr, config.optimizer.momentum, config.schedule.warmup_steps)
+    assert replace(config.schedule, kind=schedule) == config.schedule
