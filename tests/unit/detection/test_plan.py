@@ -48,7 +48,7 @@ def test_more_steps_in_a_frozen_epoch_share_the_schedule_of_one() -> None:
 
 def test_frozen_for_the_whole_run_unless_epochs_are_given() -> None:
     assert all(epoch.frozen for epoch in plan_of(freeze=FreezeConfig(parts=("backbone",))))
-    assert not any(epoch.frozen for epoch in plan_of(freeze=FreezeConfig(batch_size=4)))
+    assert not any(epoch.frozen for epoch in plan_of(freeze=FreezeConfig()))
 
 
 def test_a_configuration_that_is_not_resolved_is_refused() -> None:
