@@ -228,6 +228,9 @@ class Evaluation(Table):
     dataset_sha256: Mapped[str] = mapped_column(String(64))
     split: Mapped[str] = mapped_column(String(8))
     metrics: Mapped[dict[str, Any]] = mapped_column(Json)
+    curves: Mapped[dict[str, Any] | None] = mapped_column(Json, deferred=True)
+    """Large, so read only where one evaluation is shown; None for those of older versions."""
+    confusion_matrix: Mapped[dict[str, Any] | None] = mapped_column(Json, deferred=True)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 

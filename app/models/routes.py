@@ -46,6 +46,7 @@ from app.keys.service import Scope
 from app.models import service
 from app.models.schemas import (
     EvaluateWish,
+    EvaluationDetail,
     EvaluationRead,
     ExportWish,
     ImportFields,
@@ -254,7 +255,7 @@ def list_evaluations(model_id: Id, session: ReadingDep, wanted: PagingDep) -> ob
 @router.get(
     "/evaluations/{evaluation_id}",
     dependencies=[needs(Scope.READ)],
-    response_model=EvaluationRead,
+    response_model=EvaluationDetail,
     responses=answers(NotFoundError),
 )
 def show_evaluation(evaluation_id: Id, session: ReadingDep) -> object:

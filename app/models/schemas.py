@@ -172,6 +172,48 @@ class EvaluateWish(Wish):
     """`auto`, `cpu`, or one accelerator by number."""
 
 
+class ClassCurvesRead(Shape):
+    """Precision, recall and F1 of one class, or the mean of those with boxes; empty lists without boxes."""
+
+    label: str | None
+    """None for the mean."""
+    boxes: int
+    precision_at_recall: list[float]
+    """One for each of `recalls`: the best precision with that recall or more, as COCO defines it."""
+    precision: list[float | None]
+    """One for each of `score_thresholds`; null where nothing is found."""
+    recall: list[float]
+    """One for each of `score_thresholds`."""
+    f1: list[float]
+    """One for each of `score_thresholds`."""
+    best_f1: float | None
+    best_score_threshold: float | None
+    """The lowest threshold with the best F1: a good `score_threshold` for `POST /detect`."""
+
+
+class CurvesRead(Shape):
+    """Precision over recall, and precision, recall and F1 over the score threshold."""
+
+    iou: float
+    """A box is found when a detection of its class overlaps it by this much."""
+    recalls: list[float]
+    score_thresholds: list[float]
+    mean: ClassCurvesRead
+    per_class: list[ClassCurvesRead]
+
+
+class ConfusionMatrixRead(Shape):
+    """Which class was taken for which."""
+
+    iou: float
+    score_threshold: float
+    labels: list[str]
+    """The classes, and `background` at the end."""
+    counts: list[list[int]]
+    """A row per class in the picture, a column per class found there. The last row counts detections where
+    there is nothing, the last column boxes that were missed."""
+
+
 class EvaluationRead(Shape):
     """COCO metrics of a model on a split; classes are matched by name."""
 
@@ -181,7 +223,14 @@ class EvaluationRead(Shape):
     dataset_sha256: str
     split: Split
     metrics: dict[str, Any]
-    """`ap`, `ap50`, …, `per_class`, curves and confusion matrix as numbers."""
+    """`ap`, `ap50`, …, `per_class`."""
     job_id: str | None
     created_at: datetime
     links: dict[str, str]
+
+
+class EvaluationDetail(EvaluationRead):
+    """One evaluation with everything that was measured; null for those of older versions."""
+
+    curves: CurvesRead | None
+    confusion_matrix: ConfusionMatrixRead | None

@@ -29,6 +29,7 @@ from app.jobs.service import check_queue_has_room, commit_and_announce, read_job
 from app.jobs.states import ACTIVE, QUEUE_OF, JobKind, JobStatus
 from app.models.schemas import (
     EvaluateWish,
+    EvaluationDetail,
     EvaluationRead,
     FileRead,
     ImportFields,
@@ -197,11 +198,15 @@ def queue_evaluation(
     return commit_and_announce(session, bell, job, action="model.evaluate", author=author, once=once)
 
 
-def get_evaluation(session: Session, evaluation_id: str) -> EvaluationRead:
+def get_evaluation(session: Session, evaluation_id: str) -> EvaluationDetail:
     evaluation = session.get(Evaluation, evaluation_id)
     if evaluation is None:
         raise NotFoundError(f"there is no evaluation {evaluation_id}")
-    return read_evaluation(evaluation)
+    return EvaluationDetail(
+        **dict(read_evaluation(evaluation)),
+        curves=evaluation.curves,
+        confusion_matrix=evaluation.confusion_matrix,
+    )
 
 
 def read_evaluation(evaluation: Evaluation) -> EvaluationRead:

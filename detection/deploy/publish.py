@@ -11,11 +11,14 @@ from detection.analysis.complexity import Complexity, count_complexity
 from detection.data.records import Split
 from detection.deploy.package import CHECKED_PICTURES, ModelFile, write_model
 from detection.errors import CheckpointError
+from detection.evaluation.coco import measure_detections
+from detection.evaluation.curves import EvaluationDetails, detail_detections
+from detection.inference.predictor import DetectOptions
 from detection.model_record import ModelRecord
 from detection.training.job import TrainingJob
 from detection.training.provenance import describe_source, library_versions
 from detection.training.reporting import Reporter
-from detection.training.run import open_checkpoints, validation_metrics
+from detection.training.run import detect_in_validation, open_checkpoints
 from detection.training.session import build_detector
 from detection.training.snapshot import load_evaluated_weights
 
@@ -27,6 +30,8 @@ class Publication:
     record: ModelRecord
     metrics: Mapping[str, Any] | None
     """COCO metrics of these very weights and the `split` they were measured on; None without one."""
+    details: EvaluationDetails | None
+    """Curves and confusion matrix of the same measurement."""
     complexity: Complexity
     files: tuple[ModelFile, ...]
     provenance: Mapping[str, Any]
@@ -51,18 +56,24 @@ def publish(
         raise CheckpointError("the training has no checkpoint; there is nothing to publish")
     detector = build_detector(job).eval()
     load_evaluated_weights(payload, detector)
-    metrics = None
+    metrics, details = None, None
     if job.val_images:
-        measured = validation_metrics(job, detector, job.devices[0], interrupted)
-        if measured is None:
+        found = detect_in_validation(job, detector, job.devices[0], interrupted)
+        if found is None:
             return None
+        classes = job.record.classes
+        measured = measure_detections(job.val_images, found, classes)
         metrics = {**measured.as_json(), "split": Split.VAL.value}
+        details = detail_detections(
+            job.val_images, found, classes, score_threshold=DetectOptions().score_threshold
+        )
     into.mkdir(parents=True, exist_ok=True)
     shown = (job.val_images or job.train_images)[:CHECKED_PICTURES]
     files = write_model(detector, job.record, into, pictures=[job.read(image) for image in shown])
     return Publication(
         record=job.record,
         metrics=metrics,
+        details=details,
         complexity=count_complexity(detector, job.input_size_hw),
         files=files,
         provenance={

@@ -8,7 +8,7 @@ K = classes, A = area ranges (all, small, medium, large), M = most detections pe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,12 +20,19 @@ from detection.data.records import BoxRecord, ImageRecord
 from detection.detections import Detections
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+EVERY_AREA = 1e10
 
+RECALLS = tuple(step / 100 for step in range(101))
+"""Where the precision of a class is read off."""
 AREAS = {"all": 0, "small": 1, "medium": 2, "large": 3}
 """Below 32², below 96², and above, in pixels of the picture."""
 MOST_DETECTIONS = {1: 0, 10: 1, 100: 2}
 IOU_50, IOU_75 = 0, 5
 """Rows of the IoU thresholds."""
+IOU_OF_CURVES = 0.5
+PICTURES_AT_ONCE = 500
+"""The library lists its matches as Python objects; so many pictures at once keep them small."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +72,25 @@ class CocoMetrics:
         return {**asdict(self), "per_class": [asdict(each) for each in self.per_class]}
 
 
+@dataclass(frozen=True, slots=True)
+class ClassMatches:
+    """The detections of one class, most certain first, and whether each of them found a box."""
+
+    scores_D: Floats
+    is_right_D: Bools
+    num_boxes: int
+    """Boxes to be found; crowds, and detections of crowds, are in none of the three."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Matching:
+    """Which detections are right."""
+
+    per_class: tuple[ClassMatches, ...]
+    of_crowd_N: Bools
+    """Detections of a crowd, which are neither right nor wrong, in the order given."""
+
+
 def measure_detections(
     images: Sequence[ImageRecord], detections: Sequence[Detections], classes: Sequence[str]
 ) -> CocoMetrics:
@@ -73,8 +99,13 @@ def measure_detections(
     Crowd boxes are ignored: finding one is neither right nor wrong. The area of a box decides whether it is
     small, medium or large.
     """
+    return measure(ground_truth_of(images, classes), rows_of(detections))
+
+
+def rows_of(detections: Sequence[Detections]) -> Floats:
+    """Return [N, 7]: picture number from 1, x, y, width, height, score, class number from 1."""
     rows = [_rows(index, found) for index, found in enumerate(detections, start=1)]
-    return measure(ground_truth_of(images, classes), np.concatenate(rows) if rows else np.zeros((0, 7)))
+    return np.concatenate(rows) if rows else np.zeros((0, 7))
 
 
 def ground_truth_of(images: Sequence[ImageRecord], classes: Sequence[str]) -> dict[str, Any]:
@@ -130,10 +161,80 @@ def measure(ground_truth: Mapping[str, Any], detections: Floats) -> CocoMetrics:
     )
 
 
+def precision_at_recall(ground_truth: Mapping[str, Any], detections: Floats) -> list[Floats | None]:
+    """Return each class's precision at `RECALLS` for an IoU of 0.5; None for one without boxes.
+
+    As COCO defines it: the best precision that is reached with this recall or more. Arguments of `measure`.
+    """
+    precision_TRKAM, _ = _accumulate(ground_truth, detections)
+    of_class_KR = precision_TRKAM[IOU_50, :, :, AREAS["all"], MOST_DETECTIONS[100]].T
+    return [None if (row < 0).any() else row for row in of_class_KR]
+
+
+def match_detections(ground_truth: Mapping[str, Any], detections: Floats) -> Matching:
+    """Match detections with boxes of their class by COCO's rules, IoU 0.5. Arguments of `measure`."""
+    class_ids = sorted(each["id"] for each in ground_truth["categories"])
+    found: dict[int, list[tuple[Floats, Bools]]] = {class_id: [] for class_id in class_ids}
+    of_crowd_N = np.zeros(len(detections), dtype=bool)
+    for matches in _matches_of_pictures(ground_truth, detections):
+        scores, is_right = np.array(matches["dtScores"]), np.array(matches["dtMatched"][0], dtype=bool)
+        ignored = np.array(matches["dtIgnore"][0], dtype=bool)
+        of_crowd_N[np.array(matches["dtIds"]) - 1] = ignored
+        found[matches["category_id"]].append((scores[~ignored], is_right[~ignored]))
+    per_class = (_class_matches(ground_truth, class_id, found[class_id]) for class_id in class_ids)
+    return Matching(per_class=tuple(per_class), of_crowd_N=of_crowd_N)
+
+
+def count_confusions(
+    ground_truth: Mapping[str, Any], detections: Floats, *, score_threshold: float
+) -> NDArray[np.uint64]:
+    """Count which class was taken for which, for an IoU of 0.5. Arguments of `measure`.
+
+    Returns:
+        [K + 1, K + 1]: a row per class in the picture, a column per class that was found there. The last row
+        are detections where there is nothing, the last column boxes that were missed.
+    """
+    matrix = _comparison(ground_truth, detections).confusion_matrix(
+        iou_thr=IOU_OF_CURVES, min_score=score_threshold
+    )
+    counts: NDArray[np.uint64] = matrix["matrix"]
+    return counts
+
+
+def _matches_of_pictures(ground_truth: Mapping[str, Any], detections: Floats) -> Iterator[dict[str, Any]]:
+    """Yield what the library knows of the detections of one class in one picture, numbered from 1."""
+    image_ids = [each["id"] for each in ground_truth["images"]]
+    evaluation = _comparison(ground_truth, detections)
+    evaluation.params.iou_thrs = [IOU_OF_CURVES]
+    evaluation.params.area_rng = [[0.0, EVERY_AREA]]
+    evaluation.params.area_rng_lbl = ["all"]
+    for start in range(0, len(image_ids), PICTURES_AT_ONCE):
+        evaluation.params.img_ids = image_ids[start : start + PICTURES_AT_ONCE]
+        evaluation.evaluate()
+        yield from (each for each in evaluation.eval_imgs if each is not None and each["dtScores"])
+
+
+def _class_matches(
+    ground_truth: Mapping[str, Any], class_id: int, found: Sequence[tuple[Floats, Bools]]
+) -> ClassMatches:
+    num_boxes = sum(
+        each["category_id"] == class_id and not each["iscrowd"] for each in ground_truth["annotations"]
+    )
+    if not found:
+        return ClassMatches(np.zeros(0), np.zeros(0, dtype=bool), num_boxes)
+    scores_D, is_right_D = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    order_D = np.argsort(-scores_D, kind="stable")
+    return ClassMatches(scores_D[order_D], is_right_D[order_D], num_boxes)
+
+
+def _comparison(ground_truth: Mapping[str, Any], detections: Floats) -> hotcoco.COCOeval:
+    truth = hotcoco.COCO(dict(ground_truth))
+    return hotcoco.COCOeval(truth, truth.load_res(detections), "bbox")
+
+
 def _accumulate(ground_truth: Mapping[str, Any], detections: Floats) -> tuple[Floats, Floats]:
     """Return precision [T, R, K, A, M] and recall [T, K, A, M]; -1 where there is nothing to be found."""
-    truth = hotcoco.COCO(dict(ground_truth))
-    evaluation = hotcoco.COCOeval(truth, truth.load_res(detections), "bbox")
+    evaluation = _comparison(ground_truth, detections)
     evaluation.evaluate()
     evaluation.accumulate()
     accumulated = evaluation.eval

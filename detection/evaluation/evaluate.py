@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from detection.data.records import ImageRecord
+from detection.detections import Detections
 from detection.evaluation.coco import CocoMetrics, measure_detections
 from detection.inference.predictor import DetectOptions, Prediction, Predictor, Prepared
 
@@ -25,7 +26,20 @@ def evaluate(
     options: DetectOptions = EVALUATION,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> CocoMetrics | None:
-    """Detect in every picture and compare with its boxes by COCO's rules.
+    """Detect in every picture and compare with its boxes by COCO's rules. Arguments of `detect_in_all`."""
+    found = detect_in_all(predictor, images, read, options=options, interrupted=interrupted)
+    return None if found is None else measure_detections(images, found, predictor.record.classes)
+
+
+def detect_in_all(
+    predictor: Predictor,
+    images: Sequence[ImageRecord],
+    read: ReadPicture,
+    *,
+    options: DetectOptions = EVALUATION,
+    interrupted: Callable[[], bool] = lambda: False,
+) -> list[Detections] | None:
+    """Return what is found in every picture, in its own pixels.
 
     Args:
         interrupted: asked before every batch; when true, the evaluation is given up and None returned.
@@ -41,8 +55,7 @@ def evaluate(
             predictor.finish(prepared, inferred, options)
             for prepared, inferred in zip(batch, predictor.infer(batch), strict=True)
         ]
-    found = [prediction.detections for prediction in predictions]
-    return measure_detections(images, found, predictor.record.classes)
+    return [prediction.detections for prediction in predictions]
 
 
 def _prepared_batches(

@@ -13,10 +13,11 @@ from typing import Any
 import msgspec
 import torch
 
+from detection.detections import Detections
 from detection.devices import describe_devices
 from detection.errors import DeviceMemoryError, TrainingDivergedError
-from detection.evaluation.coco import CocoMetrics
-from detection.evaluation.evaluate import evaluate
+from detection.evaluation.coco import CocoMetrics, measure_detections
+from detection.evaluation.evaluate import detect_in_all
 from detection.inference.backends.eager import EagerBackend
 from detection.inference.predictor import Predictor
 from detection.models.detector import Detector
@@ -91,12 +92,12 @@ def open_checkpoints(job: TrainingJob, *, log: Callable[[str], None]) -> Checkpo
     return CheckpointStore(job.folder / CHECKPOINTS, job.identity, log=log)
 
 
-def validation_metrics(
+def detect_in_validation(
     job: TrainingJob, detector: Detector, device: torch.device, interrupted: Callable[[], bool]
-) -> CocoMetrics | None:
-    """Measure weights on the validation split through the serving predictor; None when interrupted."""
+) -> list[Detections] | None:
+    """Return what the serving predictor finds in each validation picture; None when interrupted."""
     predictor = Predictor(EagerBackend(detector, device), job.record)
-    return evaluate(
+    return detect_in_all(
         predictor, job.val_images, job.read, options=job.evaluation_options, interrupted=interrupted
     )
 
@@ -174,7 +175,9 @@ class _Run:
         ]
 
     def _measure(self, detector: Detector, interrupted: Callable[[], bool]) -> CocoMetrics | None:
-        return validation_metrics(self._job, detector, self._job.devices[0], interrupted)
+        job = self._job
+        found = detect_in_validation(job, detector, job.devices[0], interrupted)
+        return None if found is None else measure_detections(job.val_images, found, job.record.classes)
 
     def _save(self, trainer: Trainer) -> None:
         state = trainer.state

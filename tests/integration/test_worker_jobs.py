@@ -159,6 +159,11 @@ def it_is_measured_as_its_training_measured_it(home: Home, model_id: str, job_id
     evaluation = get(home, Evaluation, id=(job.result or {})["evaluation_id"])
     trained = get(home, Model, id=model_id).metrics
     assert {name: evaluation.metrics[name] for name in trained} == trained
+    with home.sessions() as session:
+        details = session.execute(select(Evaluation.curves, Evaluation.confusion_matrix)).all()
+    assert len(details) == 2
+    assert details[0] == details[1]
+    assert details[0].confusion_matrix["labels"] == [*CLASSES, "background"]
     assert evaluation.metrics["classes_unknown_to_model"] == []
 
 

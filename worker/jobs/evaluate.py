@@ -9,15 +9,17 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.database.tables import Evaluation, Model, new_id
+from app.database.tables import Evaluation, Model
 from app.jobs.protocol import note_change
 from detection.data.records import ImageRecord, Split
 from detection.devices import select_devices
 from detection.errors import DatasetFormatError
-from detection.evaluation.coco import CocoMetrics
-from detection.evaluation.evaluate import evaluate
-from detection.inference.predictor import Predictor
+from detection.evaluation.coco import CocoMetrics, measure_detections
+from detection.evaluation.curves import detail_detections
+from detection.evaluation.evaluate import detect_in_all
+from detection.inference.predictor import DetectOptions, Predictor
 from worker.attempt import Attempt
+from worker.jobs.published import evaluation_row
 from worker.pictures import open_dataset
 from worker.stored_model import as_folder, open_model
 
@@ -36,17 +38,18 @@ def run(attempt: Attempt) -> None:
     )
     attempt.report.stage("evaluating")
     attempt.report.line(f"measuring {len(ids)} classes on {len(images)} pictures of {split}")
-    measured = evaluate(predictor, images, dataset.pictures, interrupted=partial(_show_progress, attempt))
-    if measured is None:
+    found = detect_in_all(predictor, images, dataset.pictures, interrupted=partial(_show_progress, attempt))
+    if found is None:
         raise RuntimeError("an evaluation that nobody interrupts has a result")
-    evaluation = Evaluation(
-        id=new_id(),
-        model_id=model.id,
-        job_id=attempt.job.id,
-        dataset_id=attempt.job.dataset_id,
+    classes = model.record.classes
+    measured = measure_detections(images, found, classes)
+    evaluation = evaluation_row(
+        attempt,
+        model.id,
         dataset_sha256=dataset.sha256,
         split=split.value,
-        metrics=_metrics(measured, split, dataset.record.classes, model.record.classes),
+        metrics=_metrics(measured, split, dataset.record.classes, classes),
+        details=detail_detections(images, found, classes, score_threshold=DetectOptions().score_threshold),
     )
     attempt.succeed({"evaluation_id": evaluation.id}, partial(_add, evaluation))
 

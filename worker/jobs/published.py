@@ -14,6 +14,7 @@ from app.database.tables import Evaluation, Model, ModelFile, new_id
 from app.jobs.protocol import note_change
 from detection.analysis.complexity import Complexity
 from detection.deploy.package import ModelFile as WrittenFile
+from detection.evaluation.curves import EvaluationDetails
 from detection.model_files import ONNX_FILE, WEIGHTS_FILE
 from detection.model_record import ModelRecord
 from worker.attempt import Attempt
@@ -98,13 +99,22 @@ def _add_model(session: Session, attempt: Attempt, model: NewModel, model_id: st
 
 
 def evaluation_row(
-    attempt: Attempt, model_id: str, *, dataset_sha256: str, split: str, metrics: Mapping[str, Any]
+    attempt: Attempt,
+    model_id: str,
+    *,
+    dataset_sha256: str,
+    split: str,
+    metrics: Mapping[str, Any],
+    details: EvaluationDetails,
 ) -> Evaluation:
+    """Return a new evaluation of a model, on the dataset of the job."""
     return Evaluation(
+        id=new_id(),
         model_id=model_id,
         job_id=attempt.job.id,
         dataset_id=attempt.job.dataset_id,
         dataset_sha256=dataset_sha256,
         split=split,
         metrics=dict(metrics),
+        **details.as_json(),
     )

@@ -96,13 +96,14 @@ def _publish(
 def _add_evaluation(
     attempt: Attempt, dataset: StoredDataset, made: Publication, session: Session, model_id: str
 ) -> None:
-    if made.metrics is not None:
+    if made.metrics is not None and made.details is not None:
         row = evaluation_row(
             attempt,
             model_id,
             dataset_sha256=dataset.sha256,
             split=Split.VAL.value,
             metrics=made.metrics,
+            details=made.details,
         )
         session.add(row)
 

@@ -7,9 +7,13 @@ import os
 from typing import Any
 
 import pytest
+import torch
 
 from app.database.tables import Evaluation, Job, Model, ModelFile
 from app.jobs.states import JobKind, Queue
+from detection.data.records import BoxRecord, ImageRecord, Split
+from detection.detections import Detections
+from detection.evaluation.curves import detail_detections
 from tests.integration.api.conftest import Api, MakeApi, assert_problem, pointers
 
 WEIGHTS = os.urandom(700_000)
@@ -283,6 +287,22 @@ def test_evaluations_are_listed_and_shown(api: Api) -> None:
     assert shown["links"]["model"] == f"/models/{model_id}"
     assert_problem(api.get("/evaluations/nothing"), 404, "not_found")
     assert_problem(api.get("/models/nothing/evaluations"), 404, "not_found")
+
+
+def test_one_evaluation_shows_its_curves_and_what_was_taken_for_what(api: Api) -> None:
+    found = Detections(torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([0.9]), torch.tensor([0]))
+    box = BoxRecord(class_id=0, x1=0, y1=0, x2=10, y2=10)
+    image = ImageRecord(id="a", file_name="a.jpg", width=20, height=20, split=Split.VAL, boxes=(box,))
+    made = detail_detections([image], [found], ["cat"], score_threshold=0.3).as_json()
+    evaluation_id = api.evaluation(model_id := api.model(), metrics={"ap": 1.0}, **made)
+    shown = api.get(f"/evaluations/{evaluation_id}").json()
+    assert shown["confusion_matrix"]["counts"] == [[1, 0], [0, 0]]
+    assert shown["curves"]["per_class"][0]["best_f1"] == 1.0
+    assert len(shown["curves"]["mean"]["f1"]) == len(shown["curves"]["score_thresholds"])
+    listed = api.get(f"/models/{model_id}/evaluations").json()["items"][0]
+    assert "curves" not in listed
+    old = api.get(f"/evaluations/{api.evaluation(model_id)}").json()
+    assert (old["curves"], old["confusion_matrix"]) == (None, None)
 
 
 def test_a_deleted_model_leaves_nothing(api: Api) -> None:
