@@ -14,12 +14,13 @@ from detection.models.detector import Detector, TrainingMoment
 from detection.targets import Targets
 from detection.training.config import ScheduleConfig, TrainingConfig
 from detection.training.ema import ModelEma
+from detection.training.optimisation import Optimisation
 from detection.training.optimizers import build_optimizer
 from detection.training.plan import EpochPlan, TrainingPlan
 from detection.training.recipes import resolve
 from detection.training.schedules import build_schedule
 from detection.training.state import TrainingState
-from detection.training.trainer import Callback, Optimisation, Trainer
+from detection.training.trainer import Callback, Trainer
 
 SIDE = 32
 
@@ -42,11 +43,21 @@ class TinyDetector(Detector):
     def forward(self, images_BCHW: Tensor) -> Tensor:
         return self.head(self.top(self.body(images_BCHW))).flatten(2).transpose(1, 2)
 
-    def loss(self, images_BCHW: Tensor, targets: Targets, moment: TrainingMoment) -> dict[str, Tensor]:
-        self.moments.append(moment)
+    def training_outputs(self, images_BCHW: Tensor, moment: TrainingMoment) -> tuple[Tensor, ...]:
         self.batch_sizes.append(len(images_BCHW))
-        scores_BPC = self(images_BCHW).float().sigmoid()
-        wanted_BC = torch.zeros(len(images_BCHW), self.num_classes)
+        return super().training_outputs(images_BCHW, moment)
+
+    def loss_of_outputs(
+        self,
+        outputs: tuple[Tensor, ...],
+        targets: Targets,
+        moment: TrainingMoment,
+        *,
+        size_hw: tuple[int, int],
+    ) -> dict[str, Tensor]:
+        self.moments.append(moment)
+        scores_BPC = outputs[0].float().sigmoid()
+        wanted_BC = torch.zeros(len(scores_BPC), self.num_classes)
         wanted_BC.scatter_(1, targets.labels_BG, targets.valid_BG.float())
         error = (scores_BPC.mean(dim=1) - wanted_BC).square().mean()
         self.loss_statistics = {"boxes": targets.valid_BG.sum()}

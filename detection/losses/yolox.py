@@ -12,12 +12,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 from torch.nn import functional
 
 from detection.assigners.simota import Assignment, Predictions, SimOta
 from detection.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
 from detection.losses.iou import iou_loss
+from detection.losses.normaliser import global_mean
 from detection.priors import Priors, decode_offsets, encode_offsets
 from detection.targets import Targets
 from detection.training.config import YoloxAssignerConfig, YoloxLossConfig
@@ -102,20 +103,6 @@ def class_loss(classes_BPC: Tensor, targets: Targets, assignment: Assignment) ->
     own_logit_BP = classes_BPC.gather(2, label_BP.unsqueeze(2)).squeeze(2)
     loss_BP = functional.softplus(classes_BPC).sum(dim=2) - assignment.iou_BP * own_logit_BP
     return (loss_BP * assignment.foreground_BP).sum()
-
-
-def global_mean(count: Tensor) -> Tensor:
-    """Return the count of all ranks, at least 1, divided by their number: a scalar without gradient.
-
-    So the gradient averaged over ranks is the gradient of one process with the whole batch.
-
-    Differs from the reference: that normalises every rank by its own count.
-    """
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return count.detach().clamp(min=1)
-    total = count.detach().clone()
-    distributed.all_reduce(total)
-    return total.clamp(min=1) / distributed.get_world_size()
 
 
 def _at_least_one_row(targets: Targets) -> Targets:

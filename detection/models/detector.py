@@ -40,12 +40,32 @@ class Detector(nn.Module, ABC):
     def forward(self, images_BCHW: Tensor) -> Tensor:
         """Return the raw, undecoded predictions [B, P, K], levels fine to coarse, row-major in a level."""
 
-    @abstractmethod
     def loss(self, images_BCHW: Tensor, targets: Targets, moment: TrainingMoment) -> dict[str, Tensor]:
-        """Return the weighted, normalised loss terms by name; their sum is the loss.
+        """Return the weighted, normalised loss terms of a batch by name; their sum is the loss."""
+        outputs = self.training_outputs(images_BCHW, moment)
+        return self.loss_of_outputs(outputs, targets, moment, size_hw=input_size_hw(images_BCHW))
 
-        Every term is a scalar connected to the graph, so that every parameter receives a gradient even
-        when a batch holds no box.
+    def training_outputs(self, images_BCHW: Tensor, moment: TrainingMoment) -> tuple[Tensor, ...]:
+        """Return all that the loss depends on, one tensor per head, images first.
+
+        Outputs of an image depend on that image alone, batch norm aside, so a batch may be computed in parts.
+        """
+        return (self(images_BCHW),)
+
+    @abstractmethod
+    def loss_of_outputs(
+        self,
+        outputs: tuple[Tensor, ...],
+        targets: Targets,
+        moment: TrainingMoment,
+        *,
+        size_hw: tuple[int, int],
+    ) -> dict[str, Tensor]:
+        """Return the loss terms by name of the `training_outputs` of a whole batch of this input size.
+
+        Terms are weighted, and normalised over the batch and over all ranks. Each is a scalar; together they
+        are connected to every output, so that every parameter receives a gradient even when a batch holds
+        no box.
         """
 
     @abstractmethod
@@ -62,3 +82,9 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def fuse(self) -> None:
         """Fold every batch norm into its convolution, in place. Eval mode only; outputs do not change."""
+
+
+def input_size_hw(images_BCHW: Tensor) -> tuple[int, int]:
+    """Return height and width of a batch of images."""
+    height, width = images_BCHW.shape[-2:]
+    return height, width

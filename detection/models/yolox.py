@@ -22,7 +22,7 @@ from detection.boxes import cxcywh_to_xyxy
 from detection.layers.conv import ConvBnAct, ConvUnit, DepthwiseConvBnAct, fuse_conv_bn
 from detection.layers.csp import CspLayer, Focus, SpatialPyramidPooling
 from detection.losses.yolox import YoloxLoss
-from detection.models.detector import Detector, TrainingMoment
+from detection.models.detector import Detector, TrainingMoment, input_size_hw
 from detection.models.registry import MODELS
 from detection.priors import decode_offsets, grid_priors
 from detection.targets import Targets
@@ -198,15 +198,22 @@ class YoloX(Detector):
         features = self.backbone["backbone"](images_BCHW)
         return self.head(self.backbone(features))
 
-    def loss(self, images_BCHW: Tensor, targets: Targets, moment: TrainingMoment) -> dict[str, Tensor]:
-        raw_BPK = self(images_BCHW)
-        priors = grid_priors(_size_hw(images_BCHW), self.strides, device=images_BCHW.device)
+    def loss_of_outputs(
+        self,
+        outputs: tuple[Tensor, ...],
+        targets: Targets,
+        moment: TrainingMoment,
+        *,
+        size_hw: tuple[int, int],
+    ) -> dict[str, Tensor]:
+        (raw_BPK,) = outputs
+        priors = grid_priors(size_hw, self.strides, device=raw_BPK.device)
         terms, self.loss_statistics = self.criterion(raw_BPK, priors, targets, tail=moment.tail)
         return terms
 
     def predict(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         raw_BPK = self(images_BCHW).float()
-        priors = grid_priors(_size_hw(images_BCHW), self.strides, device=images_BCHW.device)
+        priors = grid_priors(input_size_hw(images_BCHW), self.strides, device=images_BCHW.device)
         boxes_BP4 = cxcywh_to_xyxy(decode_offsets(raw_BPK[..., :4], priors))
         return boxes_BP4, raw_BPK[..., 4:5].sigmoid() * raw_BPK[..., 5:].sigmoid()
 
@@ -216,11 +223,6 @@ class YoloX(Detector):
 
     def fuse(self) -> None:
         fuse_conv_bn(self)
-
-
-def _size_hw(images_BCHW: Tensor) -> tuple[int, int]:
-    height, width = images_BCHW.shape[-2:]
-    return height, width
 
 
 for _name, _size in SIZES.items():

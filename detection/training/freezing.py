@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from detection.models.detector import Detector
 from detection.training.config import OptimizerConfig
+from detection.training.optimisation import Optimisation
 from detection.training.optimizers import build_optimizer
 from detection.training.plan import EpochPlan
-from detection.training.trainer import Callback, Optimisation, Trainer
+from detection.training.trainer import Callback, Trainer
 
 
 def freeze(detector: Detector, parts: Sequence[str]) -> None:

@@ -16,12 +16,12 @@ from detection.training.config import Precision, TrainingConfig
 from detection.training.ema import ModelEma
 from detection.training.freezing import freeze
 from detection.training.job import TrainingJob
+from detection.training.optimisation import Optimisation
 from detection.training.optimizers import build_optimizer
 from detection.training.schedules import build_schedule
 from detection.training.seeds import seed_everything
 from detection.training.snapshot import restore
 from detection.training.state import TrainingState
-from detection.training.trainer import Optimisation
 
 Log = Callable[[str], None]
 

@@ -9,8 +9,8 @@ import torch
 from detection.errors import CheckpointError
 from detection.models.detector import Detector
 from detection.training.checkpoints import Identity, Payload
+from detection.training.optimisation import Optimisation
 from detection.training.state import TrainingState
-from detection.training.trainer import Optimisation
 
 
 def capture(optimisation: Optimisation, state: TrainingState, identity: Identity) -> Payload:

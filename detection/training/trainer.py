@@ -15,21 +15,15 @@ from torch import Tensor, nn
 from detection.errors import DeviceMemoryError, TrainingDivergedError
 from detection.models.detector import Detector, TrainingMoment
 from detection.targets import Targets
-from detection.training.ema import ModelEma
+from detection.training.gradients import compute_gradients, total_of
 from detection.training.memory import is_out_of_memory
+from detection.training.optimisation import Optimisation
 from detection.training.optimizers import set_learning_rate
 from detection.training.plan import EpochPlan, TrainingPlan
 from detection.training.state import StopReason, TrainingState
 
 OOM_HALVINGS = 3
 """How often a process may halve the part of a batch that is computed at once."""
-
-
-class LearningRates(Protocol):
-    """A schedule, whatever its shape."""
-
-    def lr_at(self, step: int) -> float:
-        """Return the learning rate of a step, counted from 0."""
 
 
 class BatchSource(Protocol):
@@ -97,27 +91,6 @@ class StepResult:
         numbers = torch.stack([each.float() for each in scalars.values()]).tolist()
         values = dict(zip(scalars, numbers, strict=True))
         return {"loss": sum(values[name] for name in self.losses), **values}
-
-
-@dataclass(kw_only=True)
-class Optimisation:
-    """What is optimised, and how; all of it is stored in a checkpoint or follows from the configuration."""
-
-    detector: Detector
-    average: ModelEma | None
-    """The running average of the weights; None when the configuration wants none."""
-    optimizer: torch.optim.Optimizer
-    schedule: LearningRates
-    scaler: torch.amp.GradScaler
-    device: torch.device
-    autocast_dtype: torch.dtype | None = None
-    """Of the forward pass in mixed precision; None is float32."""
-    clip_norm: float | None = None
-
-    def forward_context(self) -> torch.autocast:
-        return torch.autocast(
-            self.device.type, dtype=self.autocast_dtype, enabled=self.autocast_dtype is not None
-        )
 
 
 class Trainer:
@@ -198,6 +171,7 @@ class Trainer:
         lr = self._learning_rate(plan)
         set_learning_rate(self.optimisation.optimizer, lr)
         losses = self._compute_gradients(plan, images_BCHW, targets)
+        self._all_finite &= total_of(losses).isfinite()
         self._update_weights()
         self.state.step += 1
         self.state.epoch_step += 1
@@ -224,30 +198,16 @@ class Trainer:
         A batch that does not fit into the device's memory is computed in parts of half the size.
         """
         moment = TrainingMoment(epoch=plan.epoch, tail=plan.tail)
+        self.optimisation.optimizer.zero_grad(set_to_none=True)
         while True:
+            parts = self.state.micro_batches
             try:
-                return self._accumulate(images_BCHW, targets, moment)
+                return compute_gradients(self.optimisation, images_BCHW, targets, moment, parts=parts)
             except RuntimeError as error:
                 if not is_out_of_memory(error):
                     raise
             # Outside the handler, so that the error no longer holds the tensors of the failed step.
             self._compute_in_smaller_parts(len(images_BCHW))
-
-    def _accumulate(self, images_BCHW: Tensor, targets: Targets, moment: TrainingMoment) -> dict[str, Tensor]:
-        optimisation, size = self.optimisation, len(images_BCHW)
-        optimisation.optimizer.zero_grad(set_to_none=True)
-        sums: dict[str, Tensor] = {}
-        for part in _parts(size, self.state.micro_batches):
-            images = images_BCHW[part]
-            with optimisation.forward_context():
-                losses = optimisation.detector.loss(images, _part_of(targets, part), moment)
-            share = len(images) / size
-            total = torch.stack(list(losses.values())).sum() * share
-            optimisation.scaler.scale(total).backward()
-            self._all_finite &= total.detach().isfinite()
-            for name, loss in losses.items():
-                sums[name] = sums.get(name, 0) + loss.detach().float() * share
-        return sums
 
     def _update_weights(self) -> None:
         optimisation = self.optimisation
@@ -278,13 +238,3 @@ class Trainer:
             f"the device ran out of memory; a batch of {batch_size} is now computed in "
             f"{self.state.micro_batches} parts whose gradients are added up"
         )
-
-
-def _part_of(targets: Targets, part: slice) -> Targets:
-    return Targets(targets.boxes_BG4[part], targets.labels_BG[part], targets.valid_BG[part])
-
-
-def _parts(size: int, parts: int) -> list[slice]:
-    """Cut a batch into at most `parts` slices of nearly equal size."""
-    length = -(-size // parts)
-    return [slice(start, start + length) for start in range(0, size, length)]
