@@ -23,6 +23,7 @@ from detection.errors import (
 from detection.models import create_model
 from detection.models.detector import TrainingMoment
 from detection.models.yolox import YoloX
+from detection.targets import Targets
 from detection.training import feed
 from detection.training.checkpoints import Payload
 from detection.training.config import (
