@@ -10,11 +10,12 @@ import platform
 import sys
 from collections.abc import Callable
 from datetime import timedelta
+from http.client import HTTPConnection, HTTPException
 
-import httpx2
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.address import reachable_host
 from app.database.session import create_database_engine, create_sessions
 from app.database.tables import Worker, utc_now
 from app.detect.engine_client import EngineClient
@@ -23,14 +24,27 @@ from app.settings import Settings, get_settings
 
 TIMEOUT_S = 5.0
 MISSED_HEARTBEATS = 3
+OK = 200
+ALWAYS_ALLOWED_HOST = "localhost"
+"""Whatever HARRIER_ALLOWED_HOSTS says: the check is about the API, not about its name."""
 
 
 def api_answers(settings: Settings) -> bool:
+    answer = ask_api(settings, "/livez")
+    return answer is not None and answer[0] == OK
+
+
+def ask_api(settings: Settings, path: str) -> tuple[int, str] | None:
+    """Return status and body of the API's answer on this machine; None when it does not answer in time."""
+    connection = HTTPConnection(reachable_host(settings), settings.port, timeout=TIMEOUT_S)
     try:
-        answer = httpx2.get(f"http://127.0.0.1:{settings.port}/livez", timeout=TIMEOUT_S, trust_env=False)
-    except httpx2.HTTPError:
-        return False
-    return answer.is_success
+        connection.request("GET", path, headers={"Host": ALWAYS_ALLOWED_HOST})
+        response = connection.getresponse()
+        return response.status, response.read().decode("utf-8", "replace")
+    except (OSError, HTTPException):
+        return None
+    finally:
+        connection.close()
 
 
 def engine_answers(settings: Settings) -> bool:
@@ -41,10 +55,12 @@ def engine_answers(settings: Settings) -> bool:
     return True
 
 
-def worker_was_seen(settings: Settings) -> bool:
-    """Return whether a worker of this host has written its heartbeat lately."""
+def worker_was_seen(settings: Settings, pid: int | None = None) -> bool:
+    """Return whether a worker of this host, or the one with this `pid`, has written its heartbeat lately."""
     oldest = utc_now() - timedelta(seconds=MISSED_HEARTBEATS * settings.heartbeat_s)
     lately = select(Worker.name).where(Worker.hostname == platform.node(), Worker.seen_at >= oldest)
+    if pid is not None:
+        lately = lately.where(Worker.pid == pid)
     engine = create_database_engine(settings)
     try:
         with create_sessions(engine)() as session:

@@ -9,12 +9,13 @@ from anyio import to_thread
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.address import is_loopback
 from app.api.context import request_id_of, route_path
 from app.api.docs import PATHS as DOCUMENTATION_PATHS
 from app.api.problems import problem_response
 from app.database.session import Sessions
 from app.errors import CrossSiteError, HarrierError, HostNotAllowedError, UnauthorizedError
-from app.keys.service import AT_HOME, Caller, find_caller, is_loopback, keys_are_needed
+from app.keys.service import AT_HOME, Caller, find_caller, keys_are_needed
 from app.settings import Settings
 
 PUBLIC = frozenset({"/", "/livez", "/readyz", "/openapi.json", *DOCUMENTATION_PATHS})

@@ -9,9 +9,8 @@ from typing import Any
 
 import httpx2
 
-from app.keys.service import is_loopback
+from app.address import is_loopback, server_address
 from app.settings import Settings
-from app.supervisor.home import server_address
 
 CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 120.0

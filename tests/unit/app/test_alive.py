@@ -94,6 +94,12 @@ def test_a_worker_of_this_host_must_have_been_seen_lately(
     assert alive.worker_was_seen(settings) is healthy
 
 
+def test_one_worker_among_others_is_known_by_its_process(settings: Settings) -> None:
+    see_worker(settings, ago_s=5, hostname=platform.node())
+    assert alive.worker_was_seen(settings, 1)
+    assert not alive.worker_was_seen(settings, 2)
+
+
 def test_a_worker_without_a_database_is_not_healthy(settings: Settings) -> None:
     assert not alive.worker_was_seen(settings)
 

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,11 +18,12 @@ from pydantic import SecretStr
 
 from app.settings import Settings
 from app.supervisor.configuration import supervisor_configuration
-from app.supervisor.console import Console
-from app.supervisor.home import CannotServeError, check_port, hold_home, server_address
+from app.supervisor.console import Console, Selection, level_of
+from app.supervisor.home import CannotServeError, check_port, hold_home
 from app.supervisor.leash import PARENT
 from app.supervisor.process import Supervisor
 from app.supervisor.programs import LEASH, Program, programs
+from app.supervisor.readiness import Readiness
 from app.supervisor.serve import serve
 from tests.serving import short_folder, wait_for
 
@@ -112,39 +114,109 @@ class TestHome:
         with pytest.raises(CannotServeError, match="cannot listen"):
             check_port(Settings(host="192.0.2.1"))
 
-    @pytest.mark.parametrize(
-        ("host", "address"),
-        [
-            ("127.0.0.1", "http://127.0.0.1:8000"),
-            ("0.0.0.0", "http://127.0.0.1:8000"),
-            ("::", "http://[::1]:8000"),
-            ("fe80::1", "http://[fe80::1]:8000"),
-        ],
-    )
-    def test_the_address_can_be_opened(self, host: str, address: str) -> None:
-        assert server_address(Settings(host=host)) == address
-
 
 class TestConsole:
-    def test_new_lines_come_with_the_name_of_their_program(self, tmp_path: Path) -> None:
-        (tmp_path / "api.log").write_text("from the day before\n")
+    def test_warnings_come_with_the_name_of_their_program(self, tmp_path: Path) -> None:
+        (tmp_path / "api.log").write_text("NOW [error    ] from the day before\n")
         console = Console(tmp_path, ["api", "engine"])
         assert list(console.new_lines()) == []
         with (tmp_path / "api.log").open("a") as log:
-            log.write("started\nhalf a li")
+            log.write("NOW [info     ] started\nNOW [warning  ] half a li")
             log.flush()
-            assert list(console.new_lines()) == ["api    | started"]
+            assert list(console.new_lines()) == []
             log.write("ne\n")
-        (tmp_path / "engine.log").write_bytes(b"ready \xff\r\n")
-        assert list(console.new_lines()) == ["api    | half a line", "engine | ready \ufffd"]
+        (tmp_path / "engine.log").write_bytes(b"NOW [error    ] bad \xff\r\n")
+        assert list(console.new_lines()) == [
+            "api    | NOW [warning  ] half a line",
+            "engine | NOW [error    ] bad \ufffd",
+        ]
 
     def test_a_rotated_log_is_followed(self, tmp_path: Path) -> None:
         log = tmp_path / "api.log"
         log.write_text("old\n")
         console = Console(tmp_path, ["api"])
         log.rename(tmp_path / "api.log.1")
-        log.write_text("new, and longer than before\n")
-        assert list(console.new_lines()) == ["api | new, and longer than before"]
+        log.write_text("NOW [error    ] new, and longer than before\n")
+        assert list(console.new_lines()) == ["api | NOW [error    ] new, and longer than before"]
+
+    def test_the_end_of_a_log_is_told_whole_and_once(self, tmp_path: Path) -> None:
+        console = Console(tmp_path, ["api"])
+        (tmp_path / "api.log").write_text("".join(f"line {number}\n" for number in range(100)))
+        assert list(console.new_lines()) == []
+        assert list(console.last_lines("api")) == [f"api | line {number}" for number in range(88, 100)]
+        assert list(console.last_lines("api")) == []
+
+
+class TestSelection:
+    @pytest.mark.parametrize(
+        ("lines", "taken"),
+        [
+            (["NOW [info     ] a", "NOW [debug    ] b", "# WARNING of another program"], []),
+            (["NOW [warning  ] a", "NOW [error] b", "NOW [critical ] c"], [0, 1, 2]),
+            (
+                ["NOW [error    ] a", "Traceback", "  File x", "ValueError: y", "NOW [info     ] b"],
+                [0, 1, 2, 3],
+            ),
+            (["NOW [warning  ] a", "", "worker: Warm shutdown"], [0]),
+            (['{"event": "a", "level": "warning"}', '{"event": "b", "level": "info"}', "{not JSON"], [0]),
+            (['{"event": "a"}', "[1, 2]", "  [error] without a time"], []),
+        ],
+    )
+    def test_warnings_and_errors_of_ours_with_their_tracebacks(
+        self, lines: list[str], taken: list[int]
+    ) -> None:
+        selection = Selection()
+        assert [index for index, line in enumerate(lines) if selection.takes(line)] == taken
+
+    def test_what_our_logging_writes_is_recognised(self) -> None:
+        for as_json in (False, True):
+            code = (
+                "from app.logs import *; from app.settings import Settings;"
+                f"configure_logging(Settings(log_json={as_json})); get_logger('a').warning('full', disk=1)"
+            )
+            done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+            assert [level_of(line) for line in done.stderr.splitlines()] == ["warning"]
+
+
+class TestReadiness:
+    def program(self, name: str, ready: dict[int, threading.Event]) -> Program:
+        return Program(name=name, command=(), stop_wait_s=1, is_ready=lambda pid: ready[pid].is_set())
+
+    def test_each_process_is_told_of_once_when_it_is_ready(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("app.supervisor.readiness.LOOK_S", 0.01)
+        ready = {pid: threading.Event() for pid in (1, 2)}
+        readiness = Readiness([self.program("api", ready), self.program("engine", ready)])
+        readiness.watch("api", 1)
+        readiness.watch("engine", 2)
+        assert readiness.waiting == ["api", "engine"]
+        ready[1].set()
+        assert wait_for(lambda: list(readiness.news()), 10) == ["api"]
+        assert (list(readiness.news()), readiness.waiting) == ([], ["engine"])
+        ready[2].set()
+        assert wait_for(lambda: list(readiness.news()), 10) == ["engine"]
+
+    def test_a_process_that_has_gone_is_not_waited_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("app.supervisor.readiness.LOOK_S", 0.01)
+        ready = {pid: threading.Event() for pid in (1, 2)}
+        readiness = Readiness([self.program("api", ready)])
+        readiness.watch("api", 1)
+        readiness.watch("api", 2)
+        ready[1].set()
+        ready[2].set()
+        assert wait_for(lambda: list(readiness.news()), 10) == ["api"]
+        assert readiness.waiting == []
+
+    def test_a_broker_is_ready_when_it_listens(self, settings: Settings) -> None:
+        broker = programs(settings)[0]
+        assert not broker.is_ready(1)
+        settings.broker_socket.parent.mkdir(parents=True)
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(settings.broker_socket))
+            listener.listen()
+            assert broker.is_ready(1)
+
+    def test_nothing_is_ready_before_it_runs(self, settings: Settings) -> None:
+        assert not any(program.is_ready(1) for program in programs(settings))
 
 
 class TestLeash:
@@ -200,7 +272,9 @@ class TestServe:
         self, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         broken = Program(
-            name="api", command=(*LEASH, sys.executable, "-c", "raise SystemExit(3)"), stop_wait_s=1
+            name="api",
+            command=(*LEASH, sys.executable, "-c", "raise SystemExit('no such luck')"),
+            stop_wait_s=1,
         )
         monkeypatch.setattr("app.supervisor.serve.programs", lambda settings, workers: (broken,))
         monkeypatch.setattr("app.supervisor.configuration.START_RETRIES", 1)
@@ -209,7 +283,9 @@ class TestServe:
         free = settings.model_copy(update={"port": _free_port()})
         assert serve(free, said.append, prepare=prepared.append) == 1
         assert prepared == [free]
-        assert any("api cannot be started" in line for line in said)
+        assert f"its programs write to {free.home_path / 'logs'}" in said[0]
+        assert any("api cannot be started; the end of its log" in line for line in said)
+        assert "api | no such luck" in said
 
     def test_nothing_is_prepared_for_a_port_that_is_taken(self, settings: Settings) -> None:
         with socket.socket() as holder:

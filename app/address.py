@@ -1,0 +1,31 @@
+"""Where the API is reached from this machine, and whether others can reach it."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from app.settings import Settings
+
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""A server that listens everywhere, and where it is found from here."""
+
+
+def reachable_host(settings: Settings) -> str:
+    """Return the host that a program on this machine can connect to, without brackets."""
+    return ANY_ADDRESS.get(settings.host, settings.host)
+
+
+def server_address(settings: Settings) -> str:
+    """Return the URL that a browser on this machine can open."""
+    host = reachable_host(settings)
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether nobody but this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
