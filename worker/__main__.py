@@ -14,6 +14,7 @@ from worker.context import create_context, set_context
 from worker.janitor import janitor_rounds
 from worker.lease import DATABASE_AWAY
 from worker.presence import end_presence
+from worker.prompt_stop import PromptStop
 from worker.sweep import sweep_rounds
 
 STOP_S = 5.0
@@ -29,7 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     set_context(context)
     celery = configure(settings)
     threads = (sweep_rounds(context), janitor_rounds(context))
-    for thread in threads:
+    prompt_stop = PromptStop(context)
+    for thread in (*threads, prompt_stop):
         thread.start()
     log.info("worker_started", name=context.name, slots=context.slots.size)
     worker = celery.Worker(
@@ -50,6 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
             thread.stop(timeout_s=STOP_S)
         with suppress(*DATABASE_AWAY), context.sessions() as session:
             end_presence(session, context)
+        prompt_stop.end()
     log.info("worker_stopped", name=context.name)
     return int(worker.exitcode or 0)
 

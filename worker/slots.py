@@ -26,3 +26,7 @@ class Slots:
     @property
     def any_free(self) -> bool:
         return bool(self._free)
+
+    @property
+    def all_free(self) -> bool:
+        return len(self._free) == self.size

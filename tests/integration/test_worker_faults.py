@@ -14,7 +14,7 @@ import pytest
 import redis
 from sqlalchemy import func, select
 
-from app.database.tables import Dataset, Job, JobMetric, JobTransition, Model, OutboxRow
+from app.database.tables import Dataset, Job, JobMetric, JobTransition, Model, OutboxRow, Worker
 from app.jobs import protocol
 from app.jobs.states import TRANSITIONS, JobKind, JobStatus, Queue
 from detection.training.config import AugmentationConfig, EvaluationConfig, ScheduleConfig, TrainingConfig
@@ -163,6 +163,17 @@ def test_a_paused_attempt_writes_nothing_and_a_cancelled_one_can_be_resumed(home
         protocol.request_cancel(session, job_id)
     assert home.wait_for(job_id, timeout_s=15).status == JobStatus.CANCELLED
     check_invariants(home, job_id)
+
+
+def test_an_idle_worker_stops_at_once_although_its_broker_is_silent(home: Home) -> None:
+    worker = home.start_worker(Queue.GPU)
+    bell = broker_of(home)
+    wait_until(lambda: any(client["cmd"] == "brpop" for client in bell.client_list()), timeout_s=30)
+    os.kill(home.broker_process.pid, signal.SIGSTOP)
+    worker.terminate()
+    assert worker.wait(15) == 0
+    with home.sessions() as session:
+        assert session.scalars(select(Worker)).all() == []
 
 
 @pytest.fixture
