@@ -51,8 +51,9 @@ class ConfigError(DetectionError):
 
 class DatasetFormatError(DetectionError):
     def __init__(self, path: PurePath | str, where: str, problem: str) -> None:
+        """`path` is empty when the dataset as a whole is meant."""
         self.path, self.where, self.problem = str(path), where, problem
-        super().__init__(f"{path}: {where}: {problem}" if where else f"{path}: {problem}")
+        super().__init__(": ".join(filter(None, (self.path, where, problem))))
 
 
 class ArchiveError(DetectionError):

@@ -1,21 +1,109 @@
-"""Class names: any text that can be shown and written to every format."""
+"""Class names: one line of visible text that every format can hold. Plain Python."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+
+from detection.data.finding_log import FindingCode, FindingLog
+from detection.data.findings import Severity
+from detection.data.wording import counted, printable
+
+MAX_LENGTH = 200
+"""Signs; as long as the names that the API takes."""
+_SHOWN = 60
 
 _NOT_WRITABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML cannot hold, and control characters."""
+_UNSEEN = re.compile(
+    "[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+"""Marks that show nothing: they turn the direction of writing, or make two equal names differ."""
+_JOINERS = "\u200c\u200d"
+"""They shape Persian, Hindi and emoji, between two signs only."""
 
 
 def clean_class_name(raw: object) -> str:
-    """Return a name in one line without surrounding space; empty when nothing is left.
+    """Return a name in one line, composed (NFC), without what cannot be seen; empty when nothing is left.
 
-    Markup, right-to-left text and any length are data like any other.
+    Markup and right-to-left text are data like any other.
     """
-    return " ".join(writable(str(raw)).split())
+    return _whole(str(raw))[:MAX_LENGTH].rstrip(f" {_JOINERS}")
 
 
 def writable(text: str) -> str:
     """Return a text with spaces for what some format cannot hold."""
     return _NOT_WRITABLE.sub(" ", text)
+
+
+class ClassNames:
+    """Cleans the names of one archive as they are read; every change is a finding, once for each name."""
+
+    def __init__(self, log: FindingLog) -> None:
+        self._log = log
+        self._taken: dict[str, str] = {}
+        self._used: set[str] = set()
+        self._invented: dict[str, str] = {}
+
+    def take(self, raw: object, file: str, where: str = "") -> str:
+        """Return the name that `raw` becomes, always the same; empty when nothing of it can be shown."""
+        text = str(raw)
+        if text not in self._taken:
+            self._taken[text] = name = self._clean(text)
+            self._used.add(name)
+            if name not in ("", text):
+                self._report(text, name, file, where)
+        return self._taken[text]
+
+    def invent(self, wanted: str, file: str, where: str = "") -> str:
+        """Return a name for a class that has none: `wanted`, unless another class is called so."""
+        if wanted not in self._invented:
+            self._invented[wanted] = name = self._unused(wanted)
+            self._used.add(name)
+            message = f"the class has no name that can be shown; it is called {name!r}"
+            self._log.add(FindingCode.CLASS_NAME_FIXED, file, message, where=where)
+        return self._invented[wanted]
+
+    def _clean(self, text: str) -> str:
+        """Names that differ only behind the cut stay two."""
+        name = clean_class_name(text)
+        return name if len(_whole(text)) <= MAX_LENGTH else self._unused(name)
+
+    def _unused(self, name: str) -> str:
+        number, candidate = 1, name
+        while candidate in self._used:
+            number += 1
+            ending = f" ({number})"
+            candidate = name[: MAX_LENGTH - len(ending)].rstrip() + ending
+        return candidate
+
+    def _report(self, text: str, name: str, file: str, where: str) -> None:
+        message = (
+            f"the class name '{printable(text, _SHOWN)}' ({counted(len(text), 'sign')}) became "
+            f"'{printable(name, _SHOWN)}': a name is one line of at most {MAX_LENGTH} visible signs"
+        )
+        severity = Severity.INFO if text.strip() == name else None
+        self._log.add(FindingCode.CLASS_NAME_FIXED, file, message, where=where, severity=severity)
+
+
+def report_similar(classes: Sequence[str], log: FindingLog) -> None:
+    """Make a finding for classes that differ only in case or spaces: most often they are meant as one."""
+    alike: defaultdict[str, list[str]] = defaultdict(list)
+    for name in classes:
+        alike["".join(unicodedata.normalize("NFKC", name).casefold().split())].append(name)
+    for first, *others in alike.values():
+        for other in others:
+            message = (
+                f"{other!r} differs from {first!r} only in case or spaces; they stay two classes. "
+                'If they are one, say so in `classes`: {"merge": …}'
+            )
+            log.add(FindingCode.CLASS_SIMILAR, "", message)
+
+
+def _whole(text: str) -> str:
+    """Return the cleaned name, however long."""
+    seen = unicodedata.normalize("NFC", _UNSEEN.sub("", writable(text)))
+    return " ".join(seen.split()).strip(f" {_JOINERS}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -10,11 +11,14 @@ from pathlib import Path, PurePosixPath
 
 from detection.data.records import Split
 from detection.data.splits import may_belong, split_of_folders
+from detection.data.wording import counted
 from detection.errors import DatasetFormatError
 
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp"}
 FOREIGN_PICTURE_SUFFIXES = {".tif", ".tiff", ".gif", ".avif", ".heic", ".heif", ".jp2", ".mpo"}
 """Pictures of kinds that are not read: reported one by one instead of being overlooked."""
+ARCHIVE_SUFFIXES = {".zip", ".tar", ".tgz", ".gz", ".zst", ".7z", ".rar"}
+MOST_KINDS = 8
 
 
 class FileTree:
@@ -25,6 +29,9 @@ class FileTree:
         self._paths = dict(sorted(_walk(root)))
         self.names = tuple(self._paths)
         self.pictures = tuple(name for name in self.names if is_picture(name))
+        self._names_in_any_case: dict[str, list[str]] = defaultdict(list)
+        for name in self.names:
+            self._names_in_any_case[_key(name)].append(name)
         self._pictures_by_stem: dict[str, list[str]] = defaultdict(list)
         for name in self.pictures:
             self._pictures_by_stem[_key(stem_of(name))].append(name)
@@ -50,7 +57,8 @@ class FileTree:
         path = self._paths[name]
         size = path.stat().st_size
         if size > max_bytes:
-            raise DatasetFormatError(name, "", f"{size:,} bytes; at most {max_bytes:,} are read")
+            problem = f"{counted(size, 'byte')}; at most {max_bytes:,} are read"
+            raise DatasetFormatError(name, "", problem)
         return path.read_bytes()
 
     def read_text(self, name: str, *, max_bytes: int) -> str:
@@ -63,6 +71,26 @@ class FileTree:
             return self.read(name, max_bytes=max_bytes).decode("utf-8-sig")
         except UnicodeDecodeError:
             raise DatasetFormatError(name, "", "it is not UTF-8 text") from None
+
+    def read_lines(self, name: str, *, max_bytes: int) -> list[str]:
+        """Return a text's lines, which end as on Unix, Windows or old Macs, and nowhere else.
+
+        Raises:
+            DatasetFormatError: as `read_text`.
+        """
+        return re.split("\r\n|\r|\n", self.read_text(name, max_bytes=max_bytes))
+
+    def actual(self, name: str) -> str | None:
+        """Return the file of this name, or else the only one that differs from it in case alone."""
+        if name in self._paths:
+            return name
+        alike = self._names_in_any_case.get(_key(name), [])
+        return alike[0] if len(alike) == 1 else None
+
+    def has_namesake(self, picture: str) -> bool:
+        """Return whether another picture of the folder has this name, in any case and with any suffix."""
+        alike = self._pictures_by_stem[_key(stem_of(picture))]
+        return sum(_key(folder_of(name)) == _key(folder_of(picture)) for name in alike) > 1
 
     def find_picture(self, wanted: str, *, near: str = "", split: Split | None = None) -> str | None:
         """Return the picture that a label file means by a path, or None.
@@ -107,8 +135,11 @@ class FileTree:
     def summary(self) -> str:
         """Say in a few words what lies here, for a message that nothing usable was found."""
         counts = Counter(PurePosixPath(name).suffix.casefold() or "no suffix" for name in self.names)
-        kinds = ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(8))
-        return f"{len(self.names)} files ({kinds})" if kinds else "no files"
+        if not counts:
+            return "no files"
+        kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in counts.most_common(MOST_KINDS))
+        hint = "; archives inside the archive stay closed" if ARCHIVE_SUFFIXES & counts.keys() else ""
+        return f"{counted(len(self.names), 'file')} ({kinds}{hint})"
 
 
 def is_picture(name: str) -> bool:

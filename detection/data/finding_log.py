@@ -6,9 +6,13 @@ from collections import Counter
 from enum import StrEnum
 
 from detection.data.findings import Action, Finding, Severity
+from detection.data.wording import printable
 
 MAX_PER_CODE = 10_000
 """So many findings of one kind are kept with their places; the rest is only counted."""
+MAX_MESSAGE = 1000
+MAX_WHERE = 100
+"""Characters: labels are quoted, and what labels say may be of any length."""
 
 
 class FindingCode(StrEnum):
@@ -37,8 +41,14 @@ class FindingCode(StrEnum):
     LABEL_ID_DUPLICATE = "label_id_duplicate"
     LABEL_FILE_INVALID = "label_file_invalid"
     LABEL_POLYGON = "label_polygon"
+    LABEL_TEXT_NUMBER = "label_text_number"
+    """A number is written as text."""
     CLASS_UNKNOWN = "class_unknown"
     CLASS_DUPLICATE = "class_duplicate"
+    CLASS_SIMILAR = "class_similar"
+    """Two names differ only in case or spaces."""
+    CLASS_NAME_FIXED = "class_name_fixed"
+    """A name is empty, too long, or holds what cannot be seen."""
     CLASS_NAMES_MISSING = "class_names_missing"
     CLASS_WITHOUT_BOXES = "class_without_boxes"
     CLASS_DROPPED = "class_dropped"
@@ -68,8 +78,11 @@ _OUTCOMES: dict[FindingCode, tuple[Severity, Action]] = {
     FindingCode.LABEL_ID_DUPLICATE: (Severity.INFO, Action.KEPT),
     FindingCode.LABEL_FILE_INVALID: (Severity.ERROR, Action.DROPPED),
     FindingCode.LABEL_POLYGON: (Severity.INFO, Action.FIXED),
+    FindingCode.LABEL_TEXT_NUMBER: (Severity.WARNING, Action.FIXED),
     FindingCode.CLASS_UNKNOWN: (Severity.ERROR, Action.DROPPED),
     FindingCode.CLASS_DUPLICATE: (Severity.WARNING, Action.FIXED),
+    FindingCode.CLASS_SIMILAR: (Severity.WARNING, Action.KEPT),
+    FindingCode.CLASS_NAME_FIXED: (Severity.WARNING, Action.FIXED),
     FindingCode.CLASS_NAMES_MISSING: (Severity.WARNING, Action.FIXED),
     FindingCode.CLASS_WITHOUT_BOXES: (Severity.INFO, Action.KEPT),
     FindingCode.CLASS_DROPPED: (Severity.INFO, Action.DROPPED),
@@ -111,8 +124,8 @@ class FindingLog:
                 severity=severity or usual,
                 action=action,
                 file=file,
-                where=where,
-                message=message,
+                where=printable(where, MAX_WHERE),
+                message=printable(message, MAX_MESSAGE),
                 image_id=image_id,
             )
         )

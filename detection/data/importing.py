@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detection.data.box_cleaning import clean_boxes
+from detection.data.class_names import report_similar
 from detection.data.class_rules import ClassRules
 from detection.data.file_tree import FileTree
 from detection.data.finding_log import FindingCode, FindingLog
@@ -19,6 +20,7 @@ from detection.data.formats import FORMATS, DatasetFormat
 from detection.data.formats.dataset_format import LabelledDataset, LabelledImage
 from detection.data.records import DatasetRecord, ImageRecord, Split
 from detection.data.validation_cut import cut_validation
+from detection.data.wording import counted
 from detection.errors import (
     DamagedImageError,
     DatasetFormatError,
@@ -30,6 +32,8 @@ from detection.images import MAX_PIXELS, decode_image
 
 AUTO = "auto"
 MAX_PICTURE_BYTES = 256 * 1024**2
+MOST_CLASSES = 25_000
+"""More than any public dataset has; beyond it a name was taken for what is none."""
 MOST_THREADS = 4
 """OpenCV decodes without Python's lock; more would only cost memory."""
 
@@ -59,6 +63,7 @@ def read_dataset(
     seed: int = 0,
     max_pixels: int = MAX_PIXELS,
     progress: Progress | None = None,
+    log: FindingLog | None = None,
 ) -> ImportedDataset:
     """Read the dataset below `root`.
 
@@ -69,6 +74,7 @@ def read_dataset(
         format: a name of `FORMATS`, or `auto`.
         validation_fraction: share of the training pictures that become validation when there is none.
         max_pixels: larger pictures are dropped.
+        log: takes the findings; whoever gives one has them also when the dataset is refused.
 
     Raises:
         UnknownNameError: there is no such format.
@@ -76,9 +82,11 @@ def read_dataset(
         DatasetFormatError: nothing usable was found; says what was looked for and what was seen.
     """
     tree = FileTree(root)
-    log = FindingLog()
+    log = log or FindingLog()
     chosen = _choose_format(tree, format)
     labelled = chosen.read(tree, log)
+    _check_classes(labelled)
+    report_similar(labelled.classes, log)
     targets = (class_rules or ClassRules()).targets(labelled.classes)
     _report_dropped(labelled, targets, log)
     classes = list(dict.fromkeys(name for name in targets.values() if name is not None))
@@ -104,8 +112,14 @@ def _choose_format(tree: FileTree, name: str) -> DatasetFormat:
         looked_for = "; ".join(f"{each.name}: {each.looked_for}" for each in candidates)
         seen = "; ".join(f"{each.name}: {evidence[each.name].seen}" for each in candidates)
         problem = f"no labels were found. Looked for {looked_for}. Seen: {tree.summary()}; {seen}"
-        raise DatasetFormatError("the archive", "", problem)
+        raise DatasetFormatError("", "", problem)
     return best
+
+
+def _check_classes(labelled: LabelledDataset) -> None:
+    if len(labelled.classes) > MOST_CLASSES:
+        problem = f"it has {len(labelled.classes):,} classes; a dataset may have at most {MOST_CLASSES:,}"
+        raise DatasetFormatError("", "", problem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +158,7 @@ def _open_picture(path: Path, image: LabelledImage, max_pixels: int) -> _OpenedP
     size_bytes = path.stat().st_size
     if size_bytes > MAX_PICTURE_BYTES:
         raise ImageTooLargeError(
-            f"the picture has {size_bytes:,} bytes; at most {MAX_PICTURE_BYTES:,} are read"
+            f"the picture has {counted(size_bytes, 'byte')}; at most {MAX_PICTURE_BYTES:,} are read"
         )
     data = path.read_bytes()
     decoded = decode_image(data, max_pixels=max_pixels, input_size_hw=(1, 1))  # reduced: only faults matter
@@ -188,22 +202,22 @@ def _check_usable(
 ) -> None:
     if any(image.boxes for image in images):
         return
-    found = ", ".join(f"{count} × {code}" for code, count in log.counts.most_common(5)) or "no fault in them"
+    found = ", ".join(f"{count:,} × {code}" for code, count in log.counts.most_common(5))
     what = "box" if images else "picture"
     problem = (
-        f"no usable {what} is left of {len(labelled.images)} labelled pictures ({found}); "
-        f"the archive holds {tree.summary()}"
+        f"no usable {what} is left. Looked for at least one picture that opens, with a box inside it. Seen: "
+        f"{tree.summary()}; {counted(len(labelled.images), 'labelled picture')}, "
+        f"{len(images):,} of them usable; findings: {found or 'none'}"
     )
-    raise DatasetFormatError("the archive", "", problem)
+    raise DatasetFormatError("", "", problem)
 
 
 def _report_dropped(labelled: LabelledDataset, targets: dict[str, str | None], log: FindingLog) -> None:
     counts = Counter(box.class_name for image in labelled.images for box in image.boxes)
     for name, target in targets.items():
         if target is None:
-            log.add(
-                FindingCode.CLASS_DROPPED, "", f"{counts[name]} boxes of {name!r} were left out, as asked"
-            )
+            boxes = counted(counts[name], "box", "boxes")
+            log.add(FindingCode.CLASS_DROPPED, "", f"left out as asked: {name!r} with {boxes}")
 
 
 def _report_duplicates(images: list[ImageRecord], log: FindingLog) -> None:
@@ -228,7 +242,10 @@ def _with_validation(
     cut = cut_validation(images, fraction, seed)
     num_val = sum(image.split is Split.VAL for image in cut)
     if num_val:
-        message = f"the archive has no validation split: {num_val} of {num_train} training pictures became it"
+        message = (
+            f"the archive has no validation split: it got {num_val:,} of "
+            f"{counted(num_train, 'training picture')}"
+        )
         log.add(FindingCode.VALIDATION_CUT, "", message)
     return cut
 

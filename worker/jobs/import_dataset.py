@@ -6,6 +6,7 @@ import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,13 @@ from app.datasets.contents import IMAGES, MANIFEST, REPORT, STATISTICS
 from app.jobs.protocol import note_change
 from detection.data.archive import ArchiveLimits, extract_archive
 from detection.data.class_rules import ClassRules
+from detection.data.finding_log import FindingLog
 from detection.data.findings import Action, Finding, Severity
 from detection.data.importing import ImportedDataset, read_dataset
 from detection.data.manifest import write_manifest
 from detection.data.records import DatasetRecord, Split
 from detection.data.summary import summarise
+from detection.data.wording import counted, printable
 from detection.errors import DetectionError
 from worker.attempt import Attempt
 from worker.busy import pulse_while_bytes_move
@@ -29,6 +32,9 @@ from worker.failures import failure_of
 from worker.fault_points import fault_point
 
 STORED_AT_ONCE = 8
+MOST_CLASSES_NAMED = 100
+"""In the job's log; the dataset names all."""
+MAX_MESSAGE = 4000
 UNPACKED, READ = 0.3, 0.8
 """How much of the work is done after each step, about; a third of the time goes into unpacking."""
 
@@ -51,6 +57,7 @@ class DatasetImport:
         self._attempt, self._config = attempt, attempt.job.config
         self._dataset_id = str(self._config["dataset_id"])
         self._prefix = f"datasets/{self._dataset_id}/{attempt.job.fence}"
+        self._log = FindingLog()
 
     def read(self) -> ImportedDataset:
         """Unpack and read the archive into this attempt's scratch folder."""
@@ -65,7 +72,7 @@ class DatasetImport:
         )
         with pulse_while_bytes_move(attempt.control):
             names = extract_archive(archive, folder, limits)
-        attempt.report.line(f"unpacked {len(names)} files")
+        attempt.report.line(f"unpacked {counted(len(names), 'file')}")
         attempt.report.stage("reading")
         return read_dataset(
             folder,
@@ -75,6 +82,7 @@ class DatasetImport:
             seed=config["seed"],
             max_pixels=settings.max_image_pixels,
             progress=lambda fraction: self._show(UNPACKED, READ, fraction),
+            log=self._log,
         )
 
     def store(self, imported: ImportedDataset) -> None:
@@ -91,12 +99,15 @@ class DatasetImport:
         self._attempt.succeed({"dataset_id": self._dataset_id}, lambda session: self._ready(session, dataset))
 
     def reject(self, error: DetectionError) -> None:
-        """Keep the report of an archive that cannot become a dataset; the protocol rejects its dataset."""
+        """Report why an archive cannot become a dataset, and all that was found until then.
+
+        The protocol rejects its dataset.
+        """
         failure = failure_of(error)
         if failure.retryable:
             raise error
-        self._attempt.report.line(failure.message)
-        finding = Finding(
+        failure = replace(failure, message=printable(failure.message, MAX_MESSAGE))
+        reason = Finding(
             code=failure.code,
             severity=Severity.ERROR,
             action=Action.DROPPED,
@@ -104,7 +115,10 @@ class DatasetImport:
             where=str(getattr(error, "where", "")),
             message=failure.message,
         )
-        self._write_report([finding], {failure.code: 1})
+        counts = {failure.code: 1, **self._log.counts}
+        self._write_report([reason, *self._log.findings], counts)
+        for line in (failure.message, _findings(self._log.counts)):
+            self._attempt.report.line(line)
         self._attempt.fail(failure, self._rejected)
 
     def clean_up(self) -> None:
@@ -160,11 +174,18 @@ def _splits(dataset: DatasetRecord) -> dict[str, dict[str, int]]:
 def _summary(dataset: DatasetRecord, counts: Mapping[str, int]) -> list[str]:
     """Return what was found in a few lines for the job's log."""
     found = [
-        f"{split['images']} pictures with {split['boxes']} boxes in {name}"
+        f"{counted(split['images'], 'picture')} with {counted(split['boxes'], 'box', 'boxes')} in {name}"
         for name, split in _splits(dataset).items()
     ]
-    faults = [f"{count} × {code}" for code, count in Counter(counts).most_common()]
+    classes = ", ".join(dataset.classes[:MOST_CLASSES_NAMED])
+    more = "" if len(dataset.classes) <= MOST_CLASSES_NAMED else ", …"
     return [
-        f"{dataset.format}: {', '.join(found)}; classes: {', '.join(dataset.classes)}",
-        f"findings: {', '.join(faults) or 'none'}",
+        f"{dataset.format}: {', '.join(found)}; {counted(len(dataset.classes), 'class', 'classes')}: "
+        f"{classes}{more}",
+        _findings(counts),
     ]
+
+
+def _findings(counts: Mapping[str, int]) -> str:
+    faults = ", ".join(f"{count:,} × {code}" for code, count in Counter(counts).most_common())
+    return f"findings: {faults or 'none'}"

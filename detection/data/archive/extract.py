@@ -13,10 +13,11 @@ import zstandard
 from detection.data.archive.entry import Entry
 from detection.data.archive.folder import NewFolder
 from detection.data.archive.limits import ArchiveFault, ArchiveLimits, Budget
-from detection.data.archive.names import is_junk, printable, safe_parts
+from detection.data.archive.names import is_junk, safe_parts
 from detection.data.archive.sniff import SNIFF_BYTES, sniff_archive
 from detection.data.archive.tar_entries import Read, tar_entries
 from detection.data.archive.zip_entries import zip_entries
+from detection.data.wording import printable
 from detection.errors import ArchiveError
 
 MAX_WINDOW_BYTES = 128 * 1024**2

@@ -6,6 +6,7 @@ import re
 import unicodedata
 
 from detection.data.archive.limits import ArchiveFault
+from detection.data.wording import printable
 from detection.errors import ArchiveError
 
 MAX_COMPONENT_BYTES = 255
@@ -45,12 +46,6 @@ def is_junk(parts: tuple[str, ...]) -> bool:
     if not _JUNK_FOLDERS.isdisjoint(parts):
         return True
     return bool(parts) and (parts[-1] in _JUNK_FILES or parts[-1].startswith(_APPLE_DOUBLE))
-
-
-def printable(name: str) -> str:
-    """Return a name that can stand in a message and in a log line."""
-    shown = "".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in name[:200])
-    return shown if len(name) <= 200 else shown + "…"
 
 
 def _name_problem(name: str) -> str | None:

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 
 from detection.data.archive.entry import Entry, decode_name
 from detection.data.archive.limits import ArchiveFault, Budget
-from detection.data.archive.names import printable
 from detection.data.archive.tar_header import BLOCK, TarHeader, damaged, parse_header, parse_pax_records
+from detection.data.wording import printable
 from detection.errors import ArchiveError
 
 Read = Callable[[int], bytes]

@@ -10,8 +10,8 @@ from typing import BinaryIO
 
 from detection.data.archive.entry import Entry, decode_name
 from detection.data.archive.limits import ArchiveFault, Budget
-from detection.data.archive.names import printable
 from detection.data.archive.zip_directory import ZipRecord, damaged, read_directory
+from detection.data.wording import printable
 from detection.errors import ArchiveError
 
 CHUNK = 1024**2

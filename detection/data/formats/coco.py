@@ -13,22 +13,27 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from detection.data.class_names import clean_class_name
+from detection.data.class_names import ClassNames
 from detection.data.file_tree import FileTree, folder_of
 from detection.data.finding_log import FindingCode, FindingLog
 from detection.data.formats.coco_json import (
     Annotation,
     Category,
     Document,
+    Id,
     Image,
     Item,
     Items,
     LaxDocument,
+    OtherJsonError,
+    id_of,
     id_order,
     id_text,
     is_set,
     load_document,
+    parse_annotation,
     parse_items,
+    stated_side,
 )
 from detection.data.formats.dataset_format import (
     Evidence,
@@ -41,9 +46,16 @@ from detection.data.formats.dataset_format import (
 from detection.data.formats.export_names import export_names, split_name
 from detection.data.records import BoxRecord, DatasetRecord, ImageRecord, Split
 from detection.data.splits import split_of_folders, split_of_stem
+from detection.data.wording import counted
 from detection.errors import DatasetFormatError
 
 MOST_FILES_NAMED = 5
+_EXPECTED = {
+    "category": "{id, name}",
+    "image": "{id, file_name}",
+    "annotation": "{image_id, category_id, bbox: [x, y, width, height]}",
+}
+"""Of an element, the least that must be there."""
 
 
 @dataclass(slots=True)
@@ -52,8 +64,14 @@ class _File:
 
     name: str
     log: FindingLog
+    class_names: ClassNames
     images: dict[str, LabelledImage] = field(default_factory=dict)
     classes: dict[str, str] = field(default_factory=dict)
+    """By id."""
+    pictures: dict[str, str] = field(default_factory=dict)
+    """By id, empty for a picture that is missing."""
+    text_ids: set[tuple[type[Category | Image], str]] = field(default_factory=set)
+    """Ids of categories and pictures that the file itself writes as text."""
 
     def add(self, code: FindingCode, message: str, where: str = "") -> None:
         self.log.add(code, self.name, message, where=where)
@@ -68,31 +86,37 @@ class CocoFormat:
     def detect(self, tree: FileTree) -> Evidence:
         count, seen = 0, []
         for name, document in _documents(tree, _candidates(tree)):
-            if isinstance(document, str):
-                seen.append(f"{name}: {document}")
+            if isinstance(document, DatasetFormatError | OtherJsonError):
+                seen.append(f"{name}: {_problem(document)}")
             else:
                 count += len(document.images)
-                seen.append(f"{name} lists {len(document.images)} pictures")
+                seen.append(f"{name} lists {counted(len(document.images), 'picture')}")
         return Evidence(count, "; ".join(seen[:MOST_FILES_NAMED]) or "no JSON file")
 
     def read(self, tree: FileTree, log: FindingLog) -> LabelledDataset:
-        classes: dict[str, None] = {}
+        class_names, classes = ClassNames(log), dict[str, None]()
         images: dict[str, LabelledImage] = {}
         files = _candidates(tree)
         for name in sorted(set(tree.with_suffix(".json")) - set(files)):
             message = "there are files named instances*.json; only they are read"
             log.add(FindingCode.FILE_IGNORED, name, message)
         for name, document in _documents(tree, files):
-            if isinstance(document, str):
-                log.add(FindingCode.FILE_IGNORED, name, document)
+            if isinstance(document, DatasetFormatError | OtherJsonError):
+                broken = isinstance(document, DatasetFormatError)
+                code = FindingCode.LABEL_FILE_INVALID if broken else FindingCode.FILE_IGNORED
+                log.add(code, name, _problem(document))
                 continue
-            file = _read_file(tree, name, document, log)
+            file = _File(name, log, class_names)
+            _read_file(tree, file, document)
             classes |= dict.fromkeys(file.classes.values())
             for image in file.images.values():
                 _merge(images, image, log)
         if not images:
-            problem = f"no usable picture is listed in {self.looked_for}; {self.detect(tree).seen}"
-            raise DatasetFormatError(tree.root.name, "", problem)
+            problem = (
+                f"no usable picture is listed. Looked for {self.looked_for}, and the pictures that it names. "
+                f"Seen: {tree.summary()}; {self.detect(tree).seen}"
+            )
+            raise DatasetFormatError("", "", problem)
         for name in sorted(set(tree.pictures) - images.keys()):
             log.add(FindingCode.IMAGE_UNLISTED, name, "no COCO file lists it")
         return LabelledDataset(list(classes), list(images.values()))
@@ -115,53 +139,66 @@ def _candidates(tree: FileTree) -> list[str]:
     return [name for name in files if name.rsplit("/", 1)[-1].startswith("instances")] or files
 
 
-def _documents(tree: FileTree, files: list[str]) -> Iterator[tuple[str, Document | LaxDocument | str]]:
+def _documents(
+    tree: FileTree, files: list[str]
+) -> Iterator[tuple[str, Document | LaxDocument | DatasetFormatError | OtherJsonError]]:
     """Yield every file's lists, or the reason why it is not read."""
     for name in files:
         try:
             yield name, load_document(tree, name)
-        except DatasetFormatError as error:
-            yield name, error.problem
+        except (DatasetFormatError, OtherJsonError) as error:
+            yield name, error
 
 
-def _read_file(tree: FileTree, name: str, document: Document | LaxDocument, log: FindingLog) -> _File:
-    file = _File(name, log)
+def _problem(error: DatasetFormatError | OtherJsonError) -> str:
+    return (
+        error.problem if isinstance(error, DatasetFormatError) else "it is no COCO file: it has no `images`"
+    )
+
+
+def _read_file(tree: FileTree, file: _File, document: Document | LaxDocument) -> None:
     _read_categories(file, document.categories)
-    images_by_id = _read_images(file, tree, document.images)
-    _read_annotations(file, document.annotations, images_by_id)
-    return file
+    _read_images(file, tree, document.images)
+    _read_annotations(file, document.annotations)
 
 
 def _read_categories(file: _File, items: Items) -> None:
-    categories = [item for _, item in _parsed(file, items, Category, "category")]
-    seen: set[str] = set()
-    for category in sorted(categories, key=lambda category: id_order(category.id)):
-        key, name = id_text(category.id), clean_class_name(category.name)
+    """Name the classes; those without a name last, so that theirs is not taken from another."""
+    categories = sorted(_parsed(file, items, Category, "category"), key=lambda item: id_order(item.id))
+    unnamed = []
+    for category in categories:
+        key, where = id_text(category.id), f"category {id_text(category.id)}"
         if key in file.classes:
-            file.add(FindingCode.CLASS_DUPLICATE, "the id is used twice; the first counts", f"category {key}")
+            file.add(FindingCode.CLASS_DUPLICATE, "the id is used twice; the first counts", where)
             continue
-        file.classes[key] = name or f"category {key}"
-        if name in seen:
+        raw = category.name if isinstance(category.name, str | int | float) else ""
+        name = file.class_names.take(raw, file.name, where)
+        if not name:
+            unnamed.append(key)
+        elif name in file.classes.values():
             message = f"{name!r} is listed twice and taken as one class"
-            file.add(FindingCode.CLASS_DUPLICATE, message, f"category {key}")
-        seen.add(name)
+            file.add(FindingCode.CLASS_DUPLICATE, message, where)
+        file.classes[key] = name
+        if isinstance(category.id, str):
+            file.text_ids.add((Category, key))
+    for key in unnamed:
+        file.classes[key] = file.class_names.invent(f"category {key}", file.name, f"category {key}")
 
 
-def _read_images(file: _File, tree: FileTree, items: Items) -> dict[str, str]:
-    """File the pictures that exist; return the name by id, empty for a picture that is missing."""
-    names: dict[str, str] = {}
+def _read_images(file: _File, tree: FileTree, items: Items) -> None:
+    """File the pictures that exist."""
     split = split_of_stem(file.name.rsplit("/", 1)[-1]) or split_of_folders(file.name)
-    for _, image in _parsed(file, items, Image, "image"):
+    for image in _parsed(file, items, Image, "image"):
         key, where = id_text(image.id), f"image {id_text(image.id)}"
-        if key in names:
+        if key in file.pictures:
             file.add(FindingCode.IMAGE_REPEATED, "the id is used twice; the first counts", where)
             continue
-        names[key] = ""
-        picture = _find_picture(tree, file.name, image.file_name, split)
-        if picture is None:
+        if isinstance(image.id, str):
+            file.text_ids.add((Image, key))
+        picture = file.pictures[key] = _find_picture(tree, file.name, image.file_name, split) or ""
+        if not picture:
             file.add(FindingCode.IMAGE_MISSING, f"{image.file_name} is not in the archive", where)
             continue
-        names[key] = picture
         if picture in file.images:
             file.add(FindingCode.IMAGE_REPEATED, f"{picture} is listed twice; its boxes are united", where)
             continue
@@ -172,27 +209,50 @@ def _read_images(file: _File, tree: FileTree, items: Items) -> dict[str, str]:
             label_file=file.name,
             stated_size_wh=_stated_size(image),
         )
-    return names
 
 
-def _read_annotations(file: _File, items: Items, images_by_id: dict[str, str]) -> None:
+def _read_annotations(file: _File, items: Items) -> None:
     seen: Counter[str] = Counter()
-    for number, annotation in _parsed(file, items, Annotation, "annotation"):
+    for number, item in enumerate(items, start=1):
+        try:
+            annotation, box_is_text = parse_annotation(item)
+        except ValueError as error:
+            _report_unreadable(file, "annotation", number, item, str(error))
+            continue
         own_id = f"number {number}" if annotation.id is None else id_text(annotation.id)
-        where = f"annotation {own_id}"
         seen[own_id] += 1
-        class_name = file.classes.get(id_text(annotation.category_id))
-        picture = images_by_id.get(id_text(annotation.image_id))
-        if class_name is None:
-            file.add(FindingCode.CLASS_UNKNOWN, f"there is no category {annotation.category_id}", where)
-        elif picture is None:
-            file.add(FindingCode.LABEL_INVALID, f"there is no image {annotation.image_id}", where)
-        elif picture:
-            file.images[picture].boxes.append(_box(annotation, class_name, where))
+        _read_annotation(file, annotation, f"annotation {own_id}", box_is_text=box_is_text)
     for own_id, count in seen.items():
         if count > 1:
             message = f"{count} annotations share this id; all are kept"
             file.add(FindingCode.LABEL_ID_DUPLICATE, message, f"annotation {own_id}")
+
+
+def _read_annotation(file: _File, annotation: Annotation, where: str, *, box_is_text: bool) -> None:
+    class_name = file.classes.get(id_text(annotation.category_id))
+    picture = file.pictures.get(id_text(annotation.image_id))
+    if class_name is None:
+        file.add(FindingCode.CLASS_UNKNOWN, f"there is no category {annotation.category_id}", where)
+    elif picture is None:
+        file.add(FindingCode.LABEL_INVALID, f"there is no image {annotation.image_id}", where)
+    elif picture:
+        file.images[picture].boxes.append(_box(annotation, class_name, where))
+        if texts := [*_text_ids(file, annotation), *(["bbox"] if box_is_text else [])]:
+            message = (
+                f"{' and '.join(texts)}: text in quotes where a number belongs; it was read as the number"
+            )
+            file.add(FindingCode.LABEL_TEXT_NUMBER, message, where)
+
+
+def _text_ids(file: _File, annotation: Annotation) -> Iterator[str]:
+    """Yield the references that are text although what they refer to has a number."""
+    ids: tuple[tuple[str, type[Category | Image], Id], ...] = (
+        ("image_id", Image, annotation.image_id),
+        ("category_id", Category, annotation.category_id),
+    )
+    for name, kind, value in ids:
+        if isinstance(value, str) and (kind, id_text(value)) not in file.text_ids:
+            yield name
 
 
 def _box(annotation: Annotation, class_name: str, where: str) -> LabelledBox:
@@ -214,15 +274,20 @@ def _find_picture(tree: FileTree, label_file: str, file_name: str, split: Split 
     return beside if beside in tree else tree.find_picture(file_name, near=label_file, split=split)
 
 
-def _parsed(file: _File, items: Items, kind: type[Item], word: str) -> Iterator[tuple[int, Item]]:
-    """Yield number and value of every element that can be read; the others become findings."""
+def _parsed(file: _File, items: Items, kind: type[Item], word: str) -> Iterator[Item]:
+    """Yield every element that can be read; the others become findings."""
     for number, item in parse_items(items, kind):
         if isinstance(item, str):
-            file.add(
-                FindingCode.LABEL_INVALID, f"the {word} cannot be read: {item}", f"{word} number {number}"
-            )
+            _report_unreadable(file, word, number, items[number - 1], item)
         else:
-            yield number, item
+            yield item
+
+
+def _report_unreadable(file: _File, word: str, number: int, item: Any, problem: str) -> None:
+    own_id = id_of(item)
+    where = f"{word} number {number}" if own_id is None else f"{word} {own_id}"
+    message = f"the {word} cannot be read: {problem}; {_EXPECTED[word]} is expected"
+    file.add(FindingCode.LABEL_INVALID, message, where)
 
 
 def _merge(images: dict[str, LabelledImage], image: LabelledImage, log: FindingLog) -> None:
@@ -237,7 +302,7 @@ def _merge(images: dict[str, LabelledImage], image: LabelledImage, log: FindingL
 
 
 def _stated_size(image: Image) -> tuple[int, int] | None:
-    sides = image.width, image.height
+    sides = stated_side(image.width), stated_side(image.height)
     return (int(sides[0]), int(sides[1])) if all(1 <= side < 1e9 for side in sides) else None
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from detection.data.file_tree import FileTree
+from detection.data.numbers import parse_number
 from detection.errors import DatasetFormatError
 
 MAX_JSON_BYTES = 1024**3
@@ -22,7 +23,7 @@ class Category(msgspec.Struct):
     """An element of `categories`."""
 
     id: Id
-    name: Id
+    name: Any = None
 
 
 class Image(msgspec.Struct):
@@ -30,8 +31,8 @@ class Image(msgspec.Struct):
 
     id: Id
     file_name: str
-    width: float = 0
-    height: float = 0
+    width: Any = 0
+    height: Any = 0
 
 
 class Annotation(msgspec.Struct):
@@ -42,8 +43,14 @@ class Annotation(msgspec.Struct):
     bbox: Annotated[list[float], msgspec.Meta(min_length=4, max_length=4)]
     """x, y, width, height."""
     id: Id | None = None
-    iscrowd: Id | bool | None = 0
-    difficult: Id | bool | None = 0
+    iscrowd: Any = 0
+    difficult: Any = 0
+
+
+class TextAnnotation(Annotation):
+    """The same with numbers written as text."""
+
+    bbox: Annotated[list[float | str], msgspec.Meta(min_length=4, max_length=4)]  # type: ignore[assignment]
 
 
 class Document(msgspec.Struct):
@@ -57,38 +64,86 @@ class Document(msgspec.Struct):
 class LaxDocument(msgspec.Struct):
     """The same of a file that is no strict JSON."""
 
-    images: list[dict[str, Any]]
-    categories: list[dict[str, Any]]
-    annotations: list[dict[str, Any]] = []
+    images: list[Any]
+    categories: list[Any]
+    annotations: list[Any] = []
 
 
-Items = list[msgspec.Raw] | list[dict[str, Any]]
+class _Head(msgspec.Struct):
+    """What tells whether a file is meant to be COCO."""
+
+    images: msgspec.Raw
+
+
+class _Identified(msgspec.Struct):
+    id: Id
+
+
+Items = list[msgspec.Raw] | list[Any]
 Item = TypeVar("Item", bound=msgspec.Struct)
+
+
+class OtherJsonError(Exception):
+    """A JSON file is about something else."""
 
 
 def load_document(tree: FileTree, name: str) -> Document | LaxDocument:
     """Split a file into its lists.
 
     Raises:
-        DatasetFormatError: it is no COCO file.
+        OtherJsonError: it has no `images`.
+        DatasetFormatError: it is no JSON, or lacks a list; says what is expected.
     """
     content = tree.read(name, max_bytes=MAX_JSON_BYTES).removeprefix(b"\xef\xbb\xbf")
     try:
         return _parse(content)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise DatasetFormatError(name, "", f"it is no COCO file: {error}") from None
+        if isinstance(error, msgspec.ValidationError) and not _has_images(content):
+            raise OtherJsonError from None
+        problem = f"it cannot be read as COCO, three lists `images`, `annotations`, `categories`: {error}"
+        raise DatasetFormatError(name, "", problem) from None
 
 
 def parse_items(items: Items, kind: type[Item]) -> Iterator[tuple[int, Item | str]]:
     """Yield number, counted from 1, and value of every element; a text instead of one that cannot be read."""
     for number, item in enumerate(items, start=1):
         try:
-            if isinstance(item, msgspec.Raw):
-                yield number, msgspec.json.decode(item, type=kind, strict=False)
-            else:
-                yield number, msgspec.convert(item, kind, strict=False)
+            yield number, decode_item(item, kind)
         except (msgspec.DecodeError, ValueError, RecursionError) as error:
             yield number, str(error)
+
+
+def decode_item(item: Any, kind: type[Item]) -> Item:
+    """Return one element, strictly: a text is no number."""
+    return (
+        msgspec.json.decode(item, type=kind) if isinstance(item, msgspec.Raw) else msgspec.convert(item, kind)
+    )
+
+
+def parse_annotation(item: Any) -> tuple[Annotation, bool]:
+    """Return an annotation, and whether numbers of its box are written as text.
+
+    Raises:
+        ValueError: it cannot be read; says what is wrong.
+    """
+    try:
+        return decode_item(item, Annotation), False
+    except (msgspec.DecodeError, RecursionError) as strict:
+        problem = str(strict)
+    try:
+        lax = decode_item(item, TextAnnotation)
+    except (msgspec.DecodeError, RecursionError):
+        raise ValueError(problem) from None
+    lax.bbox = [parse_number(side) if isinstance(side, str) else side for side in lax.bbox]
+    return lax, True
+
+
+def id_of(item: Any) -> str | None:
+    """Return the id of an element that cannot be read as a whole."""
+    try:
+        return id_text(decode_item(item, _Identified).id)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return None
 
 
 def id_text(value: Id) -> str:
@@ -102,9 +157,17 @@ def id_order(value: Id) -> tuple[int, str]:
     return (int(text), "") if text.isascii() and text.isdecimal() and len(text) < 20 else (-1, text)
 
 
-def is_set(value: Id | bool | None) -> bool:
+def is_set(value: object) -> bool:
     """Return whether a flag is on, however the file writes that."""
     return str(value).strip().casefold() in ("1", "1.0", "true")
+
+
+def stated_side(value: object) -> float:
+    """Return a picture's width or height as the file states it, 0 where that is no number."""
+    try:
+        return parse_number(value) if isinstance(value, str) else float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
 
 
 def _parse(content: bytes) -> Document | LaxDocument:
@@ -116,3 +179,13 @@ def _parse(content: bytes) -> Document | LaxDocument:
         if len(content) > MAX_LAX_JSON_BYTES:
             raise
     return msgspec.convert(json.loads(content), LaxDocument)  # takes NaN and Infinity
+
+
+def _has_images(content: bytes) -> bool:
+    try:
+        msgspec.json.decode(content, type=_Head)
+    except msgspec.ValidationError:
+        return False
+    except msgspec.DecodeError:
+        return isinstance(found := json.loads(content), dict) and "images" in found
+    return True

@@ -16,7 +16,7 @@ from xml.sax.saxutils import escape
 from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
-from detection.data.class_names import clean_class_name, writable
+from detection.data.class_names import ClassNames, writable
 from detection.data.file_tree import FileTree, folder_of, stem_of
 from detection.data.finding_log import FindingCode, FindingLog
 from detection.data.formats.dataset_format import (
@@ -28,13 +28,17 @@ from detection.data.formats.dataset_format import (
     ReadPicture,
 )
 from detection.data.formats.export_names import export_names
+from detection.data.numbers import parse_number
 from detection.data.records import BoxRecord, DatasetRecord, ImageRecord, Split
 from detection.data.splits import may_belong, split_of_folders, split_of_word
+from detection.data.wording import counted
 from detection.errors import DatasetFormatError
 
 MAX_XML_BYTES = 1024**2
 MAX_LIST_BYTES = 64 * 1024**2
-HEAD_BYTES = 1024
+HEAD_BYTES = 4096
+_ROOT = re.compile(rb"<annotation[\s/>]")
+"""Not `<annotations>`, the root of CVAT's own XML."""
 _PRESENCE = re.compile(r"\s+-?[01]$")
 """Lists of a single class say after each name whether it is in the picture."""
 
@@ -47,16 +51,19 @@ class VocFormat:
 
     def detect(self, tree: FileTree) -> Evidence:
         count = len(_annotation_files(tree))
-        return Evidence(count, f"{count} XML annotation files")
+        others = len(tree.with_suffix(".xml")) - count
+        seen = f"{counted(count, 'XML file')} with the root element <annotation>"
+        return Evidence(count, f"{seen}, {others:,} with another" if others else seen)
 
     def read(self, tree: FileTree, log: FindingLog) -> LabelledDataset:
         label_files = _annotation_files(tree)
         if not label_files:
-            raise DatasetFormatError(tree.root.name, "", f"there are no {self.looked_for}")
-        lists = _SplitLists(tree, log)
+            problem = f"there are no {self.looked_for}. Seen: {tree.summary()}"
+            raise DatasetFormatError("", "", problem)
+        lists, class_names = _SplitLists(tree, log), ClassNames(log)
         images: dict[str, LabelledImage] = {}
         for label_file in label_files:
-            image = _read_annotation(tree, label_file, lists, log)
+            image = _read_annotation(tree, label_file, lists, class_names, log)
             if image is None:
                 continue
             if image.file_name in images:
@@ -92,6 +99,7 @@ class _SplitLists:
     def __init__(self, tree: FileTree, log: FindingLog) -> None:
         self._splits: dict[tuple[str, str], Split] = {}
         self._listed_in: dict[tuple[str, str], str] = {}
+        self._stems = {stem_of(name) for name in [*tree.pictures, *tree.with_suffix(".xml")]}
         files = [name for name in tree.with_suffix(".txt") if folder_of(name).endswith("ImageSets/Main")]
         # "trainval" repeats what the others say: it counts where they say nothing
         for file in sorted(files, key=lambda name: (stem_of(name) == "trainval", name)):
@@ -121,23 +129,30 @@ class _SplitLists:
     def _read(self, tree: FileTree, file: str, split: Split, log: FindingLog) -> None:
         base = folder_of(file).removesuffix("ImageSets/Main").rstrip("/")
         try:
-            lines = tree.read_text(file, max_bytes=MAX_LIST_BYTES).splitlines()
+            lines = tree.read_lines(file, max_bytes=MAX_LIST_BYTES)
         except DatasetFormatError as error:
             log.add(FindingCode.LABEL_FILE_INVALID, file, error.problem)
             return
         for number, line in enumerate(lines, start=1):
             if not line.strip():
                 continue
-            key = base, stem_of(_PRESENCE.sub("", line.strip()))
+            key = base, self._meant(line)
             earlier = self._splits.setdefault(key, split)
             self._listed_in.setdefault(key, file)
             if earlier is not split and stem_of(file) != "trainval":
                 message = f"{key[1]} is listed for {earlier.value} already, where it stays"
                 log.add(FindingCode.SPLIT_CONFLICT, file, message, where=f"line {number}")
 
+    def _meant(self, line: str) -> str:
+        """Return the name in a line, the one that exists if the line can be read in several ways."""
+        text = line.strip()
+        bare = _PRESENCE.sub("", text)
+        readings = (line, text, stem_of(text), bare, stem_of(bare))
+        return next((name for name in readings if name in self._stems), stem_of(bare))
+
 
 def _annotation_files(tree: FileTree) -> list[str]:
-    return [name for name in tree.with_suffix(".xml") if b"<annotation" in _head(tree, name)]
+    return [name for name in tree.with_suffix(".xml") if _ROOT.search(_head(tree, name))]
 
 
 def _head(tree: FileTree, name: str) -> bytes:
@@ -146,7 +161,7 @@ def _head(tree: FileTree, name: str) -> bytes:
 
 
 def _read_annotation(
-    tree: FileTree, label_file: str, lists: _SplitLists, log: FindingLog
+    tree: FileTree, label_file: str, lists: _SplitLists, class_names: ClassNames, log: FindingLog
 ) -> LabelledImage | None:
     try:
         content = tree.read(label_file, max_bytes=MAX_XML_BYTES)
@@ -168,7 +183,7 @@ def _read_annotation(
     return LabelledImage(
         file_name=picture,
         split=split or split_of_folders(picture),
-        boxes=list(_boxes(root, label_file, log)),
+        boxes=list(_boxes(root, label_file, class_names, log)),
         label_file=label_file,
         stated_size_wh=_stated_size(root),
     )
@@ -188,18 +203,21 @@ def _find_picture(tree: FileTree, label_file: str, root: Element, log: FindingLo
 
 def _stated_size(root: Element) -> tuple[int, int] | None:
     try:
-        width, height = (int(float(root.findtext(f"size/{side}") or 0)) for side in ("width", "height"))
+        width, height = (
+            int(parse_number(root.findtext(f"size/{side}") or "0")) for side in ("width", "height")
+        )
     except (ValueError, OverflowError):
         return None
     return (width, height) if width > 0 and height > 0 else None
 
 
-def _boxes(root: Element, label_file: str, log: FindingLog) -> Iterator[LabelledBox]:
+def _boxes(root: Element, label_file: str, class_names: ClassNames, log: FindingLog) -> Iterator[LabelledBox]:
     for number, element in enumerate(root.findall("object"), start=1):
         where = f"object {number}"
-        name = clean_class_name(element.findtext("name") or "")
+        name = class_names.take(element.findtext("name") or "", label_file, where)
         if not name:
-            log.add(FindingCode.LABEL_INVALID, label_file, "the object has no <name>", where=where)
+            message = "the object has no <name> that can be shown"
+            log.add(FindingCode.LABEL_INVALID, label_file, message, where=where)
             continue
         try:
             x1, y1, x2, y2 = (_number(element, side) for side in ("xmin", "ymin", "xmax", "ymax"))
@@ -215,9 +233,9 @@ def _number(element: Element, side: str) -> float:
     if text is None:
         raise ValueError(f"the object has no <bndbox> with <{side}>")
     try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"<{side}> is no number: {text.strip()[:40]!r}") from None
+        return parse_number(text)
+    except ValueError as error:
+        raise ValueError(f"<{side}>: {error}") from None
 
 
 def _add_negatives(

@@ -7,7 +7,6 @@ or from folders. Paths are matched inside the archive only.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -25,16 +24,15 @@ from detection.data.formats.dataset_format import (
 )
 from detection.data.formats.export_names import export_names, split_name
 from detection.data.formats.yolo_config import YoloConfig, find_config
+from detection.data.formats.yolo_rows import RowReader, parse_row
 from detection.data.records import BoxRecord, DatasetRecord, ImageRecord, Split
 from detection.data.splits import split_of_folders, split_of_stem
+from detection.data.wording import counted
 from detection.errors import DatasetFormatError
 
 MAX_LABEL_BYTES = 16 * 1024**2
 MAX_LIST_BYTES = 256 * 1024**2
 HEAD_BYTES = 4096
-MOST_CLASSES_WITHOUT_NAMES = 1000
-LARGEST_FRACTION = 1.5
-"""Rounding and sloppy drawing lead a little outside the picture; beyond this the numbers are pixels."""
 
 
 class YoloFormat:
@@ -50,14 +48,15 @@ class YoloFormat:
             label_file is not None and _holds_rows(tree, label_file)
             for label_file in (_label_file(tree, picture) for picture in tree.pictures)
         )
-        return Evidence(count, f"{count} pictures with a YOLO label file")
+        return Evidence(count, f"{counted(count, 'picture')} with a YOLO label file")
 
     def read(self, tree: FileTree, log: FindingLog) -> LabelledDataset:
         config = find_config(tree, log)
         splits = _splits(tree, config, log)
         if not splits:
-            raise DatasetFormatError(tree.root.name, "", f"there are no {self.looked_for}")
-        reader = _RowReader(config, log)
+            problem = f"there are no {self.looked_for}. Seen: {tree.summary()}"
+            raise DatasetFormatError("", "", problem)
+        reader = RowReader(config, log)
         images = [_read_image(tree, picture, split, reader, log) for picture, split in splits.items()]
         _report_orphans(tree, log)
         return LabelledDataset(reader.classes(), [image for image in images if image is not None])
@@ -71,84 +70,6 @@ class YoloFormat:
             rows = "".join(_row(box, image) for box in image.boxes if not box.crowd)
             yield ExportedFile(f"labels/{folder_of(name)}/{stem_of(name)}.txt", rows.encode())
             yield ExportedFile(f"images/{name}", read_picture(image))
-
-
-class _RowReader:
-    """Turns rows into boxes; collects the classes that are met when there are no names."""
-
-    def __init__(self, config: YoloConfig, log: FindingLog) -> None:
-        self._names = config.names
-        self._met: set[int] = set()
-        self._log = log
-        if config.names is None:
-            message = (
-                "no data.yaml, classes.txt or obj.names gives the class names; they are called class_0, …"
-            )
-            log.add(FindingCode.CLASS_NAMES_MISSING, config.file, message)
-
-    def classes(self) -> list[str]:
-        if self._names is None:
-            return [f"class_{number}" for number in sorted(self._met)]
-        return list(dict.fromkeys(name for _, name in sorted(self._names.items())))
-
-    def boxes(self, lines: list[str], file: str) -> list[LabelledBox]:
-        boxes, num_polygons = [], 0
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            where = f"line {number}"
-            try:
-                class_id, numbers = _parse_row(line)
-            except ValueError as error:
-                self._log.add(FindingCode.LABEL_INVALID, file, str(error), where=where)
-                continue
-            class_name = self._class_name(class_id)
-            if class_name is None:
-                known = f"one of 0 to {max(self._names or [MOST_CLASSES_WITHOUT_NAMES - 1])}"
-                message = f"class {class_id} is not {known}"
-                self._log.add(FindingCode.CLASS_UNKNOWN, file, message, where=where)
-                continue
-            num_polygons += len(numbers) > 4
-            x1, y1, x2, y2 = _edges(numbers)
-            boxes.append(LabelledBox(class_name=class_name, x1=x1, y1=y1, x2=x2, y2=y2, where=where))
-        if num_polygons:
-            message = f"{num_polygons} polygons became the boxes around them"
-            self._log.add(FindingCode.LABEL_POLYGON, file, message)
-        return boxes
-
-    def _class_name(self, class_id: int) -> str | None:
-        if self._names is not None:
-            return self._names.get(class_id)
-        if not 0 <= class_id < MOST_CLASSES_WITHOUT_NAMES:
-            return None
-        self._met.add(class_id)
-        return f"class_{class_id}"
-
-
-def _parse_row(line: str) -> tuple[int, list[float]]:
-    """Return class and coordinates of a box or a polygon; ValueError says what was expected."""
-    class_text, *texts = line.split()
-    if len(texts) != 4 and (len(texts) < 6 or len(texts) % 2):
-        raise ValueError(f"expected `class cx cy w h`, not {len(texts) + 1} columns")
-    try:
-        class_number = float(class_text)
-        numbers = [float(text) for text in texts]
-    except ValueError:
-        raise ValueError("expected numbers: `class cx cy w h`") from None
-    if not class_number.is_integer():
-        raise ValueError(f"the class must be a whole number, not {class_text[:40]}")
-    if any(math.isfinite(number) and abs(number) > LARGEST_FRACTION for number in numbers):
-        raise ValueError("coordinates must be fractions of the picture's size, from 0 to 1")
-    return int(class_number), numbers
-
-
-def _edges(numbers: list[float]) -> tuple[float, float, float, float]:
-    """Return left, top, right and bottom of a box given by its centre, or around a polygon."""
-    if len(numbers) == 4:
-        cx, cy, width, height = numbers
-        return cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2
-    xs, ys = numbers[0::2], numbers[1::2]
-    return min(xs), min(ys), max(xs), max(ys)
 
 
 def _splits(tree: FileTree, config: YoloConfig, log: FindingLog) -> dict[str, Split | None]:
@@ -196,7 +117,7 @@ def _pictures_at(
 
 def _listed_pictures(tree: FileTree, list_file: str, split: Split, log: FindingLog) -> list[str]:
     try:
-        lines = tree.read_text(list_file, max_bytes=MAX_LIST_BYTES).splitlines()
+        lines = tree.read_lines(list_file, max_bytes=MAX_LIST_BYTES)
     except DatasetFormatError as error:
         log.add(FindingCode.LABEL_FILE_INVALID, list_file, error.problem)
         return []
@@ -227,10 +148,16 @@ def _label_file(tree: FileTree, picture: str) -> str | None:
     for depth in reversed(range(len(folders))):
         if folders[depth].casefold() == "images":
             mirrored = "/".join([*folders[:depth], "labels", *folders[depth + 1 :], label])
-            if mirrored in tree:
-                return mirrored
-    beside = f"{folder_of(picture)}/{label}".lstrip("/")
-    return beside if beside in tree else None
+            if found := _actual_label(tree, mirrored, picture):
+                return found
+    return _actual_label(tree, f"{folder_of(picture)}/{label}".lstrip("/"), picture)
+
+
+def _actual_label(tree: FileTree, label_file: str, picture: str) -> str | None:
+    """Find a label file, in other capitals too unless it could then belong to two pictures."""
+    if label_file in tree or not tree.has_namesake(picture):
+        return tree.actual(label_file)
+    return None
 
 
 def _label_picture(tree: FileTree, label_file: str) -> str | None:
@@ -238,10 +165,15 @@ def _label_picture(tree: FileTree, label_file: str) -> str | None:
 
 
 def _report_orphans(tree: FileTree, log: FindingLog) -> None:
+    """Make a finding for every label file that stands where labels stand, but belongs to no picture."""
+    owned = {_label_file(tree, picture) for picture in tree.pictures}
+    beside = {folder_of(picture) for picture in tree.pictures}
     for name in tree.with_suffix(".txt"):
-        in_labels = "labels" in folder_of(name).split("/")
-        if in_labels and _label_picture(tree, name) is None and _holds_rows(tree, name):
-            log.add(FindingCode.IMAGE_MISSING, name, f"there is no picture named {stem_of(name)}")
+        folder = folder_of(name)
+        stands_right = folder in beside or "labels" in folder.casefold().split("/")
+        if stands_right and name not in owned and _holds_rows(tree, name):
+            message = f"no picture belongs to these labels; {stem_of(name)}.jpg or the like is expected"
+            log.add(FindingCode.IMAGE_MISSING, name, message)
 
 
 def _holds_rows(tree: FileTree, name: str) -> bool:
@@ -250,7 +182,7 @@ def _holds_rows(tree: FileTree, name: str) -> bool:
 
 def _is_row(line: str) -> bool:
     try:
-        _parse_row(line)
+        parse_row(line)
     except ValueError:
         return False
     return True
@@ -266,13 +198,13 @@ def _first_lines(tree: FileTree, name: str) -> list[str]:
 
 
 def _read_image(
-    tree: FileTree, picture: str, split: Split | None, reader: _RowReader, log: FindingLog
+    tree: FileTree, picture: str, split: Split | None, reader: RowReader, log: FindingLog
 ) -> LabelledImage | None:
     label_file = _label_file(tree, picture)
     boxes: list[LabelledBox] = []
     if label_file is not None:
         try:
-            lines = tree.read_text(label_file, max_bytes=MAX_LABEL_BYTES).splitlines()
+            lines = tree.read_lines(label_file, max_bytes=MAX_LABEL_BYTES)
             boxes = reader.boxes(lines, label_file)
         except DatasetFormatError as error:
             log.add(FindingCode.LABEL_FILE_INVALID, label_file, error.problem)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import yaml
 
-from detection.data.class_names import clean_class_name
+from detection.data.class_names import ClassNames
 from detection.data.file_tree import FileTree
 from detection.data.finding_log import FindingCode, FindingLog
 from detection.data.records import Split
@@ -17,7 +18,6 @@ from detection.errors import DatasetFormatError
 MAX_YAML_BYTES = 256 * 1024
 MAX_NAMES_BYTES = 16 * 1024**2
 NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "labels.txt", "predefined_classes.txt")
-MOST_CLASSES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,19 @@ def find_config(tree: FileTree, log: FindingLog) -> YoloConfig:
     for name in sorted(tree.with_suffix(".yaml", ".yml"), key=_nearest_first):
         config = _read_yaml(tree, name, log)
         if config is not None:
-            return config
-    candidates = [name for name in tree.names if name.rsplit("/", 1)[-1] in NAME_FILES]
+            return config if config.names is not None else replace(config, names=_find_names(tree, log)[0])
+    names, file = _find_names(tree, log)
+    return YoloConfig(names=names, file=file)
+
+
+def _find_names(tree: FileTree, log: FindingLog) -> tuple[dict[int, str] | None, str]:
+    """Return the class names of the text file nearest to the root, and its name."""
+    candidates = [name for name in tree.names if name.rsplit("/", 1)[-1].casefold() in NAME_FILES]
     for name in sorted(candidates, key=_nearest_first):
         names = _read_names(tree, name, log)
         if names:
-            return YoloConfig(names=names, file=name)
-    return YoloConfig()
+            return names, name
+    return None, ""
 
 
 def _nearest_first(name: str) -> tuple[int, bool, str]:
@@ -80,21 +86,38 @@ def _read_yaml(tree: FileTree, name: str, log: FindingLog) -> YoloConfig | None:
 def _class_names(value: object, file: str, log: FindingLog) -> dict[int, str] | None:
     """Accept a list, or a mapping from number to name."""
     if isinstance(value, list):
-        pairs = list(enumerate(value))
+        raws: dict[int, object] = dict(enumerate(value))
     elif isinstance(value, dict):
-        pairs = [(int(key), name) for key, name in value.items() if _is_number(key)]
+        raws = dict(_numbered(value, file, log))
     else:
         return None
-    names: dict[int, str] = {}
-    seen: set[str] = set()
-    for number, raw in pairs[:MOST_CLASSES]:
-        name = clean_class_name(raw) if isinstance(raw, str) else ""
-        names[number] = name or f"class_{number}"
-        if names[number] in seen:
+    return _clean(raws, file, log) or None
+
+
+def _numbered(names: dict[object, object], file: str, log: FindingLog) -> Iterator[tuple[int, object]]:
+    for key, name in names.items():
+        if _is_number(key):
+            yield int(str(key)), name
+        else:
+            message = f"{key!s} is no number of a class; 0, 1, 2, … are expected"
+            log.add(FindingCode.LABEL_INVALID, file, message, where="names")
+
+
+def _clean(raws: dict[int, object], file: str, log: FindingLog) -> dict[int, str]:
+    """Name the classes; those without a name last, so that theirs is not taken from another."""
+    class_names, names, seen = ClassNames(log), dict[int, str](), set[str]()
+    for number, raw in raws.items():
+        where = f"class {number}"
+        name = names[number] = class_names.take(raw, file, where) if isinstance(raw, str) else ""
+        if name in seen:
             message = f"{name!r} is listed twice and taken as one class"
-            log.add(FindingCode.CLASS_DUPLICATE, file, message, where=f"class {number}")
-        seen.add(names[number])
-    return names or None
+            log.add(FindingCode.CLASS_DUPLICATE, file, message, where=where)
+        if name:
+            seen.add(name)
+    for number, name in names.items():
+        if not name:
+            names[number] = class_names.invent(f"class_{number}", file, f"class {number}")
+    return names
 
 
 def _is_number(key: object) -> bool:
@@ -113,7 +136,7 @@ def _places(content: dict[str, object]) -> tuple[tuple[Split, str], ...]:
 
 def _read_names(tree: FileTree, name: str, log: FindingLog) -> dict[int, str] | None:
     try:
-        lines = tree.read_text(name, max_bytes=MAX_NAMES_BYTES).splitlines()
+        lines = tree.read_lines(name, max_bytes=MAX_NAMES_BYTES)
     except DatasetFormatError as error:
         log.add(FindingCode.LABEL_FILE_INVALID, name, error.problem)
         return None

@@ -47,9 +47,40 @@ def test_boxes_classes_and_sizes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("spelling", [1, "1", 1.0])
 def test_ids_in_any_spelling(tmp_path: Path, spelling: object) -> None:
-    labelled, log = read_one(tmp_path, [coco_box("x", spelling, "3", ["10", 20.0, 30, 40], iscrowd="0")])
+    labelled, log = read_one(tmp_path, [coco_box("x", spelling, 3, [10, 20.0, 30, 40], iscrowd="0")])
 
     assert [box.x2 for box in labelled.images[0].boxes] == [40]
+    assert log.counts == ({"label_text_number": 1} if spelling == "1" else {})
+
+
+@pytest.mark.parametrize(
+    ("annotation", "named"),
+    [
+        (coco_box(5, 1, 3, ["10", 20, " 3e1 ", "40.0"]), "bbox"),
+        (coco_box(5, 1, "3", A_BOX), "category_id"),
+        (coco_box(5, "1", "3", ["10", "20", "30", "40"]), "image_id and category_id and bbox"),
+    ],
+)
+def test_numbers_written_as_text_are_read_and_named(tmp_path: Path, annotation: Any, named: str) -> None:
+    labelled, log = read_one(tmp_path, [annotation])
+
+    (box,) = labelled.images[0].boxes
+    assert (box.class_name, box.x1, box.y1, box.x2, box.y2) == ("dog", 10, 20, 40, 60)
+    (finding,) = log.findings
+    assert (finding.code, finding.action.value) == ("label_text_number", "fixed")
+    assert (finding.file, finding.where) == ("a.json", "annotation 5")
+    assert finding.message.startswith(f"{named}: ")
+
+
+def test_ids_that_are_text_everywhere_are_no_finding(tmp_path: Path) -> None:
+    content = {
+        "images": [coco_image("x1", "a.jpg")],
+        "categories": [{"id": "c", "name": "cat"}],
+        "annotations": [coco_box("b", "x1", "c", A_BOX)],
+    }
+    labelled, log = read(tmp_path, {"a.jpg": picture(), "x.json": json.dumps(content)})
+
+    assert len(labelled.images[0].boxes) == 1
     assert not log.findings
 
 
@@ -64,17 +95,60 @@ def test_ids_in_any_spelling(tmp_path: Path, spelling: object) -> None:
         (coco_box(1, 99, 3, A_BOX), "label_invalid"),
         (coco_box(1, 1, 99, A_BOX), "class_unknown"),
         (coco_box(1, [], 3, A_BOX), "label_invalid"),
+        (coco_box(1, 1, 3, "abc"), "label_invalid"),
+        (coco_box(1, 1, 3, ["12,5", 1, 2, 3]), "label_invalid"),
+        (coco_box(1, 1, 3, ["1_0", 1, 2, 3]), "label_invalid"),
+        (coco_box(1, None, 3, A_BOX), "label_invalid"),
+        (coco_box(1, 1, None, A_BOX), "label_invalid"),
+        (coco_box(1, 1, True, A_BOX), "label_invalid"),
+        (coco_box(1, 10**40, 3, A_BOX), "label_invalid"),
+        ({"id": 1}, "label_invalid"),
+        ([], "label_invalid"),
         (17, "label_invalid"),
         (None, "label_invalid"),
     ],
 )
-def test_one_bad_annotation_spoils_no_other(tmp_path: Path, annotation: Any, code: str) -> None:
-    labelled, log = read_one(tmp_path, [annotation, coco_box(2, 1, 3, A_BOX)])
+@pytest.mark.parametrize("lax", [False, True], ids=["json", "json with NaN"])
+def test_one_bad_annotation_spoils_no_other(tmp_path: Path, annotation: Any, code: str, lax: bool) -> None:
+    good = coco_box(2, 1, 3, A_BOX) | ({"area": float("nan")} if lax else {})
+    labelled, log = read_one(tmp_path, [annotation, good])
 
     assert [box.where for box in labelled.images[0].boxes] == ["annotation 2"]
     (finding,) = log.findings
     assert (finding.code, finding.file) == (code, "a.json")
     assert finding.where in ("annotation 1", "annotation number 1")
+
+
+@pytest.mark.parametrize("image", [{"id": 2}, {"file_name": "a.jpg"}, coco_image([], "a.jpg"), "a.jpg", None])
+def test_one_bad_image_spoils_no_other(tmp_path: Path, image: Any) -> None:
+    files = {
+        "a.jpg": picture(),
+        "x.json": document([image, coco_image(1, "a.jpg")], [coco_box(1, 1, 3, A_BOX)]),
+    }
+    labelled, log = read(tmp_path, files)
+
+    assert [len(image.boxes) for image in labelled.images] == [1]
+    (finding,) = log.findings
+    assert (finding.code, finding.where) == (
+        "label_invalid",
+        "image 2" if image == {"id": 2} else "image number 1",
+    )
+
+
+@pytest.mark.parametrize("name", [None, "", "\u202e", [], {}, 5])
+def test_category_without_a_name_is_called_by_its_id(tmp_path: Path, name: Any) -> None:
+    categories = [{"id": 3, "name": name}, {"id": 4, "name": "category 3"}, {"name": "no id"}]
+    content = {
+        "images": [coco_image(1, "a.jpg")],
+        "categories": categories,
+        "annotations": [coco_box(1, 1, 3, A_BOX), coco_box(2, 1, 4, A_BOX)],
+    }
+    labelled, log = read(tmp_path, {"a.jpg": picture(), "x.json": json.dumps(content)})
+
+    called = "5" if name == 5 else "category 3 (2)"
+    assert [box.class_name for box in labelled.images[0].boxes] == [called, "category 3"]
+    assert labelled.classes == [called, "category 3"]
+    assert log.counts == {"label_invalid": 1} | ({} if name == 5 else {"class_name_fixed": 1})
 
 
 def test_segmentations_are_not_even_looked_at(tmp_path: Path) -> None:
@@ -127,7 +201,7 @@ def test_repeated_categories(tmp_path: Path) -> None:
 
     assert labelled.classes == ["cat", "category 4"]
     assert labelled.images[0].boxes[0].class_name == "cat"
-    assert log.counts == {"class_duplicate": 2}
+    assert log.counts == {"class_duplicate": 2, "class_name_fixed": 1}
 
 
 def test_missing_and_unlisted_pictures(tmp_path: Path) -> None:
@@ -226,13 +300,52 @@ def test_what_is_no_coco_file(tmp_path: Path, content: str) -> None:
         read(tmp_path, {"x.json": content, "a.jpg": picture()})
 
 
+@pytest.mark.parametrize(
+    ("content", "code", "words"),
+    [
+        ("[1, 2]", "file_ignored", "it has no `images`"),
+        ('{"shapes": []}', "file_ignored", "it has no `images`"),
+        ('{"images": [NaN], ', "label_file_invalid", "three lists"),
+        ('{"images": {}}', "label_file_invalid", "Expected `array`"),
+        ('{"images": [], "categories": [], "annotations": null}', "label_file_invalid", "$.annotations"),
+        ('{"images": []}', "label_file_invalid", "`categories`"),
+    ],
+)
+def test_a_json_file_that_is_not_read_says_why(tmp_path: Path, content: str, code: str, words: str) -> None:
+    good = document([coco_image(1, "a.jpg")], [coco_box(1, 1, 3, A_BOX)])
+    labelled, log = read(tmp_path, {"a.jpg": picture(), "good.json": good, "other.json": content})
+
+    assert len(labelled.images) == 1
+    (finding,) = log.findings
+    assert (finding.code, finding.file) == (code, "other.json")
+    assert words in finding.message
+
+
+def test_what_cannot_be_shown_stands_escaped_in_messages(tmp_path: Path) -> None:
+    images = [
+        coco_image(1, "a.jpg"),
+        coco_image(2, "b\ud800\0.jpg"),
+        coco_image("\u202ex" * 99, "\u202eb.jpg"),
+    ]
+    _, log = read(tmp_path, {"a.jpg": picture(), "x.json": document(images, [])})
+
+    assert [finding.code for finding in log.findings] == ["image_missing"] * 2
+    for finding in log.findings:
+        assert (finding.message + finding.where).isprintable()
+        assert len(finding.where) < 1000
+
+
 def test_sizes_that_make_no_sense_are_no_sizes(tmp_path: Path) -> None:
     images = [
         coco_image(1, "a.jpg", 0, 80),
         coco_image(2, "b.jpg", float("inf"), 80),
         {"id": 3, "file_name": "c.jpg"},
+        {"id": 4, "file_name": "d.jpg", "width": "wide", "height": [8]},
+        {"id": 5, "file_name": "e.jpg", "width": None, "height": "80"},
+        {"id": 6, "file_name": "f.jpg", "width": "100", "height": 80.0},
     ]
-    files: dict[str, bytes | str] = {f"{name}.jpg": picture() for name in "abc"}
-    labelled, _ = read(tmp_path, files | {"x.json": document(images, [])})
+    files: dict[str, bytes | str] = {f"{name}.jpg": picture() for name in "abcdef"}
+    labelled, log = read(tmp_path, files | {"x.json": document(images, [])})
 
-    assert [image.stated_size_wh for image in labelled.images] == [None] * 3
+    assert [image.stated_size_wh for image in labelled.images] == [None] * 5 + [(100, 80)]
+    assert not log.findings

@@ -52,6 +52,9 @@ def test_objects_are_boxes_as_the_file_says(tmp_path: Path) -> None:
         "<object><name> </name><bndbox/></object>",
         voc_object("cat", "x", 1, 2, 3),
         voc_object("cat", "", 1, 2, 3),
+        voc_object("cat", "12,5", 1, 2, 3),
+        voc_object("cat", "1_0", 1, 2, 3),
+        voc_object("\u202e", 1, 1, 2, 3),
     ],
 )
 def test_one_bad_object_spoils_no_other(tmp_path: Path, broken: str) -> None:
@@ -132,6 +135,42 @@ def test_lists_with_presence_and_suffixes(tmp_path: Path) -> None:
     labelled, _ = read(tmp_path, with_lists({"train": "a  1\nb.jpg\n", "val": "c -1\nd 0\n"}))
 
     assert list(splits(labelled).values()) == [Split.TRAIN, Split.TRAIN, Split.VAL, Split.VAL]
+
+
+def test_a_listed_name_may_look_like_a_presence(tmp_path: Path) -> None:
+    files: Files = {"ImageSets/Main/train.txt": "photo 1\na 1\n", "ImageSets/Main/val.txt": "photo.jpg\n"}
+    for name in ("photo 1", "photo.jpg", "a"):
+        files |= {f"JPEGImages/{name}.jpg": picture(), f"Annotations/{name}.xml": voc_xml(CAT)}
+    labelled, log = read(tmp_path, files)
+
+    assert splits(labelled) == {
+        "JPEGImages/a.jpg": Split.TRAIN,
+        "JPEGImages/photo 1.jpg": Split.TRAIN,
+        "JPEGImages/photo.jpg.jpg": Split.VAL,
+    }
+    assert not log.findings
+
+
+def test_names_that_had_to_be_cleaned_are_named_once(tmp_path: Path) -> None:
+    odd = voc_object(" c\u202eat\n", 1, 2, 3, 4)
+    labelled, log = read_xml(tmp_path, voc_xml(CAT, odd, odd))
+
+    assert [box.class_name for box in labelled.images[0].boxes] == ["cat"] * 3
+    (finding,) = log.findings
+    assert (finding.code, finding.file, finding.where) == (
+        "class_name_fixed",
+        "Annotations/a.xml",
+        "object 2",
+    )
+
+
+def test_other_xml_is_no_annotation(tmp_path: Path) -> None:
+    tree = FileTree(write_files(tmp_path, {"annotations.xml": "<annotations><image/></annotations>"}))
+
+    evidence = VocFormat().detect(tree)
+
+    assert evidence.num_labels == 0
+    assert evidence.seen == "0 XML files with the root element <annotation>, 1 with another"
 
 
 def test_faults_of_lists(tmp_path: Path) -> None:

@@ -59,6 +59,10 @@ def test_a_row_is_a_box(tmp_path: Path) -> None:
         ("1e300 0.5 0.5 0.2 0.4", "class_unknown"),
         ("nan 0.5 0.5 0.2 0.4", "label_invalid"),
         ("<script> =cmd()", "label_invalid"),
+        ("0 0,5 0.5 0.2 0.4", "label_invalid"),
+        ("0 0_5 0.5 0.2 0.4", "label_invalid"),
+        ("0 \u0660.5 0.5 0.2 0.4", "label_invalid"),
+        ("0", "label_invalid"),
     ],
 )
 def test_one_bad_row_spoils_no_other(tmp_path: Path, row: str, code: str) -> None:
@@ -114,7 +118,8 @@ def test_byte_order_mark(tmp_path: Path) -> None:
         ("names: {'1': dog, '0': cat}", ["cat", "dog"]),
         ("nc: 2\nnames: [no, 007]", ["no", "007"]),
         ("names: [<script>alert(1)</script>, '=cmd()']", ["<script>alert(1)</script>", "=cmd()"]),
-        ("names: ['', \u202eabc]", ["class_0", "\u202eabc"]),
+        ("names: ['', \u202eabc]", ["class_0", "abc"]),
+        ("names: ['', class_0]", ["class_0 (2)", "class_0"]),
         ("names: [cat, [1, 2]]", ["cat", "class_1"]),
         ("names: {0: cat, x: dog, " + "9" * 500 + ": ox}", ["cat"]),
         ("names: 5\nnc: 1", ["class_0"]),
@@ -134,7 +139,33 @@ def test_name_listed_twice_is_one_class(tmp_path: Path) -> None:
     assert log.counts == {"class_duplicate": 1}
 
 
-@pytest.mark.parametrize("file", ["classes.txt", "labels/classes.txt", "obj.names"])
+@pytest.mark.parametrize(
+    ("names", "counts"),
+    [
+        ("names: [cat, dog]", {}),
+        ("names: [' cat', dog]", {"class_name_fixed": 1}),
+        ("names: ['', dog]", {"class_name_fixed": 1}),
+        ("names: {0: cat, x: dog}", {"label_invalid": 1}),
+        ("names: [cat, ' cat ']", {"class_name_fixed": 1, "class_duplicate": 1}),
+    ],
+)
+def test_faults_of_names_are_findings(tmp_path: Path, names: str, counts: dict[str, int]) -> None:
+    _, log = read_rows(tmp_path, ROW, names)
+
+    assert log.counts == counts
+    assert {finding.file for finding in log.findings} <= {"data.yaml"}
+    assert all(finding.where in ("class 0", "class 1", "names") for finding in log.findings)
+
+
+def test_names_beside_a_data_yaml_that_has_none(tmp_path: Path) -> None:
+    files: Files = {"images/a.jpg": picture(), "labels/a.txt": ROW, "classes.txt": "cat\ndog"}
+    labelled, log = read(tmp_path, files | {"data.yaml": "nc: 2\ntrain: images"})
+
+    assert labelled.classes == ["cat", "dog"]
+    assert not log.findings
+
+
+@pytest.mark.parametrize("file", ["Classes.txt", "classes.txt", "labels/classes.txt", "obj.names"])
 def test_names_in_a_text_file(tmp_path: Path, file: str) -> None:
     labelled, log = read(tmp_path, {"images/a.jpg": picture(), "labels/a.txt": ROW, file: "cat\ndog\n\n"})
 
@@ -289,6 +320,33 @@ def test_labels_without_a_picture(tmp_path: Path) -> None:
 
     assert len(labelled.images) == 1
     assert (log.findings[-1].code, log.findings[-1].file) == ("image_missing", "labels/gone.txt")
+
+
+@pytest.mark.parametrize("orphan", ["Labels/gone.txt", "images/gone.txt", "labels/other/a.txt"])
+def test_labels_that_no_picture_owns(tmp_path: Path, orphan: str) -> None:
+    _, log = read(tmp_path, {"images/a.jpg": picture(), "labels/a.txt": ROW, "classes.txt": "a", orphan: ROW})
+
+    (finding,) = log.findings
+    assert (finding.code, finding.file) == ("image_missing", orphan)
+
+
+@pytest.mark.parametrize("label", ["labels/a.TXT", "Labels/A.txt", "labels/IMG.txt"])
+def test_labels_in_other_capitals(tmp_path: Path, label: str) -> None:
+    name = "images/Img.JPG" if "IMG" in label else "images/A.JPG"
+    labelled, log = read(tmp_path, {name: picture(), label: ROW, "classes.txt": "cat"})
+
+    assert [len(image.boxes) for image in labelled.images] == [1]
+    assert not log.findings
+
+
+def test_pictures_that_differ_only_in_case_share_no_labels(tmp_path: Path) -> None:
+    files: Files = {"images/a.jpg": picture(), "images/A.jpg": picture(seed=1), "labels/a.txt": ROW}
+    labelled, _ = read(tmp_path, files | {"classes.txt": "cat"})
+
+    assert {image.file_name: len(image.boxes) for image in labelled.images} == {
+        "images/A.jpg": 0,
+        "images/a.jpg": 1,
+    }
 
 
 def test_nothing_labelled(tmp_path: Path) -> None:

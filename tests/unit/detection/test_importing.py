@@ -263,18 +263,37 @@ def test_nothing_recognised(tmp_path: Path) -> None:
     assert "2 files (1 .jpg, 1 .csv)" in problem
 
 
+def test_one_file_is_no_files(tmp_path: Path) -> None:
+    with pytest.raises(DatasetFormatError, match=r"Seen: 1 file \(1 \.txt\);"):
+        imported(tmp_path, {"readme.txt": "hello"})
+
+
+def test_an_archive_in_the_archive_is_said_to_stay_closed(tmp_path: Path) -> None:
+    with pytest.raises(
+        DatasetFormatError, match=r"1 file \(1 \.zip; archives inside the archive stay closed\)"
+    ):
+        imported(tmp_path, {"dataset.zip": b"PK"})
+
+
 @pytest.mark.parametrize(
-    ("files", "words"),
+    ("files", "words", "codes"),
     [
-        (yolo({"a": "9 .5 .5 .1 .1"}), ["no usable box", "class_unknown"]),
-        (yolo({"a": ROW}) | {"images/a.jpg": b"x"}, ["no usable picture", "image_unsupported"]),
+        (yolo({"a": "9 .5 .5 .1 .1"}), ["no usable box", "class_unknown"], {"class_unknown": 1}),
+        (
+            yolo({"a": ROW}) | {"images/a.jpg": b"x"},
+            ["no usable picture", "1 labelled picture, 0 of them usable", "1 × image_unsupported"],
+            {"image_unsupported": 1},
+        ),
     ],
 )
-def test_nothing_usable_left(tmp_path: Path, files: Files, words: list[str]) -> None:
+def test_nothing_usable_left(tmp_path: Path, files: Files, words: list[str], codes: dict[str, int]) -> None:
+    log = FindingLog()
     with pytest.raises(DatasetFormatError) as caught:
-        imported(tmp_path, files)
+        imported(tmp_path, files, log=log)
 
-    assert all(word in caught.value.problem for word in words)
+    assert all(word in str(caught.value) for word in ["Looked for", "Seen: ", *words])
+    assert log.counts == codes, "whoever gave the log has what was found until then"
+    assert log.findings[0].code in codes
 
 
 def test_progress_rises_to_one(tmp_path: Path) -> None:
