@@ -103,6 +103,8 @@ class Settings(BaseSettings):
     """Pictures that may wait for the engine; beyond it 503 with Retry-After."""
     engine_queue_bytes: PositiveInt = 512 * MIB
     """Bytes of pictures that may wait for the engine."""
+    engine_decode_bytes: PositiveInt = 1024 * MIB
+    """Memory for decoding large pictures, of which as many are decoded side by side; each may be alone."""
     engine_deadline_s: PositiveFloat = 30.0
     """A picture that waited longer than this is dropped with 503."""
     engine_model_bytes: PositiveInt = 2048 * MIB

@@ -33,11 +33,20 @@ class ImageHeader:
     """Pixels of the picture as a person sees it, EXIF orientation applied."""
     orientation: int = 1
     """EXIF: 1 is upright; 5 to 8 are stored with width and height exchanged."""
+    many_scans: bool = False
+    """A JPEG, progressive mostly, that a decoder must hold as a whole, however small it is decoded."""
 
     @property
     def stored_size_hw(self) -> tuple[int, int]:
         """Height and width of the pixels as they lie in the file."""
         return (self.width, self.height) if self.orientation >= 5 else (self.height, self.width)
+
+    @property
+    def fewest_bytes(self) -> int:
+        """Of the whole file: in a JPEG of one scan every block of 8 by 8 pixels costs a bit and more."""
+        if self.kind is not ImageKind.JPEG or self.many_scans:
+            return 0
+        return -(-self.width // 8) * -(-self.height // 8) // 8
 
 
 def read_header(data: bytes) -> ImageHeader:
@@ -51,7 +60,7 @@ def read_header(data: bytes) -> ImageHeader:
     if kind is None:
         raise UnsupportedImageError("not a picture of a known kind (JPEG, PNG, WebP or BMP)")
     try:
-        width, height, exif = _FACTS[kind](data)
+        width, height, exif, many_scans = _FACTS[kind](data)
     except struct.error:
         raise DamagedImageError(f"the header of the {kind.upper()} picture is cut off") from None
     if width < 1 or height < 1:
@@ -59,7 +68,7 @@ def read_header(data: bytes) -> ImageHeader:
     orientation = exif_orientation(exif)
     if orientation >= 5:
         width, height = height, width
-    return ImageHeader(kind=kind, width=width, height=height, orientation=orientation)
+    return ImageHeader(kind=kind, width=width, height=height, orientation=orientation, many_scans=many_scans)
 
 
 def sniff_image(head: bytes) -> ImageKind | None:
@@ -125,6 +134,9 @@ def exif_orientation(exif: bytes) -> int:
     return 1
 
 
+_Facts = tuple[int, int, bytes, bool]
+"""Stored width, stored height, EXIF block, and whether a JPEG has many scans."""
+
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 _BMP_HEADER_SIZES = {12, 40, 52, 56, 64, 108, 124}
@@ -136,6 +148,7 @@ _MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")
 """The next marker that carries a segment, or the end: skips entropy-coded data, restarts, fill and junk."""
 _EOI, _SOS, _APP1 = 0xD9, 0xDA, 0xE1
 _FRAME_MARKERS = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SEQUENTIAL = {0xC0, 0xC1}
 
 _MAX_SEGMENTS = 10_000
 _MAX_SCANS = 100
@@ -163,47 +176,50 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
     raise DamagedImageError("the JPEG picture has more parts than any camera or program writes")
 
 
-def _jpeg_facts(data: bytes) -> tuple[int, int, bytes]:
-    size, exif = None, b""
+def _jpeg_facts(data: bytes) -> _Facts:
+    frame, exif, many_scans = None, b"", False
     for marker, payload in _jpeg_segments(data):
         if marker in (_SOS, _EOI):
+            num_in_scan = payload[0] if payload else 0
+            many_scans = many_scans or (frame is not None and num_in_scan < frame[2])
             break
-        if marker in _FRAME_MARKERS and size is None:
-            size = struct.unpack_from(">HH", payload, 1)
+        if marker in _FRAME_MARKERS and frame is None:
+            frame = struct.unpack_from(">HHB", payload, 1)
+            many_scans = marker not in _SEQUENTIAL
         elif marker == _APP1 and not exif and payload.startswith(_EXIF_PREFIX):
             exif = payload.removeprefix(_EXIF_PREFIX)
-    if size is None:
+    if frame is None:
         raise DamagedImageError("the JPEG picture has no frame")
-    height, width = size
-    return width, height, exif
+    height, width, _ = frame
+    return width, height, exif, many_scans
 
 
-def _png_facts(data: bytes) -> tuple[int, int, bytes]:
+def _png_facts(data: bytes) -> _Facts:
     kind, width, height = struct.unpack_from(">4sII", data, len(_PNG_SIGNATURE) + 4)
     if kind != b"IHDR":
         raise DamagedImageError("the PNG picture does not begin with its header")
-    return width, height, _payload_of(b"eXIf", data, _png_chunks(data))
+    return width, height, _payload_of(b"eXIf", data, _png_chunks(data)), False
 
 
-def _webp_facts(data: bytes) -> tuple[int, int, bytes]:
+def _webp_facts(data: bytes) -> _Facts:
     kind = data[12:16]
     exif = _payload_of(b"EXIF", data, _webp_chunks(data)).removeprefix(_EXIF_PREFIX)
     if kind == b"VP8X":
         low_width, high_width, low_height, high_height = struct.unpack_from("<HBHB", data, 24)
-        return (low_width | high_width << 16) + 1, (low_height | high_height << 16) + 1, exif
+        return (low_width | high_width << 16) + 1, (low_height | high_height << 16) + 1, exif, False
     if kind == b"VP8L":
         (bits,) = struct.unpack_from("<I", data, 21)
-        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, exif
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, exif, False
     if kind == b"VP8 ":
         width, height = struct.unpack_from("<HH", data, 26)
-        return width & 0x3FFF, height & 0x3FFF, exif
+        return width & 0x3FFF, height & 0x3FFF, exif, False
     raise DamagedImageError("the WebP picture does not begin with a frame")
 
 
-def _bmp_facts(data: bytes) -> tuple[int, int, bytes]:
+def _bmp_facts(data: bytes) -> _Facts:
     (header_size,) = struct.unpack_from("<I", data, 14)
     width, height = struct.unpack_from("<HH" if header_size == 12 else "<ii", data, 18)
-    return width, abs(height), b""
+    return width, abs(height), b"", False
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
@@ -238,10 +254,10 @@ def _reaches_iend(data: bytes) -> bool:
     return False
 
 
-_FACTS: dict[ImageKind, Callable[[bytes], tuple[int, int, bytes]]] = {
+_FACTS: dict[ImageKind, Callable[[bytes], _Facts]] = {
     ImageKind.JPEG: _jpeg_facts,
     ImageKind.PNG: _png_facts,
     ImageKind.WEBP: _webp_facts,
     ImageKind.BMP: _bmp_facts,
 }
-"""Stored width, stored height and EXIF block of each kind."""
+"""Reads the facts of each kind."""

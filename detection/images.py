@@ -12,10 +12,14 @@ from detection.errors import DamagedImageError, ImageTooLargeError
 from detection.image_headers import ImageHeader, ImageKind, bare_png, is_complete, read_header, sniff_image
 
 __all__ = [
+    "BYTES_PER_PIXEL",
     "MAX_PIXELS",
     "DecodedImage",
+    "ImageHeader",
     "Pixels",
+    "check_header",
     "decode_image",
+    "decoding_bytes",
     "encode_jpeg",
     "read_header",
     "sniff_image",
@@ -26,6 +30,12 @@ Pixels = NDArray[np.uint8]
 
 MAX_PIXELS = 100_000_000
 """300 MB decoded; the largest cameras of 2026 stay below."""
+
+BYTES_PER_PIXEL = 3
+_COPIES = {ImageKind.JPEG: 1, ImageKind.PNG: 2, ImageKind.WEBP: 2, ImageKind.BMP: 1}
+"""Of the decoded picture that OpenCV holds at a time: kinds that may be animated have a canvas, too."""
+_COEFFICIENT_BYTES = 6
+"""Per pixel of a JPEG with many scans: 16 bits for each of three components."""
 
 # A broken picture is answered by an exception; OpenCV would also write a line per picture to stderr.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -72,11 +82,7 @@ def decode_image(
         DamagedImageError: cannot be decoded, or is cut off; a part of a picture is never returned.
         ImageTooLargeError: more than `max_pixels`.
     """
-    header = read_header(data)
-    if header.width * header.height > max_pixels:
-        raise ImageTooLargeError(
-            f"the picture has {header.width}×{header.height} pixels, more than the {max_pixels:,} allowed"
-        )
+    header = check_header(data, max_pixels=max_pixels)
     if not is_complete(data, header.kind):
         raise DamagedImageError(f"the {header.kind.upper()} picture is cut off: it has no end")
     reduction = _reduction(header, input_size_hw)
@@ -90,6 +96,37 @@ def decode_image(
             f"the header announces {width}×{height} pixels, but the picture has another size"
         )
     return DecodedImage(_upright(pixels, header.orientation), header.width, header.height)
+
+
+def check_header(data: bytes, *, max_pixels: int = MAX_PIXELS) -> ImageHeader:
+    """Return what a picture says about itself; nothing is decoded.
+
+    Raises:
+        UnsupportedImageError: not one of the four kinds.
+        DamagedImageError: the header is broken, or announces far more than the file holds.
+        ImageTooLargeError: more than `max_pixels`.
+    """
+    header = read_header(data)
+    if header.width * header.height > max_pixels:
+        raise ImageTooLargeError(
+            f"the picture has {header.width}×{header.height} pixels, more than the {max_pixels:,} allowed"
+        )
+    if len(data) < header.fewest_bytes:
+        raise DamagedImageError(
+            f"the {header.kind.upper()} picture is cut off: {header.width}×{header.height} pixels need more "
+            f"than {len(data):,} bytes"
+        )
+    return header
+
+
+def decoding_bytes(header: ImageHeader, *, input_size_hw: tuple[int, int] | None = None) -> int:
+    """Return about how much memory `decode_image` takes at most for a picture, the result included."""
+    num_pixels = header.width * header.height
+    reduction = _reduction(header, input_size_hw)
+    decoded = BYTES_PER_PIXEL * num_pixels // reduction**2
+    copies = _COPIES[header.kind] + (header.orientation > 1)
+    coefficients = _COEFFICIENT_BYTES * num_pixels if header.many_scans else 0
+    return decoded * copies + coefficients
 
 
 def encode_jpeg(pixels: Pixels, quality: int = 90) -> bytes:

@@ -53,9 +53,10 @@ def png_chunk(name: bytes, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload)) + name + payload + struct.pack(">I", zlib.crc32(name + payload))
 
 
-def png_header(width: int, height: int) -> bytes:
+def png_header(width: int, height: int, *, depth: int = 8, colour: int = 2) -> bytes:
     """Return the start of a PNG that announces any size, with no pixels behind it."""
-    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header)
 
 
 def webp(pixels: Pixels, *, orientation: int | None = None) -> bytes:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from app.detect.wire import Box
-from detection.images import Pixels, decode_image, encode_jpeg
+from detection.images import BYTES_PER_PIXEL, ImageHeader, Pixels, decode_image, decoding_bytes, encode_jpeg
 from detection.inference.draw import LabelledBox, draw_boxes
 
 LONGEST_JPEG_SIDE = 65_500
@@ -29,6 +29,13 @@ def draw_picture(
     scale_x, scale_y = pixels.shape[1] / picture.width, pixels.shape[0] / picture.height
     labelled = [_labelled(box, scale_x, scale_y) for box in boxes]
     return encode_jpeg(draw_boxes(pixels, labelled[::-1]) if labelled else pixels)
+
+
+def drawing_bytes(header: ImageHeader, *, max_side: int | None = None) -> int:
+    """Return about how much memory `draw_picture` takes at most."""
+    reduced_to = (max_side, max_side) if max_side is not None else None
+    drawn = BYTES_PER_PIXEL * header.width * header.height if max_side is None else 0
+    return decoding_bytes(header, input_size_hw=reduced_to) + drawn
 
 
 def _shrink(pixels: Pixels, max_side: int) -> Pixels:

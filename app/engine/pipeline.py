@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import ParamSpec, TypeVar
 
 import cv2
 import torch
@@ -27,14 +26,19 @@ from app.detect.wire import (
 from app.engine.admission import Admission
 from app.engine.batcher import Batcher
 from app.engine.device import choose_device, num_cores
-from app.engine.drawing import draw_picture
+from app.engine.drawing import draw_picture, drawing_bytes
+from app.engine.lanes import Lane
 from app.engine.loader import LoadedModel, Loader, ModelCache
-from app.settings import Settings
+from app.settings import MIB, Settings
 from app.storage import Storage
+from detection.images import ImageHeader, check_header, decoding_bytes
 from detection.inference.predictor import DetectOptions, Inferred, Prediction, Prepared
 
-Params = ParamSpec("Params")
-Value = TypeVar("Value")
+ORDINARY_BYTES = 96 * MIB
+ORDINARY_PIXELS = 32_000_000
+"""Beyond one of these a picture is large. Decoding an ordinary one takes at most a few tenths of a second."""
+LARGE_NICENESS = 5
+"""A core goes to an ordinary picture first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,8 @@ class Pipeline:
     """Everything that the engine does with pictures.
 
     On a CPU one pool of as many threads as cores does all the work, so that busy streams do not push each
-    other off the cores; an accelerator has a thread of its own that feeds it.
+    other off the cores; an accelerator has a thread of its own that feeds it. Large pictures are decoded in a
+    lane beside it, on fewer threads, and only as many at a time as fit into their share of the memory.
     """
 
     def __init__(self, settings: Settings, storage: Storage) -> None:
@@ -65,11 +70,19 @@ class Pipeline:
         )
         self._models = ModelCache(self._load, max_bytes=settings.engine_model_bytes)
         cores = num_cores()
-        self._pool = ThreadPoolExecutor(cores, "pictures")
-        on_cpu = self._device.torch_device.type == "cpu"
-        self._device_pool = self._pool if on_cpu else ThreadPoolExecutor(1, "device")
         # A prepared picture is megabytes of floats: only as many exist as keep every stream busy.
-        self._slots = asyncio.Semaphore(max(2 * cores, 2 * self._device.streams * self._device.batch_size))
+        slots = max(2 * cores, 2 * self._device.streams * self._device.batch_size)
+        self._ordinary = Lane("pictures", threads=cores, max_pictures=slots, max_bytes=slots * ORDINARY_BYTES)
+        large_threads = max(cores - 1, 1)
+        self._large = Lane(
+            "large",
+            threads=large_threads,
+            max_pictures=large_threads,
+            max_bytes=settings.engine_decode_bytes,
+            niceness=LARGE_NICENESS,
+        )
+        on_cpu = self._device.torch_device.type == "cpu"
+        self._device_pool = self._ordinary.pool if on_cpu else ThreadPoolExecutor(1, "device")
         self._busy = 0
         cv2.setNumThreads(1)
         if self._device.streams > 1:
@@ -95,11 +108,16 @@ class Pipeline:
         arrived = time.perf_counter()
         with self.admission.admit(len(request.image)):
             model = await self._models.get(request.model)
-            async with self._slots:
-                prediction = await self._predict(request, model)
+            header = await self._header(request.image)
+            size_bytes = decoding_bytes(header, input_size_hw=request.model.record.input_size_hw)
+            if request.annotate:
+                size_bytes = max(size_bytes, drawing_bytes(header))
+            lane = self._lane(header, size_bytes)
+            async with lane.turn(size_bytes):
+                prediction = await self._predict(request, model, lane)
                 spent_s = time.perf_counter() - arrived
                 boxes = _boxes(prediction, request.model.record.classes)
-                annotated = await self._annotate(request, boxes) if request.annotate else None
+                annotated = await self._annotate(request, boxes, lane) if request.annotate else None
         return Detected(
             id=request.id,
             width=prediction.width,
@@ -118,8 +136,11 @@ class Pipeline:
             ImageError: the picture cannot be used.
         """
         with self.admission.admit(len(request.image)):
-            async with self._slots:
-                jpeg = await self._in_pool(
+            header = await self._header(request.image)
+            size_bytes = drawing_bytes(header, max_side=request.max_side)
+            lane = self._lane(header, size_bytes)
+            async with lane.turn(size_bytes):
+                jpeg = await lane.run(
                     draw_picture,
                     request.image,
                     request.boxes,
@@ -140,19 +161,26 @@ class Pipeline:
             queue_bytes=self.admission.bytes,
         )
 
-    async def _predict(self, request: Detect, model: _ReadyModel) -> Prediction:
+    async def _header(self, image: bytes) -> ImageHeader:
+        return await self._ordinary.run(check_header, image, max_pixels=self._settings.max_image_pixels)
+
+    def _lane(self, header: ImageHeader, size_bytes: int) -> Lane:
+        large = header.width * header.height > ORDINARY_PIXELS or size_bytes > ORDINARY_BYTES
+        return self._large if large else self._ordinary
+
+    async def _predict(self, request: Detect, model: _ReadyModel, lane: Lane) -> Prediction:
         self._busy += 1
         try:
             predictor = model.loaded.predictor
-            prepared = await self._in_pool(predictor.prepare, request.image)
+            prepared = await lane.run(predictor.prepare, request.image)
             inferred = await model.batcher.submit(prepared)
-            return await self._in_pool(predictor.finish, prepared, inferred, _options(request))
+            return await lane.run(predictor.finish, prepared, inferred, _options(request))
         finally:
             self._busy -= 1
 
-    async def _annotate(self, request: Detect, boxes: Sequence[Box]) -> bytes:
+    async def _annotate(self, request: Detect, boxes: Sequence[Box], lane: Lane) -> bytes:
         max_pixels = self._settings.max_image_pixels
-        return await self._in_pool(draw_picture, request.image, boxes, max_pixels=max_pixels)
+        return await lane.run(draw_picture, request.image, boxes, max_pixels=max_pixels)
 
     async def _load(self, model: ServedModel) -> _ReadyModel:
         loaded = await asyncio.to_thread(self._loader.load, model)
@@ -169,12 +197,6 @@ class Pipeline:
             max_delay_s=self._settings.engine_batch_delay_ms / 1000,
         )
         return _ReadyModel(loaded, batcher)
-
-    async def _in_pool(
-        self, work: Callable[Params, Value], *args: Params.args, **kwargs: Params.kwargs
-    ) -> Value:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, lambda: work(*args, **kwargs))
 
 
 def _options(request: Detect) -> DetectOptions:

@@ -9,15 +9,17 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 
+import numpy as np
 import pytest
 
 from app.detect.engine_client import EngineClient
+from app.detect.errors import PictureTooLargeError
 from app.detect.wire import Box, Detected, ServedModel
 from app.errors import OverloadedError
 from app.settings import Settings
 from app.storage import open_storage
 from detection.images import decode_image
-from tests.pictures import jpeg, noise, png, quadrants
+from tests.pictures import jpeg, noise, png, png_header, quadrants
 from tests.published import publish, publish_weights
 from tests.serving import EngineProcess, short_folder
 
@@ -112,6 +114,37 @@ def test_a_bad_picture_among_good_ones(settings: Settings, engine: EngineProcess
             assert isinstance(first, Detected)
             assert isinstance(last, Detected)
             assert first.boxes == last.boxes == alone.boxes
+
+    asked(settings, story)
+
+
+def test_large_pictures_hold_up_no_small_one(
+    settings: Settings, engine: EngineProcess, model: ServedModel
+) -> None:
+    large = png(np.zeros((6000, 6000, 3), np.uint8))
+
+    async def story(client: EngineClient) -> None:
+        crowd = [asyncio.create_task(client.detect(large, model)) for _ in range(QUEUE - 1)]
+        await sent(*crowd)
+        assert isinstance(await client.detect(PICTURE, model), Detected)
+        assert not all(each.done() for each in crowd)
+        assert [(each.width, each.height) for each in await asyncio.gather(*crowd)] == [(6000, 6000)] * 2
+
+    asked(settings, story)
+
+
+def test_a_picture_of_too_many_pixels_waits_for_no_large_one(
+    settings: Settings, engine: EngineProcess, model: ServedModel
+) -> None:
+    large = png(np.zeros((6000, 6000, 3), np.uint8))
+
+    async def story(client: EngineClient) -> None:
+        waiting = asyncio.create_task(client.detect(large, model))
+        await sent(waiting)
+        with pytest.raises(PictureTooLargeError):
+            await client.detect(png_header(65_535, 65_535), model)
+        assert not waiting.done()
+        await waiting
 
     asked(settings, story)
 

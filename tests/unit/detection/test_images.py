@@ -6,6 +6,8 @@ import struct
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import cv2
@@ -14,7 +16,15 @@ import pytest
 
 from detection.errors import DamagedImageError, ImageError, ImageTooLargeError, UnsupportedImageError
 from detection.image_headers import ImageKind, bare_png
-from detection.images import Pixels, decode_image, encode_jpeg, read_header, sniff_image
+from detection.images import (
+    Pixels,
+    check_header,
+    decode_image,
+    decoding_bytes,
+    encode_jpeg,
+    read_header,
+    sniff_image,
+)
 from tests import pictures
 
 ENCODERS = {
@@ -23,6 +33,9 @@ ENCODERS = {
     ImageKind.WEBP: pictures.webp,
     ImageKind.BMP: pictures.bmp,
 }
+PICTURE = pictures.noise(120, 80)
+SMALL = pictures.noise(24, 16)
+NUM_PIXELS = 120 * 80
 WITH_ORIENTATION = [ImageKind.JPEG, ImageKind.PNG, ImageKind.WEBP]
 
 
@@ -240,6 +253,100 @@ def test_header_that_lies_about_the_size_is_damage() -> None:
         decode_image(bytes(data))
 
 
+def png_announcing(width: int, height: int, *, depth: int = 8, colour: int = 2) -> bytes:
+    return pictures.png_header(width, height, depth=depth, colour=colour) + pictures.png(SMALL)[33:]
+
+
+def jpeg_announcing(width: int, height: int) -> bytes:
+    data = pictures.jpeg(SMALL)
+    frame = data.index(b"\xff\xc0") + 5
+    return data[:frame] + struct.pack(">HH", height, width) + data[frame + 4 :]
+
+
+def bmp_announcing(width: int, height: int) -> bytes:
+    data = pictures.bmp(SMALL)
+    return data[:18] + struct.pack("<ii", width, height) + data[26:]
+
+
+def lossless_webp_announcing(width: int, height: int) -> bytes:
+    data = pictures.webp(SMALL)
+    bits = data.index(b"VP8L") + 9
+    return data[:bits] + struct.pack("<I", width - 1 | height - 1 << 14) + data[bits + 4 :]
+
+
+def lossy_webp_announcing(width: int, height: int) -> bytes:
+    data = cv2.imencode(".webp", SMALL, [cv2.IMWRITE_WEBP_QUALITY, 50])[1].tobytes()
+    return data[:26] + struct.pack("<HH", width, height) + data[30:]
+
+
+def canvas_announcing(width: int, height: int) -> bytes:
+    data = pictures.webp(SMALL, orientation=1)
+    size = struct.pack("<I", width - 1)[:3] + struct.pack("<I", height - 1)[:3]
+    return data[:24] + size + data[30:]
+
+
+LIARS = [
+    png_announcing,
+    jpeg_announcing,
+    bmp_announcing,
+    lossless_webp_announcing,
+    lossy_webp_announcing,
+    canvas_announcing,
+]
+
+
+@pytest.mark.parametrize("announcing", LIARS)
+def test_far_less_data_than_the_header_announces_is_damage(announcing: Callable[[int, int], bytes]) -> None:
+    assert decode_image(announcing(24, 16)).size_wh == (24, 16)
+    for size in ((2400, 1600), (9999, 9999)):
+        with pytest.raises(DamagedImageError):
+            decode_image(announcing(*size))
+
+
+@pytest.mark.parametrize("announcing", [png_announcing, jpeg_announcing, bmp_announcing])
+def test_sizes_beyond_the_limit_are_never_decoded(announcing: Callable[[int, int], bytes]) -> None:
+    with pytest.raises(ImageTooLargeError):
+        decode_image(announcing(65_535, 65_535))
+
+
+@pytest.mark.parametrize("announcing", LIARS)
+@pytest.mark.parametrize("size", [(10, 10), (24, 8), (8, 16), (24, 17), (25, 16), (1, 1), (16, 24)])
+def test_a_header_that_lies_a_little_is_damage_or_is_believed(
+    announcing: Callable[[int, int], bytes], size: tuple[int, int]
+) -> None:
+    """Not every decoder can tell; what must never happen is a picture of another size, or a crash."""
+    with suppress(DamagedImageError):
+        assert decode_image(announcing(*size)).size_wh == size
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pictures.png_header(10, 10) + pictures.png(SMALL)[8:],
+        pictures.png_header(100, 100) + pictures.png(SMALL)[8:],
+        pictures.png(SMALL)[:33] + pictures.png_header(10, 10)[8:] + pictures.png(SMALL)[33:],
+        pictures.png(SMALL)[:-12] + pictures.png_header(10, 10)[8:] + pictures.png(SMALL)[-12:],
+        png_announcing(24, 16, depth=16),
+        png_announcing(24, 16, colour=0),
+        png_announcing(24, 16, colour=6),
+        png_announcing(24, 16, depth=3),
+    ],
+    ids=["first 10", "first 100", "second", "behind the data", "16 bit", "grey", "alpha", "3 bit"],
+)
+def test_png_headers_that_contradict_the_data_are_damage(data: bytes) -> None:
+    with pytest.raises(DamagedImageError):
+        decode_image(data)
+
+
+def test_two_frames_of_a_jpeg_are_damage() -> None:
+    data = pictures.jpeg(SMALL)
+    start = data.index(b"\xff\xc0")
+    (length,) = struct.unpack_from(">H", data, start + 2)
+    other = data[start : start + 5] + struct.pack(">HH", 100, 100) + data[start + 9 : start + 2 + length]
+    with pytest.raises(DamagedImageError):
+        decode_image(data[:start] + other + data[start:])
+
+
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 20_000), (20_000, 1)])
 def test_extreme_shapes(width: int, height: int) -> None:
     decoded = decode_image(pictures.jpeg(pictures.noise(width, height)), input_size_hw=(416, 416))
@@ -275,6 +382,57 @@ def test_reduction_follows_the_upright_picture() -> None:
 
     assert decoded.size_wh == (200, 400)
     assert decoded.pixels.shape[:2] == (200, 100)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_reduced_picture_is_turned_like_the_full_one(orientation: int) -> None:
+    data = pictures.jpeg(pictures.quadrants(320, 192), orientation=orientation)
+
+    full, reduced = decode_image(data), decode_image(data, input_size_hw=(40, 40))
+
+    assert reduced.size_wh == full.size_wh
+    assert reduced.pixels.shape[0] * 4 == full.pixels.shape[0]
+    np.testing.assert_allclose(quarters(reduced.pixels), quarters(full.pixels), atol=3)
+
+
+def quarters(pixels: Pixels) -> Pixels:
+    """Return the pixel in the middle of each quarter."""
+    height, width = pixels.shape[:2]
+    return pixels[height // 4 :: height // 2, width // 4 :: width // 2].astype(np.int16)
+
+
+def progressive(pixels: Pixels) -> bytes:
+    return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (pictures.jpeg(PICTURE), 3 * NUM_PIXELS),
+        (pictures.jpeg(PICTURE, orientation=3), 6 * NUM_PIXELS),
+        (progressive(PICTURE), 9 * NUM_PIXELS),
+        (pictures.png(PICTURE), 6 * NUM_PIXELS),
+        (pictures.webp(PICTURE), 6 * NUM_PIXELS),
+        (pictures.bmp(PICTURE), 3 * NUM_PIXELS),
+    ],
+    ids=["jpeg", "turned jpeg", "progressive jpeg", "png", "webp", "bmp"],
+)
+def test_memory_for_decoding_shows_in_the_header(data: bytes, expected: int) -> None:
+    assert decoding_bytes(check_header(data)) == expected
+
+
+def test_memory_for_a_reduced_jpeg_is_small_when_it_can_be_read_in_one_go() -> None:
+    once, often = pictures.jpeg(PICTURE), progressive(PICTURE)
+    reduced = [decoding_bytes(check_header(data), input_size_hw=(20, 20)) for data in (once, often)]
+
+    assert reduced == [3 * NUM_PIXELS // 16, 3 * NUM_PIXELS // 16 + 6 * NUM_PIXELS]
+
+
+def test_components_in_scans_of_their_own_are_held_as_a_whole() -> None:
+    data = bytearray(pictures.jpeg(PICTURE))
+    assert not read_header(bytes(data)).many_scans
+    data[data.index(b"\xff\xda") + 4] = 1
+    assert read_header(bytes(data)).many_scans
 
 
 @pytest.mark.parametrize(
