@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 from sqlalchemy import select
@@ -17,6 +19,7 @@ from worker.lease import Lease
 from worker.report import JobReport
 
 JOURNAL = "series.jsonl"
+ROWS_AT_ONCE = 2000
 
 
 class TrainingReporter:
@@ -32,12 +35,9 @@ class TrainingReporter:
     def on_start(self, step: int) -> None:
         """Make the series end at `step`: rows beyond it go, rows that were never written come."""
         self._report.flush()
-        rows = self._journal.cut_after(step)
+        self._journal.cut_after(step)
         self._lease.write(lambda session: self._begin_at(session, step))
-        known = self._lease.write(self._known_rows)
-        for row in rows:
-            if known.get(row[0]) != dict(row[2]):
-                self._report.row(*row)
+        self._tell_what_was_not_written()
         if step:
             self._report.checkpoint(step)
         self._report.flush()
@@ -60,6 +60,18 @@ class TrainingReporter:
     def _begin_at(self, session: Session, step: int) -> None:
         protocol.begin_attempt_at(session, self._lease.job_id, self._lease.fence, step)
 
-    def _known_rows(self, session: Session) -> dict[int, dict[str, object]]:
-        query = select(JobMetric.step, JobMetric.values).where(JobMetric.job_id == self._lease.job_id)
+    def _tell_what_was_not_written(self) -> None:
+        """Compare the journal with the database, some rows at a time, and tell again what is not the same."""
+        journal = self._journal.rows()
+        while rows := list(islice(journal, ROWS_AT_ONCE)):
+            known = self._lease.write(partial(self._known_rows, first=rows[0][0], last=rows[-1][0]))
+            for row in rows:
+                if known.get(row[0]) != row[2]:
+                    self._report.row(*row)
+            self._report.flush()
+
+    def _known_rows(self, session: Session, *, first: int, last: int) -> dict[int, dict[str, object]]:
+        query = select(JobMetric.step, JobMetric.values).where(
+            JobMetric.job_id == self._lease.job_id, JobMetric.step.between(first, last)
+        )
         return {row.step: row.values for row in session.execute(query)}

@@ -12,34 +12,48 @@ from typing import Any
 
 import msgspec
 
-from worker.report import Row
+from app.jobs.protocol import SeriesRow
 
 
 class Journal:
-    """An append-only file, one row a line; a later line of the same step replaces the earlier one."""
+    """An append-only file of rows in the order of their steps; a second line of a step replaces the first."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def add(self, step: int, epoch: int, values: Mapping[str, Any]) -> None:
-        line = msgspec.json.encode([step, epoch, values])
         with self._path.open("ab") as file:
-            file.write(line + b"\n")
+            file.write(_line(step, epoch, values))
 
-    def cut_after(self, step: int) -> list[Row]:
-        """Forget the rows beyond `step`, where the training goes on; return the others in order."""
-        rows = {row[0]: row for row in self._read() if row[0] <= step}
-        kept = [rows[number] for number in sorted(rows)]
+    def cut_after(self, step: int) -> None:
+        """Forget the rows beyond `step`, where the training goes on."""
         shorter = self._path.with_suffix(".new")
-        shorter.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for row in kept))
+        with shorter.open("wb") as file:
+            for row in self.rows():
+                if row[0] <= step:
+                    file.write(_line(*row))
         shorter.replace(self._path)
-        return kept
 
-    def _read(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[SeriesRow]:
+        """Yield the rows in order, one at a time: there may be a million."""
+        newest: SeriesRow | None = None
+        for row in self._read():
+            if newest is not None and newest[0] != row[0]:
+                yield newest
+            newest = row
+        if newest is not None:
+            yield newest
+
+    def _read(self) -> Iterator[SeriesRow]:
         if not self._path.exists():
             return
-        for line in self._path.read_bytes().splitlines():
-            try:
-                yield msgspec.json.decode(line, type=tuple[int, int, dict[str, Any]])
-            except msgspec.MsgspecError:
-                continue  # the process was killed while it wrote this line
+        with self._path.open("rb") as file:
+            for line in file:
+                try:
+                    yield msgspec.json.decode(line, type=tuple[int, int, dict[str, Any]])
+                except msgspec.MsgspecError:
+                    continue  # the process was killed while it wrote this line
+
+
+def _line(step: int, epoch: int, values: Mapping[str, Any]) -> bytes:
+    return msgspec.json.encode([step, epoch, values]) + b"\n"

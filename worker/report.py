@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.jobs import protocol
-from app.jobs.protocol import LostLeaseError
+from app.jobs.protocol import LostLeaseError, SeriesRow
 from app.logs import get_logger
 from worker.control import Control
 from worker.lease import DatabaseAwayError, Lease
@@ -22,9 +22,6 @@ from worker.lease import DatabaseAwayError, Lease
 WRITE_EVERY_S = 1.0
 
 log = get_logger(__name__)
-
-Row = tuple[int, int, Mapping[str, Any]]
-"""Step, epoch counted from 1, values."""
 
 
 @dataclass(slots=True)
@@ -36,7 +33,7 @@ class Said:
     eta_s: float | None = None
     metrics: dict[str, Any] | None = None
     config: dict[str, Any] | None = None
-    rows: list[Row] = field(default_factory=list)
+    rows: list[SeriesRow] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     checkpoint_step: int | None = None
 

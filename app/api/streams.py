@@ -66,7 +66,9 @@ async def stream_job(
 ) -> Response:
     """Follow one job: `status`, `metric` and `log` events, from its beginning or after the last one seen.
 
-    The stream ends when the job has ended.
+    A `metric` event holds the values of the newest step, or of one whose weights were evaluated; it comes about
+    once a second, however fast the steps are. `/jobs/{job_id}/metrics` has every step. A step below an earlier
+    one means that the training went back to its last checkpoint. The stream ends when the job has ended.
     """
     after = _after(last_event_id, header_id) or 0
     if await to_thread.run_sync(_is_over, state.reading, job_id, after, True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import Header, Query, Response, status
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 from sqlalchemy import select
 
 from app.api.conditional import is_unchanged, not_modified
@@ -17,6 +17,7 @@ from app.api.dependencies import (
     ReadingDep,
     SessionDep,
     SettingsDep,
+    StateDep,
     answers,
     create_router,
     needs,
@@ -32,9 +33,9 @@ from app.errors import (
     OverloadedError,
 )
 from app.jobs import service
-from app.jobs.schemas import JobRead, MetricRow, MetricsRead
+from app.jobs.schemas import JobRead, MetricsRead
+from app.jobs.series import MOST_POINTS, Series
 from app.jobs.states import JobKind, JobStatus
-from app.jobs.table_text import csv_lines
 from app.keys.service import Scope
 
 router = create_router("jobs")
@@ -103,13 +104,23 @@ def show_job(
 def show_metrics(
     job_id: Id,
     session: ReadingDep,
+    state: StateDep,
     form: Annotated[Literal["json", "csv"], Query(alias="format", description="`json` or `csv`.")] = "json",
+    points: Annotated[
+        int | None,
+        Query(
+            ge=2,
+            le=MOST_POINTS,
+            description="For plots: about so many rows, evenly spread, and all that have an AP.",
+        ),
+    ] = None,
 ) -> object:
-    """Show the whole series: losses by part, learning rate and AP, one row per step."""
-    rows = service.series(session, job_id)
+    """Show the whole series: losses by part, learning rate and AP, one row for every step."""
+    service.get_job(session, job_id)
+    series = Series(state.reading, job_id, points=points)
     if form == "csv":
-        return Response("".join(csv_lines(rows)), media_type="text/csv")
-    return MetricsRead(job_id=job_id, rows=[MetricRow.model_validate(row) for row in rows])
+        return StreamingResponse(series.as_csv(), media_type="text/csv")
+    return StreamingResponse(series.as_json(), media_type="application/json")
 
 
 @router.get(

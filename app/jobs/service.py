@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.api.idempotency import Once
 from app.audit import Author, note_write
-from app.database.tables import Job, JobEvent, JobMetric, JobTransition
+from app.database.tables import Job, JobEvent, JobTransition
 from app.errors import (
     JobActiveError,
     JobEndedError,
@@ -180,11 +180,6 @@ def delete_job(session: Session, settings: Settings, job_id: str, author: Author
     protocol.note_change(session, f"jobs/{job_id}", {"status": "deleted"})
     session.commit()
     shutil.rmtree(settings.checkpoints / job_id, ignore_errors=True)
-
-
-def series(session: Session, job_id: str) -> Sequence[JobMetric]:
-    get_job(session, job_id)
-    return session.scalars(select(JobMetric).where(JobMetric.job_id == job_id).order_by(JobMetric.step)).all()
 
 
 def log_lines(session: Session, job_id: str) -> Iterator[str]:

@@ -25,7 +25,6 @@ from detection.training.callbacks import (
     Evaluate,
     LimitTime,
     ObeyRequests,
-    Report,
     SaveCheckpoints,
     StopEarly,
     StopRequests,
@@ -36,6 +35,7 @@ from detection.training.feed import TrainingFeed
 from detection.training.freezing import FreezeParts
 from detection.training.job import TrainingJob
 from detection.training.provenance import describe_source
+from detection.training.report import Report
 from detection.training.reporting import Reporter, SilentReporter
 from detection.training.session import open_session
 from detection.training.snapshot import capture

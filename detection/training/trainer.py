@@ -60,8 +60,14 @@ class Callback:
     def on_epoch_end(self, trainer: Trainer, plan: EpochPlan) -> None:
         """The counters stand at the beginning of the next epoch: time for a checkpoint."""
 
+    def before_checkpoint(self, trainer: Trainer) -> None:
+        """A checkpoint is about to be saved: what belongs to it must be in the state, and told."""
+
     def on_checkpoint(self, trainer: Trainer, step: int) -> None:
         """Work up to `step` is safe."""
+
+    def on_diverged(self, trainer: Trainer) -> None:
+        """A loss was not finite; TrainingDivergedError comes next."""
 
     def on_fit_end(self, trainer: Trainer) -> None:
         """The training ended in an orderly way; `trainer.reason` says why."""
@@ -85,12 +91,19 @@ class StepResult:
     def last_of_epoch(self) -> bool:
         return self.step == self.plan.first_step + self.plan.steps
 
-    def values(self) -> dict[str, float]:
-        """Return losses and statistics as numbers, the losses' sum as `loss`; waits for the device."""
-        scalars = {**self.losses, **self.statistics}
-        numbers = torch.stack([each.float() for each in scalars.values()]).tolist()
-        values = dict(zip(scalars, numbers, strict=True))
-        return {"loss": sum(values[name] for name in self.losses), **values}
+
+def values_of(steps: Sequence[StepResult]) -> list[dict[str, float]]:
+    """Return each step's losses and statistics as numbers, the losses' sum as `loss`; waits for the device.
+
+    However many steps they are, the device is waited for once.
+    """
+    scalars = [{**step.losses, **step.statistics} for step in steps]
+    numbers = iter(torch.stack([each.float() for own in scalars for each in own.values()]).tolist())
+    values = [{name: next(numbers) for name in own} for own in scalars]
+    return [
+        {"loss": sum(own[name] for name in step.losses), **own}
+        for step, own in zip(steps, values, strict=True)
+    ]
 
 
 class Trainer:
@@ -144,7 +157,9 @@ class Trainer:
     def require_finite(self) -> None:
         """Raise TrainingDivergedError if a loss was not finite since the last call; waits for the device."""
         if self._newest is not None and not bool(self._all_finite):
-            raise TrainingDivergedError(self._newest.step, self._newest.values())
+            for callback in self.callbacks:
+                callback.on_diverged(self)
+            raise TrainingDivergedError(self._newest.step, *values_of([self._newest]))
 
     def _train_epoch(self, plan: EpochPlan) -> None:
         self.optimisation.detector.train()

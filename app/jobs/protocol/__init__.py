@@ -29,6 +29,7 @@ from app.jobs.protocol.rows import (
     MAX_NO_PROGRESS,
     note_change,
 )
+from app.jobs.protocol.series import MEASURED, SeriesRow
 from app.jobs.protocol.sweeping import (
     SWEEP_LIMIT,
     expired_jobs,
@@ -47,11 +48,13 @@ from app.jobs.protocol.wishing import (
 __all__ = [
     "MAX_ATTEMPTS",
     "MAX_NO_PROGRESS",
+    "MEASURED",
     "SWEEP_LIMIT",
     "Claim",
     "Failure",
     "LostLeaseError",
     "Orders",
+    "SeriesRow",
     "add_job",
     "begin_attempt_at",
     "claim_job",

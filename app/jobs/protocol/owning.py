@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import case, delete, select, update
@@ -12,6 +12,7 @@ from app.database.clock import database_now
 from app.database.tables import Job, JobMetric, OutboxRow, utc_now
 from app.jobs.protocol.facts import Claim, Failure, LostLeaseError, Orders
 from app.jobs.protocol.rows import end, give_back, is_due, note, note_transition, owned, write
+from app.jobs.protocol.series import SeriesRow, replace_series
 from app.jobs.states import ENDED, JobKind, JobStatus
 
 
@@ -100,10 +101,13 @@ def report(
     timing: Mapping[str, Any] | None = None,
     eta_s: float | None = None,
     config: Mapping[str, Any] | None = None,
-    series: Sequence[tuple[int, int, Mapping[str, Any]]] = (),
+    series: Iterable[SeriesRow] = (),
     log_lines: Iterable[str] = (),
 ) -> None:
     """Write what an attempt has to say: where it is, and the series' new (step, epoch, values) rows.
+
+    Every row is kept. The stream hears of the newest and of those with an AP only: as often as a report is
+    written, however fast the steps are.
 
     Raises:
         LostLeaseError: the attempt is not the newest; nothing was written.
@@ -115,8 +119,7 @@ def report(
     if eta_s is not None or progress is not None:
         changes["eta_s"] = eta_s
     now = write(session, job_id, fence, {**changes, "version": Job.version + 1})
-    for step, epoch, values in series:
-        session.merge(JobMetric(job_id=job_id, step=step, epoch=epoch, values=dict(values)))
+    for step, epoch, values in replace_series(session, job_id, series):
         note(session, job_id, "metric", {"step": step, "epoch": epoch, **values})
     for line in log_lines:
         note(session, job_id, "log", {"line": line})

@@ -117,13 +117,24 @@ def test_other_jobs_are_not_mixed_in(api: Api, claim: Claim) -> None:
 
 
 def test_a_long_past_is_replayed_in_pages(api: Api, claim: Claim) -> None:
+    lines = [f"line {number}" for number in range(1, 1301)]
     with api.session() as session:
-        protocol.report(
-            session, claim.job_id, claim.fence, series=[(n, 1, {"loss": 1.0}) for n in range(1, 1301)]
-        )
+        protocol.report(session, claim.job_id, claim.fence, log_lines=lines)
+    end(api, claim)
+    logged = [event for event in stream(api, f"/jobs/{claim.job_id}/events") if event["event"] == "log"]
+    assert [event["data"]["line"] for event in logged] == lines
+
+
+def test_of_many_steps_at_once_the_newest_and_the_measured_are_told(api: Api, claim: Claim) -> None:
+    """The series keeps every step; a stream is told as often as the job reports."""
+    series = [(n, 1, {"loss": 1.0 / n, **({"ap": 0.5} if n in (300, 600) else {})}) for n in range(1, 1301)]
+    with api.session() as session:
+        protocol.report(session, claim.job_id, claim.fence, series=series)
     end(api, claim)
     metrics = [event for event in stream(api, f"/jobs/{claim.job_id}/events") if event["event"] == "metric"]
-    assert [event["data"]["step"] for event in metrics] == list(range(1, 1301))
+    assert [event["data"]["step"] for event in metrics] == [300, 600, 1300]
+    assert metrics[0]["data"].items() >= {"epoch": 1, "loss": 1 / 300, "ap": 0.5}.items()
+    assert len(api.get(f"/jobs/{claim.job_id}/metrics").json()["rows"]) == 1300
 
 
 def test_events_come_as_they_happen(api: Api, claim: Claim) -> None:

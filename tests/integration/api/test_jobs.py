@@ -182,6 +182,59 @@ def test_the_series_is_whole_and_in_order(api: Api) -> None:
     ]
 
 
+@pytest.fixture
+def long_series(api: Api) -> str:
+    """A job with a row for each of 25 steps, an AP at two of them."""
+    claim = api.claimed()
+    rows = [(n, 1 + n // 9, {"loss": n / 4, **({"ap": 0.5} if n in (8, 17) else {})}) for n in range(1, 26)]
+    with api.session() as session:
+        protocol.report(session, claim.job_id, claim.fence, series=rows)
+    return claim.job_id
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 5, 24, 25, 26])
+def test_a_series_is_the_same_in_pages_of_any_size(
+    api: Api, long_series: str, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
+) -> None:
+    monkeypatch.setattr("app.jobs.series.ROWS_AT_ONCE", rows_at_once)
+    answer = api.get(f"/jobs/{long_series}/metrics")
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json()["job_id"] == long_series
+    assert [(row["step"], row["epoch"], row["values"]["loss"]) for row in answer.json()["rows"]] == [
+        (n, 1 + n // 9, n / 4) for n in range(1, 26)
+    ]
+    header, *lines = csv.reader(io.StringIO(api.get(f"/jobs/{long_series}/metrics?format=csv").text))
+    assert header == ["step", "epoch", "ap", "loss"]
+    assert [(line[0], line[3]) for line in lines] == [(str(n), str(n / 4)) for n in range(1, 26)]
+
+
+@pytest.mark.parametrize(
+    ("points", "steps"),
+    [
+        (2, [8, 13, 17, 25]),
+        (5, [5, 8, 10, 15, 17, 20, 25]),
+        (7, [4, 8, 12, 16, 17, 20, 24, 25]),
+        (25, [*range(1, 26)]),
+        (20_000, [*range(1, 26)]),
+    ],
+)
+def test_a_plot_takes_evenly_spread_rows_and_every_ap(
+    api: Api, long_series: str, points: int, steps: list[int]
+) -> None:
+    rows = api.get(f"/jobs/{long_series}/metrics?points={points}").json()["rows"]
+    assert [row["step"] for row in rows] == steps
+    csv_lines = api.get(f"/jobs/{long_series}/metrics?points={points}&format=csv").text.splitlines()
+    assert [int(line.split(",")[0]) for line in csv_lines[1:]] == steps
+
+
+def test_a_series_without_rows_is_empty(api: Api) -> None:
+    job_id = api.job()
+    for query in ("", "?points=10"):
+        assert api.get(f"/jobs/{job_id}/metrics{query}").json() == {"job_id": job_id, "rows": []}
+    assert api.get(f"/jobs/{job_id}/metrics?format=csv").text == "step,epoch\r\n"
+    assert_problem(api.get(f"/jobs/{job_id}/metrics?points=1"), 422, "invalid_input")
+
+
 def test_the_series_as_csv_runs_nothing(api: Api) -> None:
     claim = api.claimed()
     with api.session() as session:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -16,13 +17,13 @@ from detection.training.callbacks import (
     Evaluate,
     LimitTime,
     ObeyRequests,
-    Report,
     SaveCheckpoints,
     StopEarly,
     evaluation_is_due,
 )
 from detection.training.config import ScheduleConfig
 from detection.training.plan import EpochPlan, TrainingPlan
+from detection.training.report import Report
 from detection.training.reporting import Progress, SilentReporter
 from detection.training.state import StopReason, StopRequest, TrainingState
 from detection.training.trainer import Callback, StepResult, Trainer
@@ -283,10 +284,8 @@ def test_weights_after_a_loss_that_is_not_finite_are_never_saved() -> None:
     trainer = tiny_trainer(
         [save], source=DrawnBatches(lambda step, images: images * (torch.nan if step == 5 else 1))
     )
-    trainer.optimisation.device = torch.device("meta")  # not the CPU, and able to do nothing else
-    trainer.optimisation.forward_context = lambda: torch.autocast("cpu", enabled=False)  # type: ignore[method-assign]
     with pytest.raises(TrainingDivergedError):
-        trainer.fit()
+        as_if_accelerated(trainer).fit()
     assert trainer.state.step == 8
     assert saved == [4]
 
@@ -319,11 +318,72 @@ def test_every_step_of_a_short_training_is_a_row() -> None:
     assert notebook.stages == ["training"]
 
 
-def test_a_long_training_has_about_as_many_rows_as_are_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detection.training.callbacks.MOST_ROWS", 4)
+def as_if_accelerated(trainer: Trainer) -> Trainer:
+    """Let the trainer believe in a device that reading makes wait; it computes on the CPU all the same."""
+    trainer.optimisation.device = torch.device("meta")
+    trainer.optimisation.forward_context = lambda: torch.autocast("cpu", enabled=False)  # type: ignore[method-assign]
+    return trainer
+
+
+class Count(Callback):
+    """Writes down how many rows were told after each step."""
+
+    def __init__(self, notebook: Notebook) -> None:
+        self._notebook = notebook
+        self.told: list[int] = []
+
+    def on_step_end(self, trainer: Trainer, step: StepResult) -> None:
+        self.told.append(len(self._notebook.rows))
+
+
+def test_an_accelerator_is_read_in_blocks_and_no_step_is_left_out() -> None:
+    """A step takes 0.3 s: a block is read when a second is over, and when the epoch is."""
+    notebook, clock = Notebook(), Ticking(0.0)
+
+    def batch(step: int, images: torch.Tensor) -> torch.Tensor:
+        clock.now += 0.3
+        return images
+
+    count, at_once = Count(notebook), Notebook()
+    config = tiny_config(epochs=2, batch_size=2)
+    report = Report(notebook, evaluate_every_epochs=None, clock=clock)
+    as_if_accelerated(tiny_trainer([report, count], config=config, source=DrawnBatches(batch))).fit()
+    assert count.told == [0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12, 16]
+    assert [step for step, _, _ in notebook.rows] == list(range(1, 17))
+    tiny_trainer([Report(at_once, evaluate_every_epochs=None)], config=config).fit()
+    for (_, _, found), (_, _, expected) in zip(notebook.rows, at_once.rows, strict=True):
+        assert found.pop("images_per_s") == pytest.approx(2 / 0.3)
+        assert expected.pop("images_per_s") > 0
+        assert found == expected
+
+
+@pytest.mark.parametrize("at_step", [2, 6])
+def test_every_row_is_told_before_the_checkpoint_of_its_step(at_step: int) -> None:
+    notebook, told = Notebook(), list[tuple[int, int, float]]()
+
+    def save(trainer: Trainer) -> None:
+        told.append((trainer.state.step, notebook.rows[-1][0], trainer.state.values["loss"]))
+
+    ask = Ask(at_step, StopRequest.DRAIN)
+    clock = Ticking(0.0)
+    callbacks = [
+        Report(notebook, evaluate_every_epochs=None, clock=clock),
+        *(ask, ObeyRequests(ask), SaveCheckpoints(save, every_epochs=9, clock=clock)),
+    ]
+    as_if_accelerated(tiny_trainer(callbacks)).fit()
+    assert told == [(at_step, at_step, notebook.rows[-1][2]["loss"])]
+
+
+def test_the_rows_before_a_divergence_are_told() -> None:
     notebook = Notebook()
-    tiny_trainer([Report(notebook, evaluate_every_epochs=None)]).fit()
-    assert [step for step, _, _ in notebook.rows] == [3, 4, 6, 8, 9, 12]
+    source = DrawnBatches(lambda step, images: images * (torch.nan if step == 2 else 1))
+    report = Report(notebook, evaluate_every_epochs=None, clock=Ticking(0.0))
+    trainer = as_if_accelerated(tiny_trainer([report], source=source))
+    with pytest.raises(TrainingDivergedError):
+        trainer.fit()
+    assert [(step, math.isfinite(values["loss"])) for step, _, values in notebook.rows] == [
+        *((1, True), (2, True), (3, False), (4, False))
+    ]
 
 
 def test_a_measured_ap_joins_the_row_of_its_step() -> None:

@@ -15,7 +15,7 @@ from detection.models.detector import TrainingMoment
 from detection.training.config import EmaConfig, FreezeConfig, OptimizerConfig
 from detection.training.plan import EpochPlan
 from detection.training.state import StopReason, TrainingState
-from detection.training.trainer import Callback, StepResult, Trainer
+from detection.training.trainer import Callback, StepResult, Trainer, values_of
 from tests.tiny_training import DrawnBatches, TinyDetector, same, tiny_config, tiny_trainer, weights
 
 
@@ -70,7 +70,7 @@ def test_the_loss_falls_and_the_average_follows() -> None:
     trainer = tiny_trainer([recorder], config=tiny_config(epochs=12, optimizer=OptimizerConfig(lr=0.2)))
     before = weights(trainer)
     trainer.fit()
-    losses = [step.values()["loss"] for step in recorder.steps]
+    losses = [values["loss"] for values in values_of(recorder.steps)]
     assert sum(losses[-8:]) < 0.8 * sum(losses[:8])
     assert not same(before, weights(trainer))
     average = trainer.optimisation.average
@@ -114,7 +114,7 @@ def test_the_detector_hears_which_epoch_it_is_and_when_the_tail_begins() -> None
 def test_a_step_reports_losses_their_sum_and_statistics() -> None:
     recorder = Recorder("step 1")
     tiny_trainer([recorder]).fit()
-    values = recorder.steps[0].values()
+    (values,) = values_of(recorder.steps)
     assert set(values) == {"loss", "error", "size", "boxes"}
     assert values["loss"] == pytest.approx(values["error"] + values["size"])
     assert values["boxes"] == 4

@@ -168,7 +168,8 @@ class TestTrainingReporter:
         journal = Journal(tmp_path / JOURNAL)
         for step in (1, 2, 3, 4, 5):
             journal.add(step, 1, {"loss": float(step)})
-        journal.add(2, 1, {"loss": 2.0, "ap": 0.5})
+            if step == 2:
+                journal.add(2, 1, {"loss": 2.0, "ap": 0.5})
         reporter.on_start(4)
         assert series(sessions) == {
             1: {"loss": 1.0},
@@ -177,6 +178,24 @@ class TestTrainingReporter:
             4: {"loss": 4.0},
         }
         assert job(sessions).checkpoint_step == 4
+
+    def test_a_long_journal_is_compared_in_parts(
+        self,
+        reporter: TrainingReporter,
+        sessions: Sessions,
+        lease: Lease,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("worker.callbacks.ROWS_AT_ONCE", 3)
+        with sessions() as session:
+            rows = [(step, 1, {"loss": float(step)}) for step in range(1, 9) if step != 5]
+            protocol.report(session, lease.job_id, lease.fence, series=rows)
+        journal = Journal(tmp_path / JOURNAL)
+        for step in range(1, 11):
+            journal.add(step, 1, {"loss": float(step)})
+        reporter.on_start(10)
+        assert series(sessions) == {step: {"loss": float(step)} for step in range(1, 11)}
 
     def test_what_is_not_finite_is_null(
         self, reporter: TrainingReporter, report: JobReport, sessions: Sessions
