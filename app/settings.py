@@ -82,6 +82,8 @@ class Settings(BaseSettings):
     body_timeout_s: PositiveFloat = 30.0
     """Longest silence of a client in the middle of its request body."""
 
+    cpu_jobs: PositiveInt = 2
+    """Imports and exports that one worker of queue `cpu` does side by side."""
     lease_s: PositiveFloat = 45.0
     """A worker silent for this long loses its job."""
     heartbeat_s: PositiveFloat = 10.0

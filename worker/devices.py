@@ -26,11 +26,14 @@ def accelerators() -> list[dict[str, Any]]:
 
 
 def slot_devices(settings: Settings, queue: Queue) -> list[str]:
-    """Return the devices that jobs of `queue` may use here; a worker runs one job on each at a time.
+    """Return the devices that jobs of `queue` may use here; a worker runs as many jobs as there are entries.
 
-    A host without an accelerator serves the queue `gpu` on its CPU.
+    A host without an accelerator serves the queue `gpu` on its CPU, one job at a time. Jobs of the queue
+    `cpu` are short mostly; they share the CPU, so that a long one does not hold the others back.
     """
-    if queue is Queue.CPU or settings.device == CPU:
+    if queue is Queue.CPU:
+        return [CPU] * settings.cpu_jobs
+    if settings.device == CPU:
         return [CPU]
     if settings.device != "auto":
         return [part.strip() for part in settings.device.split(",") if part.strip()]

@@ -10,6 +10,7 @@ import psutil
 
 from app.jobs.states import JobKind
 from app.settings import Settings
+from worker.memory import available_bytes
 
 OOM_SCORE = Path("/proc/self/oom_score_adj")
 KILLED_FIRST = "500"
@@ -18,7 +19,9 @@ NICENESS = 5
 """A training leaves the cores to whoever waits for an answer."""
 READS_UNTRUSTED_FILES = (JobKind.DATASET_IMPORT, JobKind.MODEL_IMPORT)
 UNTRUSTED_SHARE = 0.75
-"""Of the host's memory, for what an untrusted file makes its reader hold: few bytes can ask for all of it."""
+"""Of the memory, for what untrusted files make their readers hold: few bytes can ask for all of it."""
+UNTRUSTED_LEAST = 2 * 1024**3
+"""One reader has this much even where memory is scarce: loading torch alone takes half of it."""
 LIBRARY_BYTES = 4 * 1024**3
 """Address space that libraries take without using it."""
 
@@ -28,12 +31,17 @@ def limit_resources(kind: JobKind, settings: Settings) -> None:
     _limit(resource.RLIMIT_CORE, 0)
     if kind in READS_UNTRUSTED_FILES:
         _limit(resource.RLIMIT_FSIZE, settings.max_archive_bytes)
-        _limit(resource.RLIMIT_DATA, int(psutil.virtual_memory().total * UNTRUSTED_SHARE))
+        _limit(resource.RLIMIT_DATA, _untrusted_bytes(settings.cpu_jobs))
     if kind is JobKind.DATASET_IMPORT:  # torch maps more than small hosts have; every other kind loads it
-        _limit(resource.RLIMIT_AS, psutil.virtual_memory().total + LIBRARY_BYTES)
+        _limit(resource.RLIMIT_AS, available_bytes() + LIBRARY_BYTES)
     psutil.Process().nice(NICENESS)
     with suppress(OSError):  # a sandbox may forbid it, and it is only a preference
         OOM_SCORE.write_text(KILLED_FIRST)
+
+
+def _untrusted_bytes(num_jobs: int) -> int:
+    """Return what one of several readers side by side may hold."""
+    return max(int(available_bytes() * UNTRUSTED_SHARE) // num_jobs, UNTRUSTED_LEAST)
 
 
 def _limit(what: int, value: int) -> None:

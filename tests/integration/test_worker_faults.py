@@ -176,6 +176,19 @@ def test_an_idle_worker_stops_at_once_although_its_broker_is_silent(home: Home) 
         assert session.scalars(select(Worker)).all() == []
 
 
+def test_an_import_that_gets_nowhere_holds_up_no_other(home: Home) -> None:
+    worker = home.start_worker(Queue.CPU)
+    _, stuck_id = imported(home, tiny_archive())
+    stuck = home.child_of(worker)
+    stuck.suspend()
+    for _ in range(2):
+        _, job_id = imported(home, tiny_archive())
+        assert home.wait_for(job_id).status == JobStatus.SUCCEEDED
+    assert home.job(stuck_id).status == JobStatus.RUNNING
+    stuck.resume()
+    assert home.wait_for(stuck_id).status == JobStatus.SUCCEEDED
+
+
 @pytest.fixture
 def home_without_broker() -> Iterator[Home]:
     with short_folder() as folder:

@@ -22,15 +22,22 @@ def two_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
     ("device", "queue", "expected"),
     [
         ("auto", Queue.GPU, ["0", "1"]),
-        ("auto", Queue.CPU, ["cpu"]),
+        ("auto", Queue.CPU, ["cpu", "cpu"]),
+        ("cpu", Queue.CPU, ["cpu", "cpu"]),
         ("1", Queue.GPU, ["1"]),
         ("0, 1", Queue.GPU, ["0", "1"]),
         ("cpu", Queue.GPU, ["cpu"]),
     ],
 )
 @pytest.mark.usefixtures("two_accelerators")
-def test_one_slot_per_device(tmp_path: Path, device: str, queue: Queue, expected: list[str]) -> None:
+def test_one_slot_per_device_or_several_on_the_cpu(
+    tmp_path: Path, device: str, queue: Queue, expected: list[str]
+) -> None:
     assert slot_devices(Settings(home=tmp_path, device=device), queue) == expected
+
+
+def test_as_many_jobs_share_the_cpu_as_the_settings_say(tmp_path: Path) -> None:
+    assert slot_devices(Settings(home=tmp_path, cpu_jobs=3), Queue.CPU) == ["cpu"] * 3
 
 
 def test_a_host_without_accelerators_serves_both_queues(

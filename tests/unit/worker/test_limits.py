@@ -10,13 +10,14 @@ import psutil
 import pytest
 
 from app.jobs.states import JobKind
+from worker.limits import UNTRUSTED_LEAST
 
 CODE = """
 import json, os, resource, sys
 from app.jobs.states import JobKind
 from app.settings import Settings
 from worker.limits import limit_resources
-limit_resources(JobKind(sys.argv[1]), Settings(max_archive_bytes=10**9))
+limit_resources(JobKind(sys.argv[1]), Settings(max_archive_bytes=10**9, cpu_jobs=int(sys.argv[2])))
 names = ("CORE", "AS", "DATA", "FSIZE")
 limits = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0] for name in names}
 score = open("/proc/self/oom_score_adj").read()
@@ -24,8 +25,9 @@ print(json.dumps({**limits, "nice": os.nice(0), "score": int(score)}))
 """
 
 
-def limits_of(kind: JobKind) -> dict[str, int]:
-    done = subprocess.run([sys.executable, "-c", CODE, kind], capture_output=True, text=True, check=True)
+def limits_of(kind: JobKind, *, cpu_jobs: int = 2) -> dict[str, int]:
+    command = [sys.executable, "-c", CODE, kind, str(cpu_jobs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, int] = json.loads(done.stdout)
     return found
 
@@ -49,4 +51,6 @@ def test_a_training_may_map_what_its_accelerator_needs() -> None:
 
 @pytest.mark.parametrize("kind", [JobKind.DATASET_IMPORT, JobKind.MODEL_IMPORT])
 def test_an_untrusted_file_cannot_make_its_reader_hold_all_memory(kind: JobKind) -> None:
-    assert 0 < limits_of(kind)["DATA"] < psutil.virtual_memory().total
+    alone, crowded = (limits_of(kind, cpu_jobs=number)["DATA"] for number in (1, 10_000))
+    assert crowded == UNTRUSTED_LEAST <= alone
+    assert alone < psutil.virtual_memory().total
