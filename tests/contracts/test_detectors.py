@@ -133,7 +133,7 @@ def test_it_overfits_one_image(model: Detector) -> None:
     targets = Targets.from_lists([truth], [torch.tensor([1])])
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     totals = []
-    for _ in range(70):
+    for _ in range(85):
         optimizer.zero_grad()
         losses = model.loss(picture, targets, TrainingMoment(epoch=0, tail=False))
         backward(losses)

@@ -87,6 +87,7 @@ def test_going_on_from_a_state_is_going_on() -> None:
         assert torch.equal(second.model.state_dict()[name], value)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # what torch 2.11's compiler imports
 def test_wrappers_leave_no_trace_in_the_names() -> None:
     model = Toy()
     wrapped: Any = nn.DataParallel(model)
