@@ -16,6 +16,14 @@ CONNECT_TIMEOUT_S = 5.0
 READ_TIMEOUT_S = 120.0
 PAGE = 200
 BUSY = 503
+LISTINGS = {
+    "jobs": "harrier jobs list",
+    "models": "harrier models list",
+    "datasets": "harrier datasets list",
+    "train": "harrier datasets list`, `harrier models list",
+    "detect": "harrier models list",
+}
+"""Where the ids come from that a call wants, by the first part of its path."""
 RETRIES = 10
 
 
@@ -28,23 +36,20 @@ class Api:
 
     def __init__(self, settings: Settings, *, transport: httpx2.BaseTransport | None = None) -> None:
         self.address = (settings.url or server_address(settings)).rstrip("/")
-        host = httpx2.URL(self.address).host
-        headers = {"User-Agent": "harrier-cli"}
-        if settings.api_key is not None:
-            headers["Authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
+        url = _checked(self.address)
         self._http = httpx2.Client(
-            base_url=self.address,
-            headers=headers,
+            base_url=url,
+            headers={"User-Agent": "harrier-cli", **_credentials(settings)},
             timeout=httpx2.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
-            trust_env=not is_loopback(host),  # a proxy cannot reach this machine by that name
+            trust_env=not is_loopback(url.host),  # a proxy cannot reach this machine by that name
             transport=transport,
         )
 
     def get(self, path: str, **options: Any) -> Any:
-        return self.send("GET", path, **options).json()
+        return _document(self.send("GET", path, **options))
 
     def post(self, path: str, **options: Any) -> Any:
-        return self.send("POST", path, **options).json()
+        return _document(self.send("POST", path, **options))
 
     def patch(self, path: str, **options: Any) -> None:
         self.send("PATCH", path, **options)
@@ -107,13 +112,40 @@ class Api:
     def _speaking(self) -> Iterator[None]:
         try:
             yield
-        except (httpx2.ConnectError, httpx2.ConnectTimeout):
+        except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
             raise CommandError(
-                f"no Harrier server answers at {self.address}.\n"
+                f"no Harrier server answers at {self.address} ({error}).\n"
                 "Start one with `harrier serve`, or name another with HARRIER_URL"
             ) from None
         except httpx2.HTTPError as error:
             raise CommandError(f"the server at {self.address} broke off: {error}") from None
+
+
+def _checked(address: str) -> httpx2.URL:
+    try:
+        url = httpx2.URL(address)
+    except httpx2.InvalidURL as error:
+        raise CommandError(f"HARRIER_URL is no address: {error}") from None
+    if url.scheme not in {"http", "https"} or not url.host:
+        raise CommandError(f"HARRIER_URL must be like http://host:8000, and is {address!r}")
+    return url
+
+
+def _credentials(settings: Settings) -> dict[str, str]:
+    if settings.api_key is None:
+        return {}
+    key = settings.api_key.get_secret_value()
+    if not key.isascii() or not key.isprintable():
+        raise CommandError("HARRIER_API_KEY holds characters that no key has; copy it anew")
+    return {"Authorization": f"Bearer {key}"}
+
+
+def _document(response: httpx2.Response) -> Any:
+    """Return the JSON of a good answer."""
+    try:
+        return response.json()
+    except ValueError:
+        raise CommandError(f"what answers at {response.url} is no Harrier server") from None
 
 
 def _raise_problem(response: httpx2.Response) -> None:
@@ -122,14 +154,35 @@ def _raise_problem(response: httpx2.Response) -> None:
     raise CommandError(problem_text(response))
 
 
+def problem_code(response: httpx2.Response) -> str | None:
+    """Return the code of an error answer; None when it is not one of Harrier's."""
+    if "json" not in response.headers.get("content-type", ""):
+        return None
+    code: str | None = response.json().get("code")
+    return code
+
+
 def problem_text(response: httpx2.Response) -> str:
     """Return an error answer in words: problem+json, or whatever came instead."""
-    if "json" not in response.headers.get("content-type", ""):
-        return f"{response.status_code} {response.reason_phrase} from {response.url}: {response.text[:200]}"
+    code = problem_code(response)
+    if code is None:
+        start = " ".join(response.text[:200].split())
+        return f"{response.status_code} {response.reason_phrase} from {response.url}, not by Harrier: {start}"
     problem = response.json()
-    lines = [f"{problem.get('title', 'Error')}: {problem.get('detail', '')}  [{problem.get('code', '?')}]"]
-    for fault in problem.get("errors", []):
+    detail, faults = problem.get("detail", ""), problem.get("errors", [])
+    lines = [f"{problem.get('title', 'Error')}: {detail}  [{code}]"]
+    for fault in faults if len(faults) != 1 or faults[0]["problem"] not in detail else ():
         lines.append(f"  {fault.get('pointer') or fault.get('place')}: {fault.get('problem')}")
     for name, link in problem.get("links", {}).items():
         lines.append(f"  {name}: {link}")
+    if advice := _advice(code, response.request.url.path):
+        lines.append(advice)
     return "\n".join(lines)
+
+
+def _advice(code: str, path: str) -> str | None:
+    """Return what to do about an error that comes from what was typed."""
+    if code == "unauthorized":
+        return "Send a key with HARRIER_API_KEY=…; on the server `harrier keys create NAME` makes one"
+    listing = LISTINGS.get(path.split("/")[1])
+    return f"What there is: `{listing}`" if code == "not_found" and listing else None

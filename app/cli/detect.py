@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from app.cli.client import Api, CommandError, problem_text
-from app.cli.terminal import notes, show
+from app.cli.client import Api, CommandError, problem_code, problem_text
+from app.cli.gauge import counted_pictures
+from app.cli.terminal import show
 from app.settings import get_settings
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 AT_A_TIME = 4
+FAULTS_OF_A_PICTURE = frozenset({"image_too_large", "unsupported_image", "damaged_image"})
+"""Other refusals are the same for every picture."""
 RAW = {"Content-Type": "application/octet-stream"}
 
 
@@ -43,9 +45,11 @@ def detect(
     parameters = {name: value for name, value in given.items() if value is not None}
     files = list(_pictures(sources))
     api = Api(get_settings())
-    with ThreadPoolExecutor(AT_A_TIME) as pool, _bar() as progress:
-        looked = pool.map(lambda file: _look(api, file, parameters), files)
-        images = list(progress.track(looked, total=len(files), description="detecting"))
+    images = []
+    with ThreadPoolExecutor(AT_A_TIME) as pool, counted_pictures("detecting", len(files)) as advance:
+        for image in pool.map(lambda file: _look(api, file, parameters), files):
+            images.append(image)
+            advance(1)
     failed = [image["file"] for image in images if "error" in image]
     show(json.dumps({"images": images}, indent=2, ensure_ascii=False))
     if failed:
@@ -59,6 +63,8 @@ def _look(api: Api, file: Path, parameters: dict[str, Any]) -> dict[str, Any]:
     if response.is_success:
         answer = response.json()
         return {"file": str(file), "model": answer["model"], **answer["images"][0]}
+    if response.is_client_error and problem_code(response) not in FAULTS_OF_A_PICTURE:
+        raise CommandError(problem_text(response))
     return {"file": str(file), "error": problem_text(response)}
 
 
@@ -73,14 +79,3 @@ def _pictures(sources: Sequence[Path]) -> Iterator[Path]:
             yield source
         else:
             raise CommandError(f"there is neither a folder nor a file at {source.absolute()}")
-
-
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=notes,
-        transient=True,
-    )

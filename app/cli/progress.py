@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 import httpx2
 from rich.progress import BarColumn, Progress, TextColumn
 
 from app.cli.client import Api, CommandError
+from app.cli.gauge import PlainLines
 from app.cli.terminal import notes, say
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
@@ -21,16 +24,17 @@ QUIET_S = 20.0
 
 
 def follow_job(api: Api, job_id: str, *, log: bool = False) -> dict[str, Any]:
-    """Show a bar until the job has ended, and return it.
+    """Show how far a job is until it has ended, and return it.
 
     Raises:
         CommandError: it failed or was cancelled.
     """
     shown_lines = 0
-    with _bar() as progress:
-        task = progress.add_task(job_id, total=1.0, facts="", stage="queued")
-        for job in job_states(api, job_id):
-            progress.update(task, **_columns(job))
+    states = job_states(api, job_id)
+    first = next(states)  # a job that does not exist gets no bar
+    with _gauge() as show_job:
+        for job in chain((first,), states):
+            show_job(job)
             if log:
                 shown_lines = _print_log(api, job_id, shown_lines)
     _summarise(job)
@@ -66,21 +70,45 @@ def _unhurried(events: Iterator[httpx2.ServerSentEvent]) -> Iterator[None]:
             yield
 
 
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.fields[stage]:<12}", markup=False),
+@contextmanager
+def _gauge() -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Yield what shows a job: as a bar in a terminal, as lines elsewhere."""
+    if not notes.is_terminal:
+        yield _lines()
+        return
+    with Progress(
+        TextColumn("{task.description:<12}", markup=False),
         BarColumn(bar_width=30),
         TextColumn("{task.percentage:>3.0f}%"),
         TextColumn("{task.fields[facts]}", markup=False),
         console=notes,
-    )
+    ) as progress:
+        task = progress.add_task("", total=1.0, facts="")
+        yield lambda job: progress.update(
+            task, description=_stage(job), completed=_fraction(job), facts=facts(job)
+        )
 
 
-def _columns(job: dict[str, Any]) -> dict[str, Any]:
-    fraction = job["progress"].get("fraction")
-    done = 1.0 if job["status"] == "succeeded" else fraction or 0.0
-    stage = job["stage"] if job["status"] in {"running", "queued"} else job["status"]
-    return {"completed": done, "stage": stage, "facts": facts(job)}
+def _lines() -> Callable[[dict[str, Any]], None]:
+    lines, shown = PlainLines(), ""
+
+    def show_job(job: dict[str, Any]) -> None:
+        nonlocal shown
+        stage = _stage(job)
+        line = f"  {stage:<12} {_fraction(job):>4.0%}  {facts(job)}"
+        lines.offer(line.rstrip(), at_once=stage != shown)
+        shown = stage
+
+    return show_job
+
+
+def _fraction(job: dict[str, Any]) -> float:
+    return 1.0 if job["status"] == "succeeded" else job["progress"].get("fraction") or 0.0
+
+
+def _stage(job: dict[str, Any]) -> str:
+    stage: str = job["stage"] if job["status"] in {"running", "queued"} else job["status"]
+    return stage
 
 
 def facts(job: dict[str, Any]) -> str:

@@ -1,45 +1,32 @@
-"""Files on their way to the server and back, with a progress bar that shows real bytes."""
+"""Files on their way to the server and back, and how much of them has arrived."""
 
 from __future__ import annotations
 
 import os
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+import httpx2
 
 from app.cli.client import Api, CommandError
-from app.cli.terminal import notes
+from app.cli.gauge import Advance, counted_bytes
 
 READ_BYTES = 1 << 20
 
 
-def transfer_bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        console=notes,
-        transient=True,
-    )
-
-
 class CountedFile:
-    """A file that tells a progress bar how much of it was read."""
+    """A file that tells how much of it was read."""
 
-    def __init__(self, file: BinaryIO, progress: Progress, description: str) -> None:
-        self._file, self._progress = file, progress
-        size = os.fstat(file.fileno()).st_size
-        self._task = progress.add_task(description, total=size)
+    def __init__(self, file: BinaryIO, advance: Advance) -> None:
+        self._file, self._advance = file, advance
 
     def read(self, size: int = -1) -> bytes:
         piece = self._file.read(size)
-        self._progress.advance(self._task, len(piece))
+        self._advance(len(piece))
         return piece
 
     def fileno(self) -> int:
@@ -58,9 +45,8 @@ class CountedFile:
 
 def upload(api: Api, path: str, *, field: str, file: BinaryIO, name: str, data: dict[str, Any]) -> Any:
     """Post a form with one file and return the answer."""
-    with transfer_bar() as progress:
-        counted = CountedFile(file, progress, name)
-        return api.post(path, files={field: (name, counted)}, data=data)
+    with counted_bytes(name, os.fstat(file.fileno()).st_size) as advance:
+        return api.post(path, files={field: (name, CountedFile(file, advance))}, data=data)
 
 
 @contextmanager
@@ -89,11 +75,15 @@ def _pack(folder: Path, target: BinaryIO) -> None:
 def download(api: Api, path: str, target: Path, **parameters: Any) -> None:
     """Write an answer to a file, whole or not at all."""
     partial = target.with_name(f"{target.name}.partial")
-    with api.stream(path, params=parameters) as response, transfer_bar() as progress:
-        total = response.headers.get("content-length")
-        task = progress.add_task(target.name, total=int(total) if total else None)
-        with partial.open("wb") as file:
-            for piece in response.iter_bytes(READ_BYTES):
-                file.write(piece)
-                progress.advance(task, len(piece))
+    with api.stream(path, params=parameters) as response, partial.open("wb") as file:
+        receive(response, target.name, file.write)
     partial.replace(target)
+
+
+def receive(response: httpx2.Response, name: str, keep: Callable[[bytes], object]) -> None:
+    """Pass on the body of an answer piece by piece, and show how much of it has come."""
+    total = response.headers.get("content-length")
+    with counted_bytes(name, int(total) if total else None) as advance:
+        for piece in response.iter_bytes(READ_BYTES):
+            keep(piece)
+            advance(len(piece))

@@ -13,7 +13,7 @@ import typer
 from app.cli.client import Api, CommandError
 from app.cli.models import import_file
 from app.cli.terminal import say, show, show_table
-from app.cli.transfer import READ_BYTES, transfer_bar
+from app.cli.transfer import receive
 from app.settings import get_settings
 
 RELEASE = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0"
@@ -74,16 +74,15 @@ def fetch(address: str, target: Path, *, transport: httpx2.BaseTransport | None 
         with (
             httpx2.Client(follow_redirects=True, timeout=TIMEOUT_S, transport=transport) as http,
             http.stream("GET", address) as response,
-            transfer_bar() as progress,
             target.open("wb") as file,
         ):
             response.raise_for_status()
-            total = response.headers.get("content-length")
-            task = progress.add_task(target.name, total=int(total) if total else None)
-            for piece in response.iter_bytes(READ_BYTES):
+
+            def keep(piece: bytes) -> None:
                 digest.update(piece)
                 file.write(piece)
-                progress.advance(task, len(piece))
+
+            receive(response, target.name, keep)
     except httpx2.HTTPError as error:
         raise CommandError(
             f"{address} cannot be had: {error}.\n"

@@ -10,14 +10,17 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from app.cli import commands, weights
 from app.cli.client import Api, CommandError
+from app.cli.gauge import PlainLines, counted_bytes, counted_pictures
 from app.cli.progress import facts, follow_job
 from app.settings import Settings, get_settings
 
@@ -142,14 +145,49 @@ class TestErrors:
         server.answer("/train", PROBLEM, 422, "application/problem+json")
         run("train", "d1", fails="2 faults  [invalid_input]\n  /epochs: too few\n  export: /models/m1/export")
 
-    def test_an_answer_that_is_no_problem_is_shown_as_it_is(self, server: FakeServer, run: Run) -> None:
-        server.answer("/jobs/j1", b"<html>proxy</html>", 502, "text/html")
-        run("jobs", "show", "j1", fails="<html>proxy")
+    def test_the_only_fault_is_said_once(self, server: FakeServer, run: Run) -> None:
+        server.answer("/train", {**PROBLEM, "detail": "/epochs: too few"}, 422, "application/problem+json")
+        run("train", "d1", fails="The request is not valid: /epochs: too few  [invalid_input]\n  export:")
 
-    def test_nobody_there(self, environment: pytest.MonkeyPatch) -> None:
-        environment.setenv("HARRIER_URL", "http://127.0.0.1:1")
+    def test_an_answer_that_is_no_problem_is_shown_as_it_is(self, server: FakeServer, run: Run) -> None:
+        server.answer("/jobs/j1", b"<html>\n  proxy</html>", 502, "text/html")
+        run("jobs", "show", "j1", fails="not by Harrier: <html> proxy</html>")
+        server.answer("/jobs/j2", b"<html>welcome</html>", 200, "text/html")
+        run("jobs", "show", "j2", fails="is no Harrier server")
+
+    def test_a_wrong_id_comes_with_where_the_right_ones_are(self, run: Run) -> None:
+        run("jobs", "show", "j9", fails="What there is: `harrier jobs list`")
+        run("jobs", "watch", "j9", fails="What there is: `harrier jobs list`")
+        run("models", "download", "m9", fails="What there is: `harrier models list`")
+        run("train", "d9", fails="What there is: `harrier datasets list`, `harrier models list`")
+
+    def test_a_missing_key_comes_with_where_to_get_one(self, server: FakeServer, run: Run) -> None:
+        server.answer("/jobs", {**PROBLEM, "code": "unauthorized"}, 401, "application/problem+json")
+        run("jobs", "list", fails="harrier keys create NAME")
+
+    @pytest.mark.parametrize(
+        ("address", "words"),
+        [
+            ("http://127.0.0.1:1", "no Harrier server answers at http://127.0.0.1:1 ("),
+            ("localhost:8000", "HARRIER_URL must be like http://host:8000, and is 'localhost:8000'"),
+            ("ftp://host", "HARRIER_URL must be like"),
+            ("http://", "HARRIER_URL must be like"),
+            ("http://host:port", "HARRIER_URL is no address"),
+        ],
+    )
+    def test_an_address_where_nobody_is(
+        self, environment: pytest.MonkeyPatch, address: str, words: str
+    ) -> None:
+        environment.setenv("HARRIER_URL", address)
         done = CliRunner().invoke(commands.app, ["jobs", "list"])
-        assert "no Harrier server answers at http://127.0.0.1:1" in str(done.exception)
+        assert isinstance(done.exception, CommandError)
+        assert words in str(done.exception)
+
+    @pytest.mark.parametrize("key", ["schlüssel", "two\nlines"])
+    def test_a_key_that_cannot_be_one(self, run: Run, environment: pytest.MonkeyPatch, key: str) -> None:
+        environment.setenv("HARRIER_API_KEY", key)
+        get_settings.cache_clear()
+        run("jobs", "list", fails="HARRIER_API_KEY holds characters that no key has")
 
     def test_the_command_says_it_in_one_line_and_fails(
         self, environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -322,6 +360,81 @@ class TestJobs:
         assert facts({**JOB, "status": "running", "eta_s": 125.2}).endswith("2:05 left")
 
 
+class TestGauges:
+    """The commands run without a terminal here: what they print must tell how far they are."""
+
+    @pytest.fixture
+    def said(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+        lines: list[str] = []
+        monkeypatch.setattr("app.cli.gauge.say", lines.append)
+        return lines
+
+    def test_a_line_now_and_then_when_it_has_changed(
+        self, said: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = iter((0.0, 1.0, 5.0, 6.0, 7.0, 12.0, 13.0))
+        monkeypatch.setattr("app.cli.gauge.time", SimpleNamespace(monotonic=lambda: next(clock)))
+        lines = PlainLines()
+        for line, at_once in (
+            ("a", False),
+            ("b", False),
+            ("c", False),
+            ("d", True),
+            ("d", False),
+            ("e", False),
+        ):
+            lines.offer(line, at_once=at_once)
+        assert said == ["b", "d", "e"]
+
+    def test_a_job_is_shown_with_every_stage_and_its_end(
+        self, server: FakeServer, said: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("app.cli.progress.POLL_S", 0.01)
+        running = {**JOB, "status": "running", "progress": {"epoch": 1, "epochs": 2, "fraction": 0.5}}
+        for job in (
+            {**running, "status": "queued", "stage": "queued", "progress": {}, "metrics": {}},
+            {**running, "stage": "training"},
+            {**running, "stage": "training", "metrics": {"loss": 9.9}},
+            JOB,
+        ):
+            server.answer("/jobs/j1", job)
+        follow_job(Api(Settings(url=server.address)), "j1")
+        assert said == [
+            "  queued         0%",
+            "  training      50%  epoch 1/2  loss 4.500  AP 0.500  AP50 0.750",
+            "  succeeded    100%  epoch 2/2  loss 4.500  AP 0.500  AP50 0.750",
+        ]
+
+    def test_bytes_and_pictures_are_counted(self, said: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("app.cli.gauge.EVERY_S", 0.0)
+        with counted_bytes("a.zip", 2_000_000) as advance:
+            advance(500_000)
+        with counted_bytes("b.pth", None) as advance:
+            advance(1000)
+        with counted_pictures("detecting", 7) as advance:
+            advance(1)
+            advance(2)
+        assert said == [
+            "  a.zip: 500.0 kB of 2.0 MB",
+            "  b.pth: 1.0 kB",
+            "  detecting: 1 of 7",
+            "  detecting: 3 of 7",
+        ]
+
+    def test_a_terminal_gets_a_bar(self, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        screen = Console(file=io.StringIO(), force_terminal=True, width=100)
+        for module in ("gauge", "progress"):
+            monkeypatch.setattr(f"app.cli.{module}.notes", screen)
+        with counted_bytes("a.zip", 2000) as advance:
+            advance(2000)
+        server.answer("/jobs/j1", JOB)
+        follow_job(Api(Settings(url=server.address)), "j1")
+        assert isinstance(screen.file, io.StringIO)
+        assert "a.zip" in screen.file.getvalue()
+        assert "━" in screen.file.getvalue()
+        assert "AP50 0.750" in screen.file.getvalue()
+
+
 class TestModels:
     def test_import(self, server: FakeServer, run: Run, tmp_path: Path) -> None:
         (tmp_path / "nano.pth").write_bytes(b"weights")
@@ -377,9 +490,17 @@ class TestDetect:
         self, server: FakeServer, run: Run, tmp_path: Path
     ) -> None:
         (tmp_path / "a.jpg").write_bytes(b"?")
-        server.answer("/detect", PROBLEM, 422, "application/problem+json")
+        server.answer("/detect", {**PROBLEM, "code": "damaged_image"}, 422, "application/problem+json")
         printed = run("detect", "a.jpg", fails="1 of 1 pictures could not be used")
-        assert "invalid_input" in json.loads(printed)["images"][0]["error"]
+        assert "damaged_image" in json.loads(printed)["images"][0]["error"]
+
+    def test_what_is_wrong_with_every_picture_is_said_once(
+        self, server: FakeServer, run: Run, tmp_path: Path
+    ) -> None:
+        for number in range(50):
+            (tmp_path / f"{number}.jpg").write_bytes(b"?")
+        server.answer("/detect", {**PROBLEM, "code": "no_model"}, 409, "application/problem+json")
+        assert run("detect", tmp_path, fails="[no_model]") == ""
 
     def test_nothing_to_look_at(self, run: Run, tmp_path: Path) -> None:
         run("detect", tmp_path, fails="no picture")
