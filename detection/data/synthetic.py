@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from detection.data.formats.dataset_format import ExportedFile
 from detection.data.records import BoxRecord, DatasetRecord, ImageRecord, Split
 from detection.images import Pixels, encode_jpeg
 
+NUM_IMAGES = 400
 CLASSES = ("circle", "square", "triangle")
 VALIDATION_EVERY = 5
 """Every fifth picture is for validation."""
@@ -56,7 +58,7 @@ class _Shape:
 
 
 def write_synthetic_dataset(
-    target: Path, *, num_images: int = 400, size: int = 256, seed: int = 0, format_name: str = "yolo"
+    target: Path, *, num_images: int = NUM_IMAGES, size: int = 256, seed: int = 0, format_name: str = "yolo"
 ) -> None:
     """Write the dataset as a folder, in the layout of one of `FORMATS`, with `train` and `val`.
 
@@ -70,7 +72,7 @@ def write_synthetic_dataset(
 
 
 def zip_synthetic_dataset(
-    target: Path, *, num_images: int = 400, size: int = 256, seed: int = 0, format_name: str = "yolo"
+    target: Path, *, num_images: int = NUM_IMAGES, size: int = 256, seed: int = 0, format_name: str = "yolo"
 ) -> None:
     """Write the same dataset as one zip archive, ready for upload."""
     with target.open("wb") as file:
@@ -179,7 +181,19 @@ def _draw_line(canvas: NDArray[np.float32], rng: Generator) -> None:
     cv2.line(canvas, start, end, _bright_colour(rng).tolist(), int(rng.integers(1, 3)))
 
 
-if __name__ == "__main__":
+def main(arguments: list[str] | None = None) -> None:
+    """Write the dataset into the folder that the command line names, and say what it is."""
     parser = argparse.ArgumentParser(prog="python -m detection.data.synthetic", description=__doc__)
     parser.add_argument("folder", type=Path, help="where the pictures and labels go; made if it is not there")
-    write_synthetic_dataset(parser.parse_args().folder)
+    folder: Path = parser.parse_args(arguments).folder
+    try:
+        write_synthetic_dataset(folder)
+    except OSError as error:
+        sys.exit(f"cannot write to {folder}: {error.strerror}")
+    *most, last = (f"{name}s" for name in CLASSES)
+    shapes = f"{', '.join(most)} and {last}"
+    sys.stdout.write(f"{folder.absolute()}: {NUM_IMAGES} pictures of {shapes} with their labels (YOLO)\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from detection.data import synthetic
 from detection.data.archive import extract_archive
 from detection.data.draws import Purpose, draws
 from detection.data.importing import read_dataset
@@ -73,3 +74,22 @@ def test_boxes_are_tight() -> None:
             assert np.abs(hull - shape.box).max() <= 0.3
             assert min(shape.box) >= 0
             assert max(shape.box) <= 128
+
+
+def test_the_command_says_what_it_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written: list[Path] = []
+    monkeypatch.setattr(synthetic, "write_synthetic_dataset", written.append)
+    synthetic.main([str(tmp_path / "shapes")])
+    assert written == [tmp_path / "shapes"]
+    printed = (
+        f"{tmp_path / 'shapes'}: 400 pictures of circles, squares and triangles with their labels (YOLO)\n"
+    )
+    assert capsys.readouterr().out == printed
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit, match=r"cannot write to .*file.shapes: Not a directory"):
+        synthetic.main([str(tmp_path / "file" / "shapes")])
