@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterator
+from itertools import count
 from pathlib import PurePosixPath
 
+from detection.data.archive.names import MAX_COMPONENT_BYTES
 from detection.data.records import DatasetRecord, ImageRecord
 
 
@@ -15,19 +17,32 @@ def export_names(dataset: DatasetRecord) -> dict[str, str]:
     all but the first get their id in front.
     """
     names: dict[str, str] = {}
-    taken: Counter[str] = Counter()
+    taken: set[str] = set()
     for image in dataset.images:
-        name = PurePosixPath(image.file_name).name
-        while taken[_stem(name)]:
-            name = f"{image.id}_{name}"
-        taken[_stem(name)] += 1
-        names[image.id] = name
+        name = names[image.id] = next(name for name in _candidates(image) if _stem(name) not in taken)
+        taken.add(_stem(name))
     return names
 
 
 def split_name(image: ImageRecord, names: dict[str, str]) -> str:
     """Return `train/a.jpg`."""
     return f"{image.split.value}/{names[image.id]}"
+
+
+def _candidates(image: ImageRecord) -> Iterator[str]:
+    """Yield names for a picture without end, each different from the others."""
+    name = PurePosixPath(image.file_name).name
+    yield name
+    yield _shortened(f"{image.id}_{name}")
+    for number in count(2):
+        yield _shortened(f"{image.id}-{number}_{name}")
+
+
+def _shortened(name: str) -> str:
+    """Cut the end of a stem, so that the whole is a name that every file system takes."""
+    path = PurePosixPath(name)
+    room = MAX_COMPONENT_BYTES - len(path.suffix.encode())
+    return path.stem.encode()[:room].decode(errors="ignore").rstrip(" .") + path.suffix
 
 
 def _stem(name: str) -> str:
