@@ -22,6 +22,7 @@ from detection.data.transforms import Sample
 from detection.input_convention import YOLOX, InputConvention
 from detection.targets import Targets
 from detection.training.config import AugmentationConfig
+from detection.training.recipes import steps_per_epoch
 
 __all__ = [
     "SampleKey",
@@ -128,7 +129,7 @@ def training_batches(
     """
     if batch_size % world:
         raise ValueError(f"{batch_size} pictures cannot be divided among {world} ranks")
-    steps = range(start_step, dataset.sampler.steps_per_epoch(batch_size, world=world))
+    steps = range(start_step, steps_per_epoch(len(dataset), batch_size))
     keys = (
         [SampleKey(epoch, p, tail) for p in batch_positions(step, batch_size, rank=rank, world=world)]
         for step in steps

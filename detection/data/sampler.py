@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 
 import numpy as np
@@ -16,6 +15,9 @@ class Sampler:
 
     Position p of an epoch belongs to step p // batch size, whatever the number of ranks: rank r of w takes
     the positions p with p % w == r.
+
+    Differs from the reference: there, ranks that do not divide the pictures evenly may have one step less.
+    Here an epoch has the same steps and samples on any number of devices; see `recipes.steps_per_epoch`.
     """
 
     def __init__(self, num_images: int, *, seed: int) -> None:
@@ -29,14 +31,6 @@ class Sampler:
         """Return which picture stands at a position of an epoch; positions beyond the last picture go on."""
         turn, place = divmod(position, self._num_images)
         return int(self._permutation(epoch, turn)[place])
-
-    def steps_per_epoch(self, batch_size: int, *, world: int = 1) -> int:
-        """Return the number of steps in which every rank has seen its share of the pictures once.
-
-        Args:
-            batch_size: pictures per step over all ranks; `world` divides it.
-        """
-        return max(math.ceil((self._num_images // world) / (batch_size // world)), 1)
 
     def _drawn_permutation(self, epoch: int, turn: int) -> NDArray[np.int64]:
         return draws(self._seed, Purpose.ORDER, epoch, turn).permutation(self._num_images)

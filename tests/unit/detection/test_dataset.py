@@ -27,7 +27,9 @@ from detection.errors import DamagedImageError
 from detection.input_convention import YOLOX, YOLOX_LEGACY, InputConvention, Resize
 from detection.preprocess import fit_image, placement_of
 from detection.targets import Targets
-from detection.training.config import AugmentationConfig
+from detection.training.config import AugmentationConfig, TrainingConfig
+from detection.training.plan import TrainingPlan
+from detection.training.recipes import resolve
 from tests import pictures
 
 PLAIN = AugmentationConfig(mosaic=0.0, affine=0.0, mixup=0.0, hsv=0.0, flip=0.0)
@@ -304,6 +306,18 @@ def test_ranks_together_compute_the_batch_of_one() -> None:
     assert targets.valid_BG.sum() == sum(int(part.valid_BG.sum()) for _, part in parts)
     with pytest.raises(ValueError, match="ranks"):
         training_batches(dataset(), batch_size=3, epoch=0, world=2)
+
+
+@pytest.mark.parametrize("batch_size", [2, 4, 6])
+@pytest.mark.parametrize("world", [1, 2])
+def test_an_epoch_has_the_steps_of_the_plan_on_any_number_of_ranks(batch_size: int, world: int) -> None:
+    """Also where the ranks do not divide the pictures evenly."""
+    data = dataset()
+    config = resolve(TrainingConfig(batch_size=batch_size, epochs=1), num_images=len(data))
+    expected = TrainingPlan(config, num_images=len(data)).total_steps
+    for rank in range(world):
+        ranks = training_batches(data, batch_size=batch_size, epoch=0, rank=rank, world=world, workers=0)
+        assert [len(images) for images, _ in ranks] == [batch_size // world] * expected
 
 
 def test_a_consumer_may_stop_early() -> None:

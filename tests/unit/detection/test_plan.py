@@ -8,7 +8,7 @@ import pytest
 
 from detection.training.config import FreezeConfig, ScheduleConfig, TrainingConfig
 from detection.training.plan import TrainingPlan
-from detection.training.recipes import resolve
+from detection.training.recipes import resolve, steps_per_epoch
 
 
 def plan_of(num_images: int = 20, **changes: object) -> TrainingPlan:
@@ -57,3 +57,12 @@ def test_a_configuration_that_is_not_resolved_is_refused() -> None:
         TrainingPlan(config, num_images=4)
     with pytest.raises(ValueError, match="not resolved"):
         TrainingPlan(replace(config, batch_size="auto"), num_images=4)
+
+
+@pytest.mark.parametrize(
+    ("num_images", "batch_size", "expected"), [(10, 4, 3), (8, 4, 2), (1, 8, 1), (101, 10, 11), (3, 8, 1)]
+)
+def test_an_epoch_has_as_many_full_batches_as_cover_the_pictures(
+    num_images: int, batch_size: int, expected: int
+) -> None:
+    assert steps_per_epoch(num_images, batch_size) == expected

@@ -7,7 +7,6 @@ from collections import Counter
 import pytest
 
 from detection.data.sampler import Sampler, batch_positions, multi_scale_side
-from detection.training.recipes import steps_per_epoch
 
 
 def test_every_picture_comes_once_before_any_comes_again() -> None:
@@ -38,21 +37,6 @@ def test_ranks_share_a_batch_whose_pictures_do_not_depend_on_them(world: int) ->
             range(step * 8, step * 8 + 8)
         )
         assert {len(positions) for positions in ranks} == {8 // world}
-
-
-@pytest.mark.parametrize(
-    ("num_images", "batch_size", "world", "expected"),
-    [(10, 4, 1, 3), (8, 4, 1, 2), (1, 8, 1, 1), (101, 10, 2, 10), (3, 8, 4, 1)],
-)
-def test_steps(num_images: int, batch_size: int, world: int, expected: int) -> None:
-    assert Sampler(num_images, seed=0).steps_per_epoch(batch_size, world=world) == expected
-
-
-def test_steps_agree_with_the_schedule() -> None:
-    for num_images in (1, 7, 64, 205):
-        for batch_size in (1, 2, 8, 64):
-            steps = Sampler(num_images, seed=0).steps_per_epoch(batch_size)
-            assert steps == steps_per_epoch(num_images, batch_size)
 
 
 def test_nothing_to_sample_from() -> None:
