@@ -77,11 +77,13 @@ def check_onnx(graph: bytes, detector: Detector, images_BCHW: Tensor) -> float:
     """Compare an exported graph with its detector on prepared pictures; return the largest score difference.
 
     Raises:
-        ExportError: boxes or scores differ by more than rounding explains.
+        ExportError: boxes or scores differ by more than rounding explains, or are not finite at all.
     """
     fused = copy.deepcopy(detector).eval().cpu()
     with torch.inference_mode():
         expected_boxes, expected_scores = fused.predict(images_BCHW)
+    if not (expected_boxes.isfinite().all() and expected_scores.isfinite().all()):
+        raise ExportError("the model itself answers numbers that are not finite: its weights are useless")
     boxes, scores = OnnxRuntimeBackend(graph, threads=1).run(images_BCHW)
     if boxes.shape != expected_boxes.shape or scores.shape != expected_scores.shape:
         raise ExportError(

@@ -15,7 +15,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -29,13 +28,27 @@ MAX_FILE_BYTES = 2 * 1024**3
 """The largest published checkpoint, YOLOX-x with its optimizer, is 0.8 GB."""
 MAX_SAFETENSORS_HEADER = 100_000_000
 
+
+class Forgotten:
+    """Stands for a NumPy number, which training scripts leave in checkpoints as best AP or epoch.
+
+    NumPy itself is not let near a file: the state of a `dtype` has flags, and with the right ones a number is
+    read from wherever in memory the file says.
+    """
+
+    def __init__(self, *_: object) -> None:
+        """Take whatever the file gives."""
+
+    def __setstate__(self, _: object) -> None:
+        """Keep nothing of it."""
+
+
 ALLOWED_GLOBALS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-    np._core.multiarray.scalar,  # type: ignore[attr-defined]
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
-    np.dtype,
-    *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32")),
+    (Forgotten, "numpy._core.multiarray.scalar"),
+    (Forgotten, "numpy.core.multiarray.scalar"),
+    (Forgotten, "numpy.dtype"),
 ]
-"""Beyond torch's own list: NumPy numbers, which training scripts leave in checkpoints as best AP or epoch."""
+"""Beyond torch's own list."""
 
 MALFORMED = (
     UnpicklingError,

@@ -20,6 +20,8 @@ from detection.models.upstream_names import (
 )
 from detection.models.weight_files import FileKind, file_kind, read_safetensors, read_torch
 
+LARGEST_WEIGHT = 1e9
+"""Those of the published models stay below 100; with larger ones than this float32 soon overflows."""
 FOLDED = (
     "the batch norms are folded into the convolutions: exact for detection, but fine-tune from a file that "
     "still has them"
@@ -100,6 +102,10 @@ def _numbers(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) ->
         value = state[name]
         if not value.is_floating_point() or not value.isfinite().all():
             raise WeightsError(f"the weight {name!r} holds numbers that are not finite, or no real numbers")
+        if value.numel() and float(value.abs().max()) > LARGEST_WEIGHT:
+            raise WeightsError(f"the weight {name!r} holds numbers beyond ±{LARGEST_WEIGHT:g}")
+        if name.endswith("running_var") and (value < 0).any():
+            raise WeightsError(f"the variance {name!r} is negative")
         numbers[name] = value.detach().to(torch.float32, copy=True).contiguous()
     return numbers
 

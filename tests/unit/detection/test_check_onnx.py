@@ -57,3 +57,14 @@ def test_a_corner_elsewhere_is_refused(exported_box: Tensor, wrong: float) -> No
 
     with pytest.raises(ExportError, match="does not compute"):
         difference()
+
+
+@pytest.mark.usefixtures("exported_box")
+@pytest.mark.parametrize("useless", [float("nan"), float("inf")])
+def test_a_model_that_answers_no_numbers_is_refused_whatever_its_graph_says(useless: float) -> None:
+    class UselessDetector(FixedDetector):
+        def predict(self, _: Tensor) -> tuple[Tensor, Tensor]:
+            return boxes(*WIDE_BOX), SCORES_BPC * useless
+
+    with pytest.raises(ExportError, match="not finite"):
+        check_onnx(b"", UselessDetector(), torch.zeros(1, 3, 32, 32))  # type: ignore[arg-type]

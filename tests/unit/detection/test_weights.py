@@ -256,6 +256,59 @@ def test_a_file_that_wants_to_run_code_is_refused_and_runs_nothing(
     assert ("system" in str(caught.value)) == zipped
 
 
+class ForgedType:
+    """A NumPy type whose pickle state says something about memory that is not true."""
+
+    def __init__(self, code: str, state: tuple[object, ...]) -> None:
+        self.code, self.state = code, state
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[object, ...], tuple[object, ...]]:
+        return np.dtype, (self.code, False, True), self.state
+
+
+class ForgedNumber:
+    """A NumPy number of such a type."""
+
+    def __init__(self, kind: ForgedType, content: object) -> None:
+        self.kind, self.content = kind, content
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[object, ...]]:
+        return np._core.multiarray.scalar, (self.kind, self.content)  # type: ignore[attr-defined]
+
+
+IS_POINTER, NEEDS_INIT, LIST_PICKLE = 4, 8, 2
+FORGED_STATES = [
+    *((3, "<", None, None, None, -1, -1, flags) for flags in (IS_POINTER, LIST_PICKLE, NEEDS_INIT, 63, -1)),
+    (3, "<", None, None, None, 10**6, 1, 0),
+    (3, "<", ("f8", (10**6,)), None, None, 8 * 10**6, 1, 0),
+    (3, "<", None, ("a",), {"a": ("f8", 10**9)}, 10**9, 1, 0),
+]
+
+
+@pytest.mark.parametrize("state", FORGED_STATES, ids=str)
+@pytest.mark.parametrize("content", [b"12345678", "an object, whose address nobody should learn"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_forged_numpy_numbers_reach_no_numpy(
+    tmp_path: Path, detector: Detector, state: tuple[object, ...], content: object, zipped: bool
+) -> None:
+    path = tmp_path / "weights.pth"
+    forged = {"model": detector.state_dict(), "best_ap": ForgedNumber(ForgedType("f8", state), content)}
+    torch.save(forged, path, _use_new_zipfile_serialization=zipped)
+    loaded = weight_files._load_numbers(path)
+    assert isinstance(loaded, dict)
+    assert type(loaded["best_ap"]) is weight_files.Forgotten
+    assert vars(loaded["best_ap"]) == {}
+    assert read_weights(path).architecture == "yolox-nano"
+
+
+@pytest.mark.parametrize("kind", ["V8", "O", "U4", "M8[s]"])
+def test_other_numpy_types_are_forgotten_like_numbers(tmp_path: Path, detector: Detector, kind: str) -> None:
+    path = tmp_path / "weights.pth"
+    forged = ForgedNumber(ForgedType(kind, (3, "|", None, None, None, 8, 1, 63)), b"AAAAAAAA")
+    torch.save({"model": detector.state_dict(), "best_ap": forged}, path)
+    assert read_weights(path).architecture == "yolox-nano"
+
+
 def compressed_checkpoint(path: Path, state: State) -> None:
     torch.save(state, path)
     with zipfile.ZipFile(path) as archive:
@@ -275,6 +328,19 @@ def whole_but_one(path: Path, state: State) -> None:
 
 def with_nan(path: Path, state: State) -> None:
     torch.save({**state, "head.stems.1.bn.bias": torch.full((64,), torch.nan)}, path)
+
+
+def with_huge(path: Path, state: State) -> None:
+    torch.save({**state, "head.stems.1.bn.bias": torch.full((64,), 1e30)}, path)
+
+
+def huger_than_float32(path: Path, state: State) -> None:
+    huge = torch.full((64,), -1e300, dtype=torch.float64)
+    torch.save({**state, "head.stems.1.bn.bias": huge}, path)
+
+
+def with_negative_variance(path: Path, state: State) -> None:
+    torch.save({**state, "head.stems.1.bn.running_var": torch.full((64,), -1.0)}, path)
 
 
 def sparse(path: Path, state: State) -> None:
@@ -314,6 +380,9 @@ def cut_off_zip(path: Path, state: State) -> None:
         (endless_tensor, "claims weights of"),
         (whole_but_one, "nearest to yolox-nano, but 1 of its entries .* 'head.stems.1.bn.running_var'"),
         (with_nan, "not finite"),
+        (with_huge, "beyond ±1e\\+09"),
+        (huger_than_float32, "beyond ±1e\\+09"),
+        (with_negative_variance, "variance 'head.stems.1.bn.running_var' is negative"),
         (sparse, "sparse"),
         (whole_numbers, "not finite, or no real numbers"),
         (cut_off_safetensors, "damaged"),
