@@ -6,7 +6,7 @@ HarrierError
  |- RequestTimeoutError 408
  |- ConflictError 409 (impossible in this state), by what is in the way
  |- PayloadTooLargeError 413       |- UnsupportedMediaError 415   |- RangeNotSatisfiableError 416
- |- InvalidInputError 422          |- NoSpaceError 507
+ |- InvalidInputError 422          |- RateLimitedError 429        |- NoSpaceError 507
  `- UnavailableError 503, retry_after_s: overloaded, database, engine, draining
 
 Each `code` is stable and explained in docs/errors.md.
@@ -163,6 +163,10 @@ class PayloadTooLargeError(HarrierError):
     status, code, title = 413, "payload_too_large", "The request is too large"
 
 
+class QuotaExceededError(PayloadTooLargeError):
+    code, title = "quota_exceeded", "The storage quota is used up"
+
+
 class UnsupportedMediaError(HarrierError):
     status, code, title = 415, "unsupported_media", "The content is of an unknown kind"
 
@@ -177,6 +181,13 @@ class InvalidInputError(HarrierError):
 
 class IdempotencyKeyReusedError(InvalidInputError):
     code, title = "idempotency_key_reused", "The key was used for another request"
+
+
+class RateLimitedError(HarrierError):
+    status, code, title = 429, "rate_limited", "Too many requests in a short time"
+
+    def __init__(self, detail: str, *, retry_after_s: int) -> None:
+        super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
 
 
 class UnavailableError(HarrierError):

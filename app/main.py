@@ -27,6 +27,7 @@ from app.models import routes as models
 from app.settings import Settings, get_settings
 from app.task_queue import Bell
 from app.training import routes as training
+from app.usage import routes as usage
 
 
 class SchemaError(Exception):
@@ -57,7 +58,7 @@ def create_app(
         separate_input_output_schemas=False,
     )
     app.state.service = state
-    for module in (datasets, training, jobs, streams, models, detect, operations, health, docs):
+    for module in (datasets, training, jobs, streams, models, detect, usage, operations, health, docs):
         app.include_router(module.router)
     add_error_handlers(app)
     _add_surroundings(app, state)

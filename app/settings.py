@@ -77,8 +77,12 @@ class Settings(BaseSettings):
     """Largest unpacked size of an entry as a multiple of its packed size."""
     min_free_bytes: PositiveInt = 512 * MIB
     """An upload that would leave less on the disk is refused with 507."""
+    storage_quota_bytes: PositiveInt | None = None
+    """What datasets, models and checkpoints may take together; an upload beyond it is refused with 413."""
     max_queued_jobs: PositiveInt = 1000
     """Jobs waiting at the same time; beyond it 503 with Retry-After."""
+    max_requests_per_minute: PositiveInt | None = None
+    """From one API key, or one address where none is needed, at each API process; beyond it 429."""
     body_timeout_s: PositiveFloat = 30.0
     """Longest silence of a client in the middle of its request body."""
 
@@ -100,6 +104,15 @@ class Settings(BaseSettings):
     """How often files that belong to nothing are removed, and how old they must be."""
     idempotency_hours: PositiveFloat = 24.0
     """How long the answer to an Idempotency-Key is remembered."""
+
+    keep_jobs_days: PositiveFloat | None = None
+    """Ended jobs go after so long, with log, series and checkpoints; what they made stays. Default: never."""
+    keep_rejected_days: PositiveFloat | None = None
+    """Rejected datasets go after so long. Default: never."""
+    keep_audit_days: PositiveFloat | None = None
+    """Notes of who changed what go after so long. Default: never."""
+    keep_events_days: PositiveFloat = 7.0
+    """Events go after so long, and with them the replay of streams; logs and series stay with their job."""
 
     engine_queue_images: PositiveInt = 256
     """Pictures that may wait for the engine; beyond it 503 with Retry-After."""

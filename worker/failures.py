@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 
+from app.errors import QuotaExceededError
 from app.jobs.protocol import Failure
 from detection.errors import (
     ArchiveError,
@@ -39,8 +40,10 @@ WORTH_ANOTHER_TRY = (NoSpaceError, CheckpointError, DeviceMemoryError)
 NO_SPACE_DELAY_S = 60.0
 
 
-def failure_of(error: DetectionError) -> Failure:
-    """Return the failure that an error of the library means for a job; its message is for users."""
+def failure_of(error: DetectionError | QuotaExceededError) -> Failure:
+    """Return the failure that an error means for a job; its message is for users."""
+    if isinstance(error, QuotaExceededError):
+        return Failure("quota_exceeded", error.detail)
     if isinstance(error, ArchiveError):
         return Failure(error.code, str(error))
     code = next((code for kind, code in CODES.items() if isinstance(error, kind)), "detection_error")

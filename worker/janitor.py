@@ -15,26 +15,22 @@ from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import delete, select
-from sqlalchemy.orm import Session
 
-from app.database.tables import Dataset, IdempotencyKey, Job, JobEvent, Model, utc_now
+from app.database.tables import Dataset, IdempotencyKey, Job, Model, utc_now
 from app.jobs.states import ACTIVE, OWNED, JobKind, JobStatus
 from app.logs import get_logger
 from worker.context import WorkerContext
 from worker.presence import forget_silent_workers
+from worker.retention import Retention
 from worker.rounds import Chore, Rounds
 from worker.scratch import jobs_scratch, scratch_name
-
-EVENTS_KEPT = timedelta(days=7)
-"""Streams can be replayed this far back; logs and series stay as long as their job."""
-EVENTS_AT_ONCE = 5000
 
 log = get_logger(__name__)
 
 
 def janitor_rounds(context: WorkerContext) -> Rounds:
     """Return the thread that cleans up, not started yet."""
-    janitor = Janitor(context)
+    janitor, retention = Janitor(context), Retention(context)
     chores = (
         janitor.remove_scratch,
         janitor.remove_files_of_lost_jobs,
@@ -42,6 +38,10 @@ def janitor_rounds(context: WorkerContext) -> Rounds:
         janitor.remove_answered_uploads,
         janitor.remove_failed_imports,
         janitor.forget_old_rows,
+        retention.forget_ended_jobs,
+        retention.forget_rejected_datasets,
+        retention.forget_audit,
+        retention.forget_events,
     )
     return Rounds("janitor", [Chore(chore, every_s=context.settings.janitor_s) for chore in chores])
 
@@ -116,8 +116,6 @@ class Janitor:
             hours = timedelta(hours=self._settings.idempotency_hours)
             session.execute(delete(IdempotencyKey).where(IdempotencyKey.created_at < utc_now() - hours))
             session.commit()
-            while _forget_events(session) == EVENTS_AT_ONCE:
-                pass
 
     def _remove(self, paths: Iterable[Path]) -> None:
         """Remove those of the files and folders that nobody has written to for a while."""
@@ -144,12 +142,3 @@ class Janitor:
 
 def _entries(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
-
-
-def _forget_events(session: Session) -> int:
-    """Delete some of the oldest events that are due; a long transaction would block every writer."""
-    old = select(JobEvent.id).where(JobEvent.at < utc_now() - EVENTS_KEPT, JobEvent.kind != "log")
-    ids = list(session.scalars(old.order_by(JobEvent.id).limit(EVENTS_AT_ONCE)))
-    session.execute(delete(JobEvent).where(JobEvent.id.in_(ids)))
-    session.commit()
-    return len(ids)

@@ -30,6 +30,7 @@ from app.errors import (
     InternalError,
     InvalidInputError,
     PayloadTooLargeError,
+    RateLimitedError,
     RequestTimeoutError,
     UnauthorizedError,
     UnsupportedMediaError,
@@ -49,6 +50,7 @@ EVERYWHERE: tuple[type[HarrierError], ...] = (
     PayloadTooLargeError,
     UnsupportedMediaError,
     InvalidInputError,
+    RateLimitedError,
     InternalError,
     DatabaseUnavailableError,
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
@@ -15,6 +16,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import compile_path
 
 from app.api.context import CLIENT_GONE, SECURITY_HEADERS, request_id_of, route_path
+from app.api.faults import invalid_input, problems_of
 from app.api.idempotency import ReplayedAnswer
 from app.api.problems import problem_response
 from app.errors import (
@@ -25,6 +27,7 @@ from app.errors import (
     InvalidInputError,
     MethodNotAllowedError,
     NotFoundError,
+    Place,
     Problem,
 )
 from app.logs import get_logger
@@ -32,10 +35,7 @@ from detection.errors import ConfigError, DetectionError, UnknownNameError
 
 log = get_logger(__name__)
 
-PLACES = ("body", "query", "path", "header")
-# Pydantic names the same fault differently for models and for dataclasses.
-UNKNOWN_FIELD = frozenset({"extra_forbidden", "unexpected_keyword_argument"})
-NO_OBJECT = frozenset({"model_attributes_type", "model_type", "dataclass_type"})
+PLACES: tuple[Place, ...] = ("body", "query", "path", "header")
 
 
 class RefusedError(HTTPException):
@@ -82,17 +82,36 @@ def _http_exception(request: Request, error: Exception) -> Response:
 
 def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    problems = [_problem_of(fault, error.body) for fault in error.errors()]
-    if any(fault["type"] == "json_invalid" for fault in error.errors()):
-        return _answer(request, BadRequestError("the body is not JSON", problems=problems))
-    return _answer(request, InvalidInputError(_summary(problems), problems=problems))
+    faults = error.errors()
+    no_json = [fault for fault in faults if fault["type"] == "json_invalid"]
+    if no_json:
+        problem = Problem(problem=f"{no_json[0]['ctx']['error']} at character {no_json[0]['loc'][1]}")
+        return _answer(request, BadRequestError("the body is not JSON", problems=[problem]))
+    return _answer(request, invalid_input([*_problems(request, faults, error.body)]))
+
+
+def _problems(request: Request, faults: Sequence[Mapping[str, Any]], body: object) -> Iterator[Problem]:
+    """Yield the faults of each place; FastAPI puts the name of the place before pydantic's path."""
+    for place in PLACES:
+        here = [{**fault, "loc": fault["loc"][1:]} for fault in faults if fault["loc"][0] == place]
+        sent = body if place == "body" else None
+        yield from problems_of(here, shape=_shape(request, place), sent=sent, place=place)
+
+
+def _shape(request: Request, place: Place) -> object:
+    """Return the type as which FastAPI read a place, as far as fields could be unknown in it."""
+    route: APIRoute = request.scope["route"]
+    if place == "body":
+        return route.body_field.field_info.annotation if route.body_field is not None else object
+    models = [field.field_info.annotation for field in route.dependant.query_params]
+    return models[0] if place == "query" and len(models) == 1 else object
 
 
 def _detection_error(request: Request, error: Exception) -> Response:
     """The few errors of the library that a request can cause; any other one is ours."""
     if isinstance(error, ConfigError):
         problems = [Problem(pointer=fault.pointer, problem=fault.problem) for fault in error.faults]
-        return _answer(request, InvalidInputError(_summary(problems), problems=problems))
+        return _answer(request, invalid_input(problems))
     if isinstance(error, UnknownNameError):
         return _answer(request, InvalidInputError(str(error)))
     raise error
@@ -133,45 +152,3 @@ def _allowed(request: Request, known: str) -> str:
         if compile_path(template)[0].match(path):
             methods.update(method.upper() for method in calls)
     return ", ".join(sorted(methods - {""}))
-
-
-def _summary(problems: Sequence[Problem]) -> str:
-    first = problems[0]
-    where = first.pointer or first.place
-    rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-    return f"{where}: {first.problem}{rest}"
-
-
-def _problem_of(fault: Mapping[str, Any], body: object) -> Problem:
-    place, *path = fault["loc"]
-    if fault["type"] == "json_invalid":
-        return Problem(problem=f"{fault['ctx']['error']} at character {path[0]}")
-    if place not in PLACES:
-        return Problem(problem=fault["msg"])
-    pointer = _pointer(path, body) if place == "body" else "/" + "/".join(str(part) for part in path)
-    return Problem(problem=_friendly(fault), pointer=pointer, place=place)
-
-
-def _friendly(fault: Mapping[str, Any]) -> str:
-    if fault["type"] in UNKNOWN_FIELD:
-        return "this field is not known"
-    if fault["type"] in NO_OBJECT:
-        whole = fault["loc"] == ("body",)
-        return "this is no JSON object" + (" with Content-Type: application/json" if whole else "")
-    message: str = fault["msg"]
-    return message.removeprefix("Value error, ")
-
-
-def _pointer(path: Sequence[str | int], body: object) -> str:
-    """Return the JSON pointer of a fault; pydantic's path also names members of unions, which are no keys."""
-    parts: list[str] = []
-    here = body
-    for number, part in enumerate(path):
-        if isinstance(here, Mapping) and (part in here or number == len(path) - 1):
-            here = here.get(part)
-        elif isinstance(here, list) and isinstance(part, int) and part < len(here):
-            here = here[part]
-        else:
-            continue
-        parts.append(str(part).replace("~", "~0").replace("/", "~1"))
-    return "".join(f"/{part}" for part in parts)

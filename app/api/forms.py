@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from app.errors import InvalidInputError, Problem
+from app.api.faults import invalid_input, problems_of
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
@@ -22,15 +22,8 @@ def parse_fields(kind: type[Fields], fields: Mapping[str, str]) -> Fields:
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        problems = [
-            Problem(
-                pointer="".join(f"/{part}" for part in fault["loc"]),
-                problem=fault["msg"].removeprefix("Value error, "),
-            )
-            for fault in error.errors(include_url=False, include_input=False)
-        ]
-        first = problems[0]
-        raise InvalidInputError(f"{first.pointer}: {first.problem}", problems=problems) from None
+        faults = error.errors(include_url=False)
+        raise invalid_input(problems_of(faults, shape=kind)) from None
 
 
 def form_body(kind: type[BaseModel], *, file: str, description: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from app.address import is_loopback
 from app.api.context import request_id_of, route_path
 from app.api.docs import PATHS as DOCUMENTATION_PATHS
 from app.api.problems import problem_response
+from app.api.rate_limit import RateLimit
 from app.database.session import Sessions
 from app.errors import CrossSiteError, HarrierError, HostNotAllowedError, UnauthorizedError
 from app.keys.service import AT_HOME, Caller, find_caller, keys_are_needed
@@ -30,6 +31,8 @@ class Guard:
         self.app, self.settings = app, settings
         self.sessions, self.reading = sessions, reading
         self.keys_needed = keys_are_needed(settings)
+        per_minute = settings.max_requests_per_minute
+        self.rate = RateLimit(per_minute) if per_minute is not None else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -37,14 +40,12 @@ class Guard:
             return
         headers = Headers(scope=scope)
         refused = self._host_refusal(headers) or self._cross_site_refusal(scope["method"], headers)
-        if refused is None:
-            caller = await self._caller(route_path(scope), headers)
-            if isinstance(caller, Caller):
-                scope["state"]["caller"] = caller
-                await self.app(scope, receive, send)
-                return
-            refused = caller
-        answer = problem_response(refused, request_id_of(scope), close=True)
+        caller = refused or await self._admitted(scope, headers)
+        if isinstance(caller, Caller):
+            scope["state"]["caller"] = caller
+            await self.app(scope, receive, send)
+            return
+        answer = problem_response(caller, request_id_of(scope), close=True)
         await answer(scope, receive, send)
 
     def _host_refusal(self, headers: Headers) -> HarrierError | None:
@@ -67,6 +68,14 @@ class Guard:
             return None
         return CrossSiteError("another web site asked for this; see HARRIER_CORS_ORIGINS")
 
+    async def _admitted(self, scope: Scope, headers: Headers) -> Caller | HarrierError:
+        """Return who asks; or why not, also to those who ask too often, whether their key is good or not."""
+        path = route_path(scope)
+        caller = await self._caller(path, headers)
+        if self.rate is None or path in PUBLIC:
+            return caller
+        return self.rate.refusal(_counted_as(scope, caller)) or caller
+
     async def _caller(self, path: str, headers: Headers) -> Caller | HarrierError:
         secret = _secret(headers)
         if path in PUBLIC:
@@ -77,6 +86,14 @@ class Guard:
         return caller or UnauthorizedError(
             "send a valid key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
         )
+
+
+def _counted_as(scope: Scope, caller: Caller | HarrierError) -> str:
+    """Return whose requests are counted together: a key's, else an address's."""
+    if isinstance(caller, Caller) and caller.id:
+        return f"key {caller.id}"
+    host, _ = scope["client"] or ("unknown", 0)
+    return f"address {host}"
 
 
 def _secret(headers: Headers) -> str | None:

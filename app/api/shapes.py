@@ -4,16 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from app.names import INVISIBLE, NAME_LENGTH, checked_name
 
 EXAMPLE_ID = "019b3c1e-8f10-7d42-a1cf-0b6a5c1d2e3f"
-PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
-"""No control characters: not in names, not in logs, not in files that are written later."""
+_VISIBLE = Field(json_schema_extra={"minLength": 1, "pattern": f"^[^{INVISIBLE}]*$"})
 
 Name = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=PRINTABLE)
+    str,
+    StringConstraints(strip_whitespace=True, max_length=NAME_LENGTH),
+    AfterValidator(checked_name),
+    _VISIBLE,
 ]
-ClassName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=PRINTABLE)]
+"""A name that somebody gives."""
+NewClassName = Annotated[
+    str, StringConstraints(max_length=NAME_LENGTH), AfterValidator(checked_name), _VISIBLE
+]
+ClassName = Annotated[str, StringConstraints(min_length=1, max_length=NAME_LENGTH)]
+"""The name of a class that is there already: an archive may have given it any characters."""
 
 
 class Shape(BaseModel):

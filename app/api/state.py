@@ -16,6 +16,7 @@ from app.detect.service import Detection
 from app.settings import Settings
 from app.storage import Storage, open_storage
 from app.task_queue import Bell, CeleryBell
+from app.usage.service import check_room
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,11 @@ class State:
     measures: Measures
     draining: threading.Event = field(default_factory=threading.Event)
     """Set when the server was told to stop: streams end, and /readyz says so."""
+
+    def check_room(self, more_bytes: int) -> None:
+        """Refuse an upload that the quota has no room for, while it is still on its way."""
+        with self.reading() as session:
+            check_room(session, self.settings, more_bytes)
 
     def drain(self) -> None:
         """Begin to stop: nothing new is promised, those who only watch are sent away."""

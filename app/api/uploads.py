@@ -13,6 +13,7 @@ from typing import BinaryIO
 from anyio import to_thread
 from fastapi import Request
 
+from app.api.limits import FORM_BYTES
 from app.api.multipart import FileSink, PartHead, read_form
 from app.database.tables import new_id
 from app.errors import InvalidInputError, NoSpaceError, PayloadTooLargeError, Problem
@@ -51,6 +52,8 @@ class UploadRules:
     field: str
     max_bytes: int
     min_free_bytes: int
+    check_room: Callable[[int], None]
+    """Raises when so many bytes do not fit into the quota; asked in a thread, for it asks the database."""
     check_head: Callable[[bytes], None]
     """Raises when the first bytes are not those of a kind we take."""
 
@@ -61,6 +64,7 @@ async def received_form(request: Request, folder: Path, rules: UploadRules) -> A
     folder.mkdir(parents=True, exist_ok=True)
     announced = int(request.headers.get("content-length", "0"))
     _check_space(folder, announced, rules.min_free_bytes)
+    await to_thread.run_sync(rules.check_room, max(announced - FORM_BYTES, 1))
     sink = _DiskSink(folder / new_id(), rules)
 
     async def open_sink(head: PartHead) -> FileSink:
@@ -137,6 +141,7 @@ class _DiskSink:
         assert self._file is not None
         if self._size - self._checked_at >= SPACE_EVERY_BYTES:
             _check_space(self._path.parent, 0, self._rules.min_free_bytes)
+            self._rules.check_room(self._size)
             self._checked_at = self._size
         self._digest.update(piece)
         try:

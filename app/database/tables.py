@@ -82,6 +82,9 @@ class Dataset(Table):
     sha256: Mapped[str] = mapped_column(String(64))
     """Of the uploaded archive."""
     size_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    """Of the uploaded archive."""
+    stored_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """What lies in the storage, once it was imported; None for imports by older versions."""
     storage_prefix: Mapped[str | None] = mapped_column(String(200))
     """Where the manifest, the report and the pictures of a ready dataset lie."""
     created_at: Mapped[datetime] = mapped_column(default=utc_now)

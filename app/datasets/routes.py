@@ -49,6 +49,7 @@ from app.errors import (
     NoSpaceError,
     NotFoundError,
     OverloadedError,
+    QuotaExceededError,
     UnsupportedMediaError,
 )
 from app.keys.service import Scope
@@ -71,7 +72,10 @@ def check_archive_head(head: bytes) -> None:
     status_code=status.HTTP_202_ACCEPTED,
     dependencies=[needs(Scope.TRAIN)],
     response_model=DatasetRead,
-    responses={202: {"headers": LOCATION}, **answers(NoSpaceError, OverloadedError, *CREATING)},
+    responses={
+        202: {"headers": LOCATION},
+        **answers(QuotaExceededError, NoSpaceError, OverloadedError, *CREATING),
+    },
     openapi_extra=form_body(
         DatasetFields, file="archive", description="zip, tar, tar.gz or tar.zst, told apart by content."
     ),
@@ -85,6 +89,7 @@ async def upload_dataset(
         field="archive",
         max_bytes=settings.max_upload_bytes,
         min_free_bytes=settings.min_free_bytes,
+        check_room=state.check_room,
         check_head=check_archive_head,
     )
     async with received_form(request, settings.scratch / "uploads", rules) as form:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, Json
 
-from app.api.shapes import EXAMPLE_ID, ClassName, Name, Shape, Wish, example
+from app.api.shapes import EXAMPLE_ID, ClassName, Name, NewClassName, Shape, Wish, example
 from detection.data.findings import Action, Severity
 from detection.data.records import Split
 
@@ -35,9 +35,9 @@ class ExportFormat(StrEnum):
 class ClassRules(Wish):
     """How the archive's classes become the dataset's; a class may stand in one of the rules only."""
 
-    merge: dict[ClassName, list[ClassName]] = Field(default_factory=dict, max_length=1000)
+    merge: dict[NewClassName, list[ClassName]] = Field(default_factory=dict, max_length=1000)
     """New class → the classes that become one in it."""
-    rename: dict[ClassName, ClassName] = Field(default_factory=dict, max_length=1000)
+    rename: dict[ClassName, NewClassName] = Field(default_factory=dict, max_length=1000)
     """Old name → new name."""
     drop: list[ClassName] = Field(default_factory=list, max_length=1000)
     """Classes whose boxes are left out; their pictures stay."""

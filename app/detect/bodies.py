@@ -9,9 +9,9 @@ from typing import Any
 
 from anyio import to_thread
 from fastapi import Request
-from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 
+from app.api.faults import invalid_input, problems_of
 from app.api.forms import parse_fields
 from app.api.multipart import PartHead, read_form
 from app.api.strict_json import strict_json
@@ -146,8 +146,8 @@ def _parse_json(content: bytes) -> DetectBody:
     try:
         return DetectBody.model_validate(document)
     except ValidationError as error:
-        faults = [{**fault, "loc": ("body", *fault["loc"])} for fault in error.errors(include_url=False)]
-        raise RequestValidationError(faults, body=document) from None
+        faults = error.errors(include_url=False)
+        raise invalid_input(problems_of(faults, shape=DetectBody, sent=document)) from None
 
 
 def _check_pictures(images: list[bytes], settings: Settings) -> None:

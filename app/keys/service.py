@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 from app.address import is_loopback
 from app.database.session import Sessions
 from app.database.tables import ApiKey, AuditRow, utc_now
-from app.errors import HarrierError
+from app.errors import HarrierError, InvalidInputError
+from app.names import checked_name
 from app.settings import Settings
 
 BRAND = "hr"
@@ -65,7 +66,12 @@ class BootstrapKeyError(HarrierError):
 def create_key(
     session: Session, name: str, scopes: Iterable[Scope], *, expires_at: datetime | None = None
 ) -> str:
-    """Store a new key and return its secret, which cannot be had again."""
+    """Store a new key and return its secret, which cannot be had again.
+
+    Raises:
+        InvalidInputError: the name is empty, too long, or holds characters that nobody can see.
+    """
+    name = _checked(name)
     prefix = secrets.token_hex(PREFIX_BYTES)
     secret = f"{BRAND}_{prefix}_{secrets.token_urlsafe(SECRET_BYTES)}"
     _store(session, name, prefix, secret, scopes, expires_at)
@@ -142,6 +148,13 @@ def check_exposure(settings: Settings, sessions: Sessions) -> None:
             f"{settings.host} can be reached by others and there is no API key: make one with"
             " `harrier keys create`, name a file in HARRIER_BOOTSTRAP_KEY_FILE, or listen on 127.0.0.1"
         )
+
+
+def _checked(name: str) -> str:
+    try:
+        return checked_name(name.strip())
+    except ValueError as error:
+        raise InvalidInputError(f"the key's name: {error}") from None
 
 
 def _store(

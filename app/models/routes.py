@@ -38,6 +38,7 @@ from app.errors import (
     NoSpaceError,
     NotFoundError,
     OverloadedError,
+    QuotaExceededError,
     RangeNotSatisfiableError,
     UnsupportedMediaError,
 )
@@ -146,7 +147,10 @@ def check_weights_head(head: bytes) -> None:
     status_code=status.HTTP_202_ACCEPTED,
     dependencies=[needs(Scope.TRAIN)],
     response_model=JobRead,
-    responses={202: {"headers": LOCATION}, **answers(NoSpaceError, OverloadedError, *CREATING)},
+    responses={
+        202: {"headers": LOCATION},
+        **answers(QuotaExceededError, NoSpaceError, OverloadedError, *CREATING),
+    },
     openapi_extra=form_body(
         ImportFields,
         file="weights",
@@ -162,6 +166,7 @@ async def import_model(
         field="weights",
         max_bytes=settings.max_weights_bytes,
         min_free_bytes=settings.min_free_bytes,
+        check_room=state.check_room,
         check_head=check_weights_head,
     )
     async with received_form(request, settings.scratch / "uploads", rules) as form:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, Json, StringConstraints, field_validator
 
-from app.api.shapes import EXAMPLE_ID, ClassName, Name, Shape, Wish, example
+from app.api.shapes import EXAMPLE_ID, Name, NewClassName, Shape, Wish, example
 from detection.architectures import ARCHITECTURES
 from detection.data.records import Split
 from detection.input_convention import NAMED_CONVENTIONS, ChannelOrder, Resize
@@ -131,7 +131,7 @@ class ImportFields(Wish):
     """Shown in lists; default is the file's own name."""
     architecture: Annotated[str, Field(max_length=64)] | None = None
     """Default: told from the shapes of the weights."""
-    classes: Json[Annotated[list[ClassName], Field(min_length=1, max_length=10_000)]] | None = None
+    classes: Json[Annotated[list[NewClassName], Field(min_length=1, max_length=10_000)]] | None = None
     """JSON list of names; default is COCO's when there are 80."""
     input_convention: Annotated[str, Field(max_length=2000)] | None = None
     """`yolox`, `yolox-legacy`, or a JSON object `{order, scale, mean, std, resize, pad_value}`."""

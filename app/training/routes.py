@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Path, Response, status
+from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from app.api.dependencies import (
     CREATING,
@@ -18,6 +19,7 @@ from app.api.dependencies import (
     create_router,
     needs,
 )
+from app.api.faults import invalid_input, problems_of
 from app.errors import (
     ArchitectureMismatchError,
     DatasetNotReadyError,
@@ -25,10 +27,12 @@ from app.errors import (
     NoPretrainedWeightsError,
     NotFoundError,
     OverloadedError,
+    QuotaExceededError,
 )
 from app.jobs.schemas import JobRead
 from app.keys.service import Scope
 from app.training import service
+from app.training.faults import all_faults
 from app.training.schemas import ArchitectureDetail, ArchitectureRead, TrainRequest
 
 router = create_router("training")
@@ -41,7 +45,18 @@ REFUSALS = (
     NoPretrainedWeightsError,
     ArchitectureMismatchError,
     OverloadedError,
+    QuotaExceededError,
 )
+
+
+def _read_completely(body: Any, read: ValidatorFunctionWrapHandler) -> TrainRequest:
+    """Read a body; when it is wrong, answer with all that is, not only with what pydantic sees."""
+    try:
+        request: TrainRequest = read(body)
+    except ValidationError as error:
+        found = problems_of(error.errors(include_url=False), shape=TrainRequest, sent=body)
+        raise invalid_input(all_faults(body, found, read)) from None
+    return request
 
 
 @router.post(
@@ -52,7 +67,7 @@ REFUSALS = (
     responses={202: {"headers": LOCATION}, **answers(*REFUSALS, *CREATING)},
 )
 def start_training(
-    body: TrainRequest,
+    body: Annotated[TrainRequest, WrapValidator(_read_completely)],
     session: SessionDep,
     bell: BellDep,
     settings: SettingsDep,

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, TypeAdapter
 
-from app.api.shapes import EXAMPLE_ID, PRINTABLE, Shape, example
+from app.api.shapes import EXAMPLE_ID, Name, Shape, example
 from detection.training.config import STRICT, TrainingConfig
 
 TRAIN_EXAMPLES = [
@@ -41,7 +41,7 @@ class TrainRequest(TrainingConfig):
 
     dataset_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
     """The dataset to train on; it must be `ready`."""
-    name: Annotated[str, Field(max_length=200, pattern=PRINTABLE)] = ""
+    name: Name | None = None
     """Shown in lists, and the model's name in the end; default is made of architecture and dataset."""
 
     def config(self) -> TrainingConfig:

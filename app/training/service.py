@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict
 from functools import lru_cache
 from typing import Any
@@ -11,6 +10,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.api.faults import invalid_input
 from app.api.idempotency import Once
 from app.audit import Author
 from app.database.tables import Dataset, Model
@@ -18,10 +18,8 @@ from app.datasets.service import ready_dataset
 from app.errors import (
     ArchitectureMismatchError,
     EmptySplitError,
-    InvalidInputError,
     NoPretrainedWeightsError,
     NotFoundError,
-    Problem,
 )
 from app.jobs.protocol import add_job
 from app.jobs.schemas import JobRead
@@ -29,7 +27,9 @@ from app.jobs.service import check_queue_has_room, commit_and_announce
 from app.jobs.states import JobKind
 from app.settings import Settings
 from app.task_queue import Bell
+from app.training.faults import contradictions
 from app.training.schemas import ArchitectureDetail, ArchitectureRead, PublishedRead, TrainRequest
+from app.usage.service import check_room
 from detection.architectures import ARCHITECTURES, Architecture
 from detection.data.records import Split
 from detection.errors import UnknownNameError
@@ -52,12 +52,15 @@ def queue_training(
     once: Once,
 ) -> JobRead:
     """Record the job, its outbox row and the answer together, then ring; a lost ring is left to the sweep."""
-    architecture = _architecture(request.architecture)
-    _refuse_unbuilt(request)
+    faults = contradictions(request)
+    if faults:
+        raise invalid_input(faults)
+    architecture = ARCHITECTURES[request.architecture]
     dataset, _ = ready_dataset(session, request.dataset_id)
     config = resolve(request.config(), num_images=_num_train_images(dataset))
     start = _start(session, request.init, architecture)
     check_queue_has_room(session, settings)
+    check_room(session, settings)
     job = add_job(
         session,
         JobKind.TRAIN,
@@ -105,32 +108,6 @@ def _facts(architecture: Architecture) -> dict[str, Any]:
         "weights_licence": architecture.weights_licence,
         "links": {"self": f"/architectures/{architecture.name}"},
     }
-
-
-def _architecture(name: str) -> Architecture:
-    try:
-        return ARCHITECTURES[name]
-    except UnknownNameError as error:
-        fault = Problem(pointer="/architecture", problem=str(error))
-        raise InvalidInputError(str(error), problems=[fault]) from None
-
-
-def _refuse_unbuilt(request: TrainRequest) -> None:
-    """Say no to what this version cannot do, instead of quietly doing something else."""
-    faults = list(_unbuilt(request))
-    if faults:
-        raise InvalidInputError(f"{faults[0].pointer}: {faults[0].problem}", problems=faults)
-
-
-def _unbuilt(request: TrainRequest) -> Iterator[Problem]:
-    if "," in request.device:
-        yield Problem(pointer="/device", problem="several accelerators in one job are not supported yet")
-    if (request.processes or 1) > 1:
-        yield Problem(
-            pointer="/processes", problem="several processes in one job are not supported yet; use 1"
-        )
-    if request.sync_bn:
-        yield Problem(pointer="/sync_bn", problem="needs several processes, which are not supported yet")
 
 
 def _num_train_images(dataset: Dataset) -> int:

@@ -7,6 +7,7 @@ a larger step, a shorter warm-up and tail, and an average that spans a twentieth
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 from detection.architectures import ARCHITECTURES, Architecture
@@ -35,6 +36,9 @@ LARGEST_SIDE = 2048
 MOST_ZOOM = 10.0
 """A picture zoomed further has no memory to be drawn in, and nothing left to be seen."""
 
+Check = Callable[[TrainingConfig, Architecture], list[Fault]]
+"""Looks for one contradiction between the fields of a configuration."""
+
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
     """Return the number of full batches that cover `num_images` once; the index stream is endless."""
@@ -49,7 +53,7 @@ def resolve(config: TrainingConfig, *, num_images: int) -> TrainingConfig:
         ConfigError: fields contradict each other; all faults are listed.
     """
     architecture = ARCHITECTURES[config.architecture]
-    faults = [*_faults(config, architecture)]
+    faults = [fault for check in CHECKS for fault in check(config, architecture)]
     if faults:
         raise ConfigError(faults)
     batch_size = _batch_size(config, num_images)
@@ -180,78 +184,79 @@ def _evaluation(config: TrainingConfig) -> EvaluationConfig:
     return replace(config.evaluation, every_epochs=every)
 
 
-def _faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
-    checks = (
-        _size_faults,
-        _optimizer_faults,
-        _schedule_faults,
-        _start_faults,
-        _freeze_faults,
-        _range_faults,
-        _device_faults,
-    )
-    return [fault for check in checks for fault in check(config, architecture)]
-
-
 def _size_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
     multiple = architecture.input_multiple
-    faults = []
     if config.input_size is not None and config.input_size % multiple:
-        faults.append(Fault("/input_size", f"{config.input_size} is not a multiple of {multiple}"))
-    sides = config.augmentation.multi_scale_range or ()
-    if any(side % multiple or not SMALLEST_SIDE <= side <= LARGEST_SIDE for side in sides):
-        faults.append(
-            Fault(
-                "/augmentation/multi_scale_range",
-                f"sides must be multiples of {multiple} from {SMALLEST_SIDE} to {LARGEST_SIDE},"
-                f" not {list(sides)}",
-            )
-        )
-    return faults
-
-
-def _optimizer_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
-    if config.optimizer.lr is not None and config.optimizer.lr_per_image is not None:
-        return [Fault("/optimizer/lr_per_image", "give `lr` or `lr_per_image`, not both")]
-    if (
-        config.optimizer.kind is OptimizerKind.SGD
-        and config.optimizer.nesterov
-        and config.optimizer.momentum == 0
-    ):
-        return [Fault("/optimizer/nesterov", "Nesterov needs a momentum above 0; set `nesterov` to false")]
+        return [Fault("/input_size", f"{config.input_size} is not a multiple of {multiple}")]
     return []
 
 
-def _schedule_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
-    schedule, faults = config.schedule, []
-    if schedule.warmup_epochs is not None and schedule.warmup_steps is not None:
-        faults.append(Fault("/schedule/warmup_steps", "give `warmup_epochs` or `warmup_steps`, not both"))
+def _multi_scale_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+    multiple = architecture.input_multiple
+    sides = config.augmentation.multi_scale_range or ()
+    if any(side % multiple or not SMALLEST_SIDE <= side <= LARGEST_SIDE for side in sides):
+        problem = (
+            f"sides must be multiples of {multiple} from {SMALLEST_SIDE} to {LARGEST_SIDE}, not {list(sides)}"
+        )
+        return [Fault("/augmentation/multi_scale_range", problem)]
+    return []
+
+
+def _rate_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+    if config.optimizer.lr is not None and config.optimizer.lr_per_image is not None:
+        return [Fault("/optimizer/lr_per_image", "give `lr` or `lr_per_image`, not both")]
+    return []
+
+
+def _momentum_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+    chosen = config.optimizer
+    if chosen.kind is OptimizerKind.SGD and chosen.nesterov and chosen.momentum == 0:
+        problem = "Nesterov needs a momentum above 0; set `nesterov` to false"
+        return [Fault("/optimizer/nesterov", problem)]
+    return []
+
+
+def _warmup_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+    if config.schedule.warmup_epochs is not None and config.schedule.warmup_steps is not None:
+        return [Fault("/schedule/warmup_steps", "give `warmup_epochs` or `warmup_steps`, not both")]
+    return []
+
+
+def _kind_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+    schedule = config.schedule
     if schedule.kind is ScheduleKind.MULTISTEP and not schedule.milestones:
-        faults.append(Fault("/schedule/milestones", "`multistep` needs at least one milestone"))
+        return [Fault("/schedule/milestones", "`multistep` needs at least one milestone")]
     if schedule.kind is ScheduleKind.EPOCH_STEP and config.epochs < schedule.step_num:
-        faults.append(
-            Fault(
-                "/schedule/step_num", f"{schedule.step_num} plateaus do not fit into {config.epochs} epochs"
-            )
-        )
-    if schedule.no_aug_epochs is not None and schedule.no_aug_epochs > config.epochs:
-        faults.append(Fault("/schedule/no_aug_epochs", f"must be at most `epochs` ({config.epochs})"))
-    if schedule.warmup_epochs is not None and schedule.warmup_epochs > config.epochs:
-        faults.append(Fault("/schedule/warmup_epochs", f"must be at most `epochs` ({config.epochs})"))
-    return faults
+        problem = f"{schedule.step_num} plateaus do not fit into {config.epochs} epochs"
+        return [Fault("/schedule/step_num", problem)]
+    return []
 
 
-def _start_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+def _length_check(name: str) -> Check:
+    def check(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+        epochs = getattr(config.schedule, name)
+        if epochs is not None and epochs > config.epochs:
+            return [Fault(f"/schedule/{name}", f"must be at most `epochs` ({config.epochs})")]
+        return []
+
+    return check
+
+
+def _weight_init_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+    if config.weight_init.kind != "default" and config.init != "random":
+        return [Fault("/weight_init/kind", 'only with `init: "random"`')]
+    return []
+
+
+def _exclude_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+    if not config.init_exclude:
+        return []
     if config.init == "random":
-        return (
-            [Fault("/init_exclude", 'only with an `init` other than "random"')] if config.init_exclude else []
-        )
-    faults = []
-    if config.weight_init.kind != "default":
-        faults.append(Fault("/weight_init/kind", 'only with `init: "random"`'))
+        return [Fault("/init_exclude", 'only with an `init` other than "random"')]
     if "" in config.init_exclude:
-        faults.append(Fault("/init_exclude", "an empty text is part of every name and excludes all weights"))
-    return faults
+        problem = "an empty text is part of every name and excludes all weights"
+        return [Fault("/init_exclude", problem)]
+    return []
 
 
 def _freeze_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
@@ -261,21 +266,15 @@ def _freeze_faults(config: TrainingConfig, architecture: Architecture) -> list[F
     return []
 
 
-def _range_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
-    augmentation = config.augmentation
-    bounds = {
-        "mosaic_scale": (augmentation.mosaic_scale, MOST_ZOOM),
-        "affine_scale": (augmentation.affine_scale, MOST_ZOOM),
-        "mixup_scale": (augmentation.mixup_scale, MOST_ZOOM),
-        "multi_scale_range": (augmentation.multi_scale_range, LARGEST_SIDE),
-    }
-    return [
-        Fault(
-            f"/augmentation/{name}", f"must be [low, high] with 0 < low <= high <= {most}, not {list(given)}"
-        )
-        for name, (given, most) in bounds.items()
-        if given is not None and not 0 < given[0] <= given[1] <= most
-    ]
+def _range_check(name: str, most: float) -> Check:
+    def check(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+        given = getattr(config.augmentation, name)
+        if given is not None and not 0 < given[0] <= given[1] <= most:
+            problem = f"must be [low, high] with 0 < low <= high <= {most}, not {list(given)}"
+            return [Fault(f"/augmentation/{name}", problem)]
+        return []
+
+    return check
 
 
 def _device_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
@@ -284,3 +283,24 @@ def _device_faults(config: TrainingConfig, architecture: Architecture) -> list[F
     if config.batch_size != "auto" and config.batch_size % max(ranks, 1):
         return [Fault("/batch_size", f"{config.batch_size} cannot be divided evenly among {ranks} devices")]
     return []
+
+
+CHECKS: tuple[Check, ...] = (
+    _size_faults,
+    _multi_scale_faults,
+    _rate_faults,
+    _momentum_faults,
+    _warmup_faults,
+    _kind_faults,
+    _length_check("no_aug_epochs"),
+    _length_check("warmup_epochs"),
+    _weight_init_faults,
+    _exclude_faults,
+    _freeze_faults,
+    _range_check("mosaic_scale", MOST_ZOOM),
+    _range_check("affine_scale", MOST_ZOOM),
+    _range_check("mixup_scale", MOST_ZOOM),
+    _range_check("multi_scale_range", LARGEST_SIDE),
+    _device_faults,
+)
+"""What `resolve` refuses. Each check reads no more fields than those that contradict one another."""

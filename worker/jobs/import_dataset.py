@@ -8,14 +8,15 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from sqlalchemy.orm import Session
 
 from app.database.tables import Dataset
 from app.datasets.contents import IMAGES, MANIFEST, REPORT, STATISTICS
+from app.errors import QuotaExceededError
 from app.jobs.protocol import note_change
+from app.usage.service import check_room
 from detection.data.archive import ArchiveLimits, extract_archive
 from detection.data.class_rules import ClassRules
 from detection.data.finding_log import FindingLog
@@ -43,7 +44,8 @@ def run(attempt: Attempt) -> None:
     importing = DatasetImport(attempt)
     try:
         imported = importing.read()
-    except DetectionError as error:
+        importing.check_room(imported)
+    except (DetectionError, QuotaExceededError) as error:
         importing.reject(error)
     else:
         importing.store(imported)
@@ -58,6 +60,7 @@ class DatasetImport:
         self._dataset_id = str(self._config["dataset_id"])
         self._prefix = f"datasets/{self._dataset_id}/{attempt.job.fence}"
         self._log = FindingLog()
+        self._stored_bytes = 0
 
     def read(self) -> ImportedDataset:
         """Unpack and read the archive into this attempt's scratch folder."""
@@ -85,20 +88,34 @@ class DatasetImport:
             log=self._log,
         )
 
+    def check_room(self, imported: ImportedDataset) -> None:
+        """Refuse a dataset whose pictures need more room than their archive, and more than the quota leaves.
+
+        Raises:
+            QuotaExceededError: it does not fit.
+        """
+        num_bytes = sum(path.stat().st_size for path in imported.paths.values())
+
+        def check(session: Session) -> None:
+            counted = self._row(session).size_bytes
+            check_room(session, self._attempt.settings, num_bytes - counted)
+
+        self._attempt.read(check)
+
     def store(self, imported: ImportedDataset) -> None:
         """Store everything, the manifest last, and make the dataset ready with the end of the job."""
         dataset, report = imported.dataset, self._attempt.report
         report.stage("publishing")
         self._write_report(imported.findings, imported.finding_counts)
-        self._write(STATISTICS, summarise(dataset))
+        self._write(STATISTICS, msgspec.json.encode(summarise(dataset)))
         self._store_pictures(imported.paths)
-        self._attempt.storage.write(f"{self._prefix}/{MANIFEST}", io.BytesIO(write_manifest(dataset)))
+        self._write(MANIFEST, write_manifest(dataset))
         for line in _summary(dataset, imported.finding_counts):
             report.line(line)
         fault_point("import_uncommitted", self._attempt.job.fence)
         self._attempt.succeed({"dataset_id": self._dataset_id}, lambda session: self._ready(session, dataset))
 
-    def reject(self, error: DetectionError) -> None:
+    def reject(self, error: DetectionError | QuotaExceededError) -> None:
         """Report why an archive cannot become a dataset, and all that was found until then.
 
         The protocol rejects its dataset.
@@ -131,6 +148,8 @@ class DatasetImport:
     def _store_pictures(self, paths: Mapping[str, Path]) -> None:
         """Store several at once: each waits for the disk, or for a distant store, most of its time."""
 
+        self._stored_bytes += sum(path.stat().st_size for path in paths.values())
+
         def store(image_id: str) -> None:
             self._attempt.storage.adopt(f"{self._prefix}/{IMAGES}/{image_id}", paths[image_id])
 
@@ -142,20 +161,22 @@ class DatasetImport:
         row = self._row(session)
         row.status, row.format = "ready", dataset.format
         row.classes, row.splits = list(dataset.classes), _splits(dataset)
-        row.storage_prefix = self._prefix
+        row.storage_prefix, row.stored_bytes = self._prefix, self._stored_bytes
         note_change(session, f"datasets/{row.id}", {"status": "ready"})
 
     def _rejected(self, session: Session) -> None:
-        self._row(session).storage_prefix = self._prefix
+        row = self._row(session)
+        row.storage_prefix, row.stored_bytes = self._prefix, self._stored_bytes
 
     def _row(self, session: Session) -> Dataset:
         return session.get_one(Dataset, self._dataset_id)
 
     def _write_report(self, findings: Sequence[Finding], counts: Mapping[str, int]) -> None:
-        self._write(REPORT, {"findings": findings, "counts": counts})
+        self._write(REPORT, msgspec.json.encode({"findings": findings, "counts": counts}))
 
-    def _write(self, name: str, content: Any) -> None:
-        self._attempt.storage.write(f"{self._prefix}/{name}", io.BytesIO(msgspec.json.encode(content)))
+    def _write(self, name: str, content: bytes) -> None:
+        self._attempt.storage.write(f"{self._prefix}/{name}", io.BytesIO(content))
+        self._stored_bytes += len(content)
 
     def _show(self, start: float, end: float, fraction: float) -> None:
         self._attempt.control.pulse()

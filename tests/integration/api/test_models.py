@@ -177,6 +177,7 @@ def test_an_import_is_a_job_with_the_file(api: Api) -> None:
         "classes": ["a", "b"],
         "input_convention": "yolox-legacy",
         "file_name": "nano.pth",
+        "size_bytes": 700_000,
     }
     with api.state.storage.open(f"uploads/{job['id']}/weights") as stored:
         assert stored.read() == WEIGHTS

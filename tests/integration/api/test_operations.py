@@ -89,21 +89,6 @@ def test_the_version_is_that_of_the_package(api: Api) -> None:
     assert shown["packages"]["torch"]
 
 
-def test_usage_counts_what_lies_around(api: Api) -> None:
-    api.ready_dataset(size_bytes=100)
-    api.ready_dataset(size_bytes=300)
-    api.model({"onnx": b"12345", "safetensors": b"123"})
-    checkpoints = api.settings.checkpoints / "job-1"
-    checkpoints.mkdir(parents=True)
-    (checkpoints / "a").write_bytes(b"1" * 10)
-    usage = api.get("/usage").json()
-    assert [used["bytes"] for used in usage["datasets"]] == [300, 100]
-    assert [used["bytes"] for used in usage["models"]] == [8]
-    assert [(used["id"], used["bytes"]) for used in usage["jobs"]] == [("job-1", 10)]
-    assert usage["total_bytes"] == 418
-    assert usage["free_bytes"] > 0
-
-
 def test_measures_are_what_prometheus_reads(api: Api) -> None:
     api.job()
     for path in ("/jobs", "/jobs", "/jobs/nothing", "/made-up-1", "/made-up-2"):
@@ -128,6 +113,9 @@ def test_measures_are_what_prometheus_reads(api: Api) -> None:
 def test_home_leads_to_the_documentation(api: Api) -> None:
     answer = api.get("/", follow_redirects=False)
     assert (answer.status_code, answer.headers["location"]) == (307, "docs")
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    for word in (api.get("/version").json()["version"], "openapi.json", "readyz", "POST train"):
+        assert word in answer.text, "who asks with curl and does not follow should learn something"
     page = api.get("/")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
 

@@ -1,0 +1,133 @@
+"""All that is wrong with a training request, at once: fields that contradict one another, beside wrong ones.
+
+A field that is wrong by itself has no value that others could contradict, so it becomes a hole: what looks
+into it is left out, and everything else is still looked at.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import is_dataclass
+from functools import partial
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from app.api.faults import escaped
+from app.api.suggestions import did_you_mean
+from app.errors import Problem
+from app.training.schemas import TrainRequest
+from detection.architectures import ARCHITECTURES, Architecture
+from detection.errors import UnknownNameError
+from detection.training.recipes import CHECKS, Check
+
+Look = Callable[[TrainRequest], list[Problem]]
+INDICES = re.compile(r"(/[0-9]+)+$")
+"""The end of a pointer into a list, which is wrong as a whole when one of its members is."""
+
+
+class HoleError(Exception):
+    """Somebody looked at a field that has no value."""
+
+
+class Holed:
+    """An object some of whose fields, or of its parts' fields, have no value."""
+
+    def __init__(self, whole: object, holes: Collection[str], pointer: str = "") -> None:
+        self._whole, self._holes, self._pointer = whole, holes, pointer
+
+    def __getattr__(self, name: str) -> Any:
+        pointer = f"{self._pointer}/{name}"
+        if pointer in self._holes:
+            raise HoleError(pointer)
+        value = getattr(self._whole, name)
+        return Holed(value, self._holes, pointer) if is_dataclass(value) else value
+
+
+class NoArchitecture:
+    """Stands for an architecture that is not known."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise HoleError(name)
+
+
+def all_faults(
+    body: object, found: Sequence[Problem], read: Callable[[object], TrainRequest]
+) -> list[Problem]:
+    """Return, after those that were `found` in a body, the contradictions in what is left of it.
+
+    Args:
+        read: reads a body; it is called with what is left when the wrong fields are taken out.
+    """
+    holes = {INDICES.sub("", fault.pointer) for fault in found}
+    if "" in holes:
+        return [*found]
+    try:
+        request = read({"dataset_id": "any", **_without(body, holes)})
+    except ValidationError:
+        return [*found]
+    return [*found, *contradictions(request, holes)]
+
+
+def contradictions(request: TrainRequest, holes: Collection[str] = ()) -> list[Problem]:
+    """Return what is wrong with a request although each of its fields could be right.
+
+    Args:
+        holes: pointers to the fields that are wrong by themselves; what stands there means nothing.
+    """
+    config = cast(TrainRequest, Holed(request, holes))
+    looks: list[Look] = [
+        _architecture_faults,
+        *UNBUILT,
+        *(partial(_recipe_faults, check) for check in CHECKS),
+    ]
+    found: list[Problem] = []
+    for look in looks:
+        with suppress(HoleError):
+            found += look(config)
+    return found
+
+
+def _without(body: Any, holes: Collection[str], pointer: str = "") -> Any:
+    if not isinstance(body, Mapping):
+        return body
+    inside = {key: f"{pointer}/{escaped(key)}" for key in body}
+    return {key: _without(body[key], holes, inside[key]) for key in body if inside[key] not in holes}
+
+
+def _architecture_faults(request: TrainRequest) -> list[Problem]:
+    try:
+        ARCHITECTURES[request.architecture]
+    except UnknownNameError as error:
+        problem = f"{error}{did_you_mean(error.name, error.choices)}"
+        return [Problem(pointer="/architecture", problem=problem)]
+    return []
+
+
+def _recipe_faults(check: Check, request: TrainRequest) -> list[Problem]:
+    try:
+        architecture = ARCHITECTURES[request.architecture]
+    except (UnknownNameError, HoleError):
+        architecture = cast(Architecture, NoArchitecture())
+    return [Problem(pointer=fault.pointer, problem=fault.problem) for fault in check(request, architecture)]
+
+
+def _unbuilt_devices(request: TrainRequest) -> list[Problem]:
+    problem = "several accelerators in one job are not supported yet"
+    return [Problem(pointer="/device", problem=problem)] if "," in request.device else []
+
+
+def _unbuilt_processes(request: TrainRequest) -> list[Problem]:
+    problem = "several processes in one job are not supported yet; use 1"
+    return [Problem(pointer="/processes", problem=problem)] if (request.processes or 1) > 1 else []
+
+
+def _unbuilt_sync_bn(request: TrainRequest) -> list[Problem]:
+    problem = "needs several processes, which are not supported yet"
+    return [Problem(pointer="/sync_bn", problem=problem)] if request.sync_bn else []
+
+
+UNBUILT = (_unbuilt_devices, _unbuilt_processes, _unbuilt_sync_bn)
+"""What this version cannot do is refused, instead of quietly doing something else."""

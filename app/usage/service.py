@@ -1,0 +1,132 @@
+"""The rules of room: what counts, and what is refused when the quota is reached.
+
+What comes in from outside is refused: uploads that do not fit, and trainings once nothing fits any more. Work
+that was accepted is never lost to the quota: it publishes its model and keeps its checkpoints.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from sqlalchemy import ColumnElement, case, func, select
+from sqlalchemy.orm import Session
+
+from app.database.tables import Dataset, Job, Model, ModelFile
+from app.datasets.schemas import DatasetStatus
+from app.errors import QuotaExceededError
+from app.jobs.states import ACTIVE, JobKind
+from app.settings import Settings
+from app.usage.schemas import RetentionRead, UsageRead, UsedBytes
+
+MOST_LISTED = 1000
+
+
+def read_usage(session: Session, settings: Settings) -> UsageRead:
+    """Return what is used, by whom, and what may still be added."""
+    total = used_bytes(session, settings)
+    quota = settings.storage_quota_bytes
+    return UsageRead(
+        total_bytes=total,
+        free_bytes=shutil.disk_usage(settings.home_path).free,
+        quota_bytes=quota,
+        quota_left_bytes=max(quota - total, 0) if quota is not None else None,
+        retention=RetentionRead(
+            jobs_days=settings.keep_jobs_days,
+            rejected_days=settings.keep_rejected_days,
+            audit_days=settings.keep_audit_days,
+            events_days=settings.keep_events_days,
+        ),
+        datasets=_datasets(session),
+        models=_models(session),
+        jobs=_checkpoints(session, settings.checkpoints),
+    )
+
+
+def used_bytes(session: Session, settings: Settings) -> int:
+    """Return the bytes of all datasets, models and checkpoints, and of weights that wait for their import."""
+    datasets = session.scalar(select(func.sum(_size_of_dataset()))) or 0
+    models = session.scalar(select(func.sum(ModelFile.size_bytes))) or 0
+    checkpoints = sum(_bytes_by_job(settings.checkpoints).values())
+    return int(datasets) + int(models) + checkpoints + _waiting_weights(session)
+
+
+def room_left(session: Session, settings: Settings) -> int | None:
+    """Return how many bytes may still be added, at least 0; None without a quota."""
+    if settings.storage_quota_bytes is None:
+        return None
+    return max(settings.storage_quota_bytes - used_bytes(session, settings), 0)
+
+
+def check_room(session: Session, settings: Settings, more_bytes: int = 1) -> None:
+    """Refuse what does not fit.
+
+    Raises:
+        QuotaExceededError: `more_bytes` more would be more than the quota.
+    """
+    room = room_left(session, settings)
+    if room is not None and more_bytes > room:
+        raise no_room(settings)
+
+
+def no_room(settings: Settings) -> QuotaExceededError:
+    return QuotaExceededError(
+        f"datasets, models and checkpoints may take {settings.storage_quota_bytes:,} bytes together; delete"
+        " what is not needed (GET /usage lists it by size) or raise HARRIER_STORAGE_QUOTA_BYTES",
+        links={"usage": "/usage"},
+    )
+
+
+def _size_of_dataset() -> ColumnElement[int]:
+    """What is stored; while it is imported, and where an older version did not count it: the archive."""
+    given_up = Dataset.status == DatasetStatus.REJECTED  # its archive is gone
+    return case(
+        (Dataset.stored_bytes.is_not(None), Dataset.stored_bytes), (given_up, 0), else_=Dataset.size_bytes
+    )
+
+
+def _waiting_weights(session: Session) -> int:
+    configs = session.scalars(
+        select(Job.config).where(Job.kind == JobKind.MODEL_IMPORT, Job.status.in_(ACTIVE))
+    )
+    return sum(int(config.get("size_bytes", 0)) for config in configs)
+
+
+def _datasets(session: Session) -> list[UsedBytes]:
+    size = _size_of_dataset()
+    rows = session.execute(select(Dataset.id, Dataset.name, size).order_by(size.desc()).limit(MOST_LISTED))
+    return [UsedBytes(id=row[0], name=row[1], bytes=row[2]) for row in rows]
+
+
+def _models(session: Session) -> list[UsedBytes]:
+    total = func.sum(ModelFile.size_bytes)
+    rows = session.execute(
+        select(Model.id, Model.name, total)
+        .join(ModelFile, ModelFile.model_id == Model.id)
+        .group_by(Model.id, Model.name)
+        .order_by(total.desc())
+        .limit(MOST_LISTED)
+    )
+    return [UsedBytes(id=row[0], name=row[1], bytes=int(row[2])) for row in rows]
+
+
+def _checkpoints(session: Session, folder: Path) -> list[UsedBytes]:
+    largest = sorted(_bytes_by_job(folder).items(), key=lambda used: -used[1])[:MOST_LISTED]
+    rows = session.execute(select(Job.id, Job.name).where(Job.id.in_([job_id for job_id, _ in largest])))
+    names = {row.id: row.name for row in rows}
+    return [UsedBytes(id=job_id, name=names.get(job_id, job_id), bytes=size) for job_id, size in largest]
+
+
+def _bytes_by_job(checkpoints: Path) -> dict[str, int]:
+    if not checkpoints.is_dir():
+        return {}
+    jobs = [folder for folder in checkpoints.iterdir() if folder.is_dir()]
+    return {job.name: sum(_size(file) for file in job.rglob("*")) for job in jobs}
+
+
+def _size(path: Path) -> int:
+    """Return a file's size; one that went away meanwhile takes no room."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except FileNotFoundError:
+        return 0
