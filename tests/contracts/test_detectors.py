@@ -19,6 +19,8 @@ from detection.models import MODELS, create_model
 from detection.models.detector import Detector, TrainingMoment
 from detection.postprocess import select_detections
 from detection.targets import Targets
+from detection.training.gradients import compute_gradients
+from tests.tiny_training import tiny_trainer
 
 SMALL = [name for name in MODELS if ARCHITECTURES[name].published.parameters < 6e6]
 LARGE = [name for name in MODELS if name not in SMALL]
@@ -179,6 +181,19 @@ def test_a_batch_is_its_images(model: Detector) -> None:
     batch = model(pictures(3))
     single = torch.cat([model(each.unsqueeze(0)) for each in pictures(3)])
     torch.testing.assert_close(batch, single, rtol=1e-3, atol=1e-3)
+
+
+def test_a_batch_in_parts_has_the_gradient_of_the_whole(model: Detector) -> None:
+    """In double precision, where what is left cannot be rounding."""
+    with_statistics(model).double()
+    images, targets = pictures().double(), two_images_with_boxes()
+    backward(model.loss(images, targets, LATE))
+    whole = [each.grad for each in model.parameters() if each.grad is not None]
+    model.zero_grad(set_to_none=True)
+    compute_gradients(tiny_trainer(detector=model).optimisation, images, targets, LATE, parts=2)
+    for found, expected in zip(model.parameters(), whole, strict=True):
+        scale = float(expected.abs().max())
+        torch.testing.assert_close(found.grad, expected, rtol=1e-4, atol=1e-6 * scale)
 
 
 def test_parts_are_the_whole_and_run_one_after_the_other(model: Detector) -> None:

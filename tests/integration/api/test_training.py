@@ -35,6 +35,12 @@ def test_the_job_shows_the_whole_recipe(api: Api) -> None:
     assert "name" not in config
 
 
+def test_without_a_number_of_epochs_the_answer_shows_the_published_one(api: Api) -> None:
+    config = api.post("/train", {"dataset_id": api.ready_dataset()}).json()["config"]
+    assert config["epochs"] == 300
+    assert (config["schedule"]["no_aug_epochs"], config["evaluation"]["every_epochs"]) == (15, 10)
+
+
 def test_what_is_chosen_is_what_runs(api: Api) -> None:
     chosen: dict[str, Any] = {
         "architecture": "yolox-tiny",
