@@ -81,4 +81,8 @@ def _enter_part(folder: int, part: str) -> int:
 
 
 def _twice(parts: tuple[str, ...]) -> ArchiveError:
-    return ArchiveError(ArchiveFault.DUPLICATE, "/".join(parts), "the archive holds this name twice")
+    return ArchiveError(
+        ArchiveFault.DUPLICATE,
+        "/".join(parts),
+        "the archive holds this name twice, or for a file and for a folder",
+    )

@@ -61,14 +61,16 @@ class Budget:
     def add_entry(self, name: str) -> None:
         self._entries += 1
         if self._entries > self._limits.max_entries:
-            raise ArchiveError(ArchiveFault.TOO_MANY, name, f"more than {self._limits.max_entries} entries")
+            raise ArchiveError(ArchiveFault.TOO_MANY, name, f"more than {self._limits.max_entries:,} entries")
 
     def add_unpacked(self, *, read_bytes: int, unpacked_bytes: int) -> None:
         """Count what a decompressor took and gave."""
         self._read_bytes += read_bytes
         self._unpacked_bytes += unpacked_bytes
         if self._unpacked_bytes > self._limits.free_bytes + self._limits.max_ratio * self._read_bytes:
-            problem = f"expands more than {self._limits.max_ratio:g} times"
+            problem = (
+                f"it expands more than {self._limits.max_ratio:g} times, which no pictures and labels do"
+            )
             raise ArchiveError(ArchiveFault.BOMB, "", problem)
 
     def add_written(self, name: str, *, file_bytes: int, new_bytes: int) -> None:

@@ -30,14 +30,14 @@ def safe_parts(name: str) -> tuple[str, ...]:
     """
     problem = _name_problem(name)
     if problem:
-        raise ArchiveError(ArchiveFault.PATH, printable(name), problem)
+        raise _refused(name, problem)
     path = unicodedata.normalize("NFC", name).removeprefix("./").removesuffix("/")
     parts = tuple(path.split("/")) if path not in ("", ".") else ()
     problem = next(filter(None, map(_part_problem, parts)), None)
     if problem is None and len(parts) > MAX_DEPTH:
         problem = f"more than {MAX_DEPTH} folders deep"
     if problem:
-        raise ArchiveError(ArchiveFault.PATH, printable(name), problem)
+        raise _refused(name, problem)
     return parts
 
 
@@ -46,6 +46,11 @@ def is_junk(parts: tuple[str, ...]) -> bool:
     if not _JUNK_FOLDERS.isdisjoint(parts):
         return True
     return bool(parts) and (parts[-1] in _JUNK_FILES or parts[-1].startswith(_APPLE_DOUBLE))
+
+
+def _refused(name: str, problem: str) -> ArchiveError:
+    problem = f"{problem}; names such as images/train/a.jpg are expected"
+    return ArchiveError(ArchiveFault.PATH, printable(name), problem)
 
 
 def _name_problem(name: str) -> str | None:

@@ -43,7 +43,7 @@ def parse_header(block: bytes) -> TarHeader:
         ArchiveError: `archive_damaged`.
     """
     if not has_valid_checksum(block):
-        raise damaged("", "a header has a wrong checksum")
+        raise damaged("", "a header has a wrong checksum: this is no tar archive, or it is damaged")
     name = block[:100].split(b"\0", 1)[0]
     if block[257:263] == b"ustar\0":  # GNU's own layout has other fields where the prefix would be
         prefix = block[345:500].split(b"\0", 1)[0]

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.names import checked_name
 from detection.data.class_names import MAX_LENGTH, ClassNames, clean_class_name, report_similar
 from detection.data.finding_log import FindingLog
 from detection.data.findings import Action, Severity
@@ -50,6 +51,11 @@ def test_a_clean_name_can_be_shown_and_stays_as_it_is(raw: str) -> None:
     assert len(name) <= MAX_LENGTH
     assert not {"Cc", "Cs", "Zl", "Zp"} & set(map(unicodedata.category, name))
     assert name.encode().decode() == name
+
+
+@given(st.text().map(clean_class_name).filter(bool))
+def test_whatever_a_dataset_calls_a_class_can_be_named_in_a_request(name: str) -> None:
+    assert checked_name(name) == name
 
 
 def test_every_change_is_one_finding() -> None:
