@@ -19,7 +19,7 @@ from torch import Tensor
 from detection.boxes import pairwise_iou
 from detection.priors import Priors
 from detection.targets import Targets
-from detection.training.config import YoloxAssignerConfig
+from detection.training.config import CENTRE_RADIUS, YoloxAssignerConfig
 
 BACKGROUND = -1
 TINY = 1e-8
@@ -29,8 +29,6 @@ UNAVAILABLE = 2**62
 """A rank behind every real one."""
 PENALTY_BIT = 31
 """A float32 that is not negative has 31 bits; this one, above them, marks pairs of poor geometry."""
-CENTRE_RADIUS = {"inbox25": 2.5, "center15": 1.5}
-"""In strides."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import init
 
 from detection.errors import UnknownNameError
-from detection.training.config import WeightInitConfig, WeightInitKind
+from detection.training.config import WEIGHT_INIT_GAIN, WeightInitConfig, WeightInitKind
 
 logger = logging.getLogger(__name__)
 
@@ -37,16 +37,17 @@ def initialise(model: nn.Module, config: WeightInitConfig) -> None:
 
 
 def _drawer(config: WeightInitConfig) -> Callable[[Tensor], Tensor] | None:
+    gain = WEIGHT_INIT_GAIN if config.gain is None else config.gain
     match config.kind:
         case WeightInitKind.DEFAULT:
             return None
         case WeightInitKind.NORMAL:
-            return partial(init.normal_, mean=0.0, std=config.gain)
+            return partial(init.normal_, mean=0.0, std=gain)
         case WeightInitKind.XAVIER:
-            return partial(init.xavier_normal_, gain=config.gain)
+            return partial(init.xavier_normal_, gain=gain)
         case WeightInitKind.KAIMING:
             return partial(init.kaiming_normal_, a=0, mode="fan_in")
         case WeightInitKind.ORTHOGONAL:
-            return partial(init.orthogonal_, gain=config.gain)
+            return partial(init.orthogonal_, gain=gain)
         case _:
             raise UnknownNameError("weight initialisation", config.kind, list(WeightInitKind))

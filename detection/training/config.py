@@ -20,6 +20,11 @@ STRICT = {"extra": "forbid", "use_attribute_docstrings": True, "allow_inf_nan": 
 """Pydantic's reading of these dataclasses: unknown fields are refused, docstrings become descriptions."""
 
 
+AUTO = "auto"
+CPU = "cpu"
+"""Words for `device`; everything else is the number of an accelerator, or several."""
+
+
 class WeightInitKind(StrEnum):
     DEFAULT = "default"
     NORMAL = "normal"
@@ -56,8 +61,12 @@ class WeightInitConfig:
     __pydantic_config__: ClassVar = STRICT
     kind: WeightInitKind = WeightInitKind.DEFAULT
     """`default` is the framework's; the other four draw every convolution's weight anew."""
-    gain: Positive = 0.02
-    """Standard deviation of `normal`, gain of `xavier` and `orthogonal`."""
+    gain: Positive | None = None
+    """Standard deviation of `normal`, gain of `xavier` and `orthogonal`; null is 0.02. Others have none."""
+
+
+WEIGHT_INIT_GAIN = 0.02
+KINDS_WITH_GAIN = (WeightInitKind.NORMAL, WeightInitKind.XAVIER, WeightInitKind.ORTHOGONAL)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,14 +109,15 @@ class ScheduleConfig:
     warmup_epochs: Annotated[float, Ge(0), Le(1000)] | None = None
     """Not together with `warmup_steps`."""
     warmup_steps: Annotated[int, Ge(0)] | None = None
-    warmup_start: Annotated[float, Ge(0), Le(1e6)] = 0.0
-    """Learning rate of the first step."""
+    warmup_start: Annotated[float, Ge(0), Le(1e6)] | None = None
+    """Learning rate of the first step: null is 0, and for `epoch_cos` a tenth of the peak."""
     no_aug_epochs: Annotated[int, Ge(0)] | None = None
     """Last epochs, without mosaic, affine and mixup, and with the L1 term."""
     min_lr_ratio: Fraction | None = None
-    """Lowest learning rate as a fraction of the peak."""
+    """Lowest learning rate as a fraction of the peak. `epoch_cos` and `epoch_step` keep the rate between
+    a hundredth of the optimizer's lowest and highest peak; the job shows the fraction that comes of it."""
     milestones: tuple[Annotated[int, Ge(1)], ...] = ()
-    """Epochs at which `multistep` lowers the rate."""
+    """Epochs after which `multistep` lowers the rate, each less than `epochs`; no other kind has any."""
     gamma: Annotated[float, Gt(0), Le(1)] = 0.1
     """Factor of each milestone."""
     step_num: Annotated[int, Ge(2), Le(1000)] = 10
@@ -124,6 +134,10 @@ class EmaConfig:
     ramp_updates: Positive | None = None
     """Time constant of the decay's ramp, in updates (tau)."""
     integer_buffers: Literal["copy", "keep"] = "copy"
+
+
+CENTRE_RADIUS = {"inbox25": 2.5, "center15": 1.5}
+"""Of each rule, in strides."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,14 +235,17 @@ class TrainingConfig:
     input_size: Annotated[int, Ge(64), Le(2048)] | None = None
     """Side of the square network input, a multiple of 32; null is the architecture's."""
     device: Annotated[str, MaxLen(64)] = "auto"
-    """`auto`, `cpu`, or an accelerator by number: `0`, `0,1`."""
+    """`auto`, `cpu`, or an accelerator by its number: `0`. Several, `0,1`, are refused: a training runs on
+    one device so far. A job shows the device that it got."""
     precision: Precision = Precision.AUTO
+    """`auto` is `amp` on an accelerator and `fp32` on the CPU; a job shows which, and keeps to it."""
     seed: Annotated[int, Ge(0), Le(2**31 - 1)] = 0
     deterministic: bool = True
     """Slower on accelerators, the same numbers every time."""
     processes: Annotated[int, Ge(1), Le(64)] | None = None
-    """Ranks of the job; null is one per device."""
+    """Ranks of the job; null is one per device. More than 1 is refused: a training has one so far."""
     sync_bn: bool = False
+    """Batch norm over all ranks; refused while a training has one."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     ema: EmaConfig = field(default_factory=EmaConfig)

@@ -13,17 +13,31 @@ from dataclasses import replace
 from detection.architectures import ARCHITECTURES, Architecture
 from detection.errors import ConfigError, Fault
 from detection.training.config import (
+    AUTO,
+    CENTRE_RADIUS,
+    CPU,
+    KINDS_WITH_GAIN,
+    WEIGHT_INIT_GAIN,
     AugmentationConfig,
     EmaConfig,
     EvaluationConfig,
+    FreezeConfig,
     OptimizerConfig,
     OptimizerKind,
     Precision,
     ScheduleConfig,
     ScheduleKind,
     TrainingConfig,
+    WeightInitConfig,
+    YoloxAssignerConfig,
 )
-from detection.training.schedules import EPOCH_KINDS, epochwise_warmup_epochs, fitted_peak
+from detection.training.schedules import (
+    EPOCH_KINDS,
+    epochwise_warmup_epochs,
+    fitted_min_lr_ratio,
+    fitted_peak,
+    warmup_start,
+)
 
 SHORT_RUN_EPOCHS = 50
 LR_PER_IMAGE = 0.01 / 64
@@ -58,20 +72,33 @@ def resolve(config: TrainingConfig, *, num_images: int) -> TrainingConfig:
         raise ConfigError(faults)
     batch_size = _batch_size(config, num_images)
     steps = steps_per_epoch(num_images, batch_size)
+    optimizer = _optimizer(config, batch_size)
     return replace(
         config,
         batch_size=batch_size,
         input_size=config.input_size or architecture.input_size,
         processes=config.processes or _num_devices(config.device),
-        precision=Precision.FP32
-        if config.precision is Precision.AUTO and config.device == "cpu"
-        else config.precision,
-        optimizer=_optimizer(config, batch_size),
-        schedule=_schedule(config, steps),
+        precision=_precision(config.precision, config.device),
+        weight_init=_weight_init(config.weight_init),
+        freeze=_freeze(config, batch_size),
+        optimizer=optimizer,
+        schedule=_schedule(config, optimizer, steps),
         ema=_ema(config, steps),
+        assigner=_assigner(config.assigner),
         augmentation=_augmentation(config, architecture),
         evaluation=_evaluation(config),
     )
+
+
+def settle(config: TrainingConfig, *, device: str) -> TrainingConfig:
+    """Return a resolved configuration with what only the worker knows: where it runs, and in which precision.
+
+    A precision that is settled stays so: a training that goes on elsewhere computes as it began.
+
+    Args:
+        device: `cpu`, or the accelerator's number.
+    """
+    return replace(config, device=device, precision=_precision(config.precision, device))
 
 
 def is_short(config: TrainingConfig) -> bool:
@@ -90,6 +117,31 @@ def _batch_size(config: TrainingConfig, num_images: int) -> int:
     return max(min(IMAGES_PER_DEVICE * devices, num_images // devices * devices), devices)
 
 
+def _precision(chosen: Precision, device: str) -> Precision:
+    """Return what `auto` means on a device, as far as that is known."""
+    if chosen is not Precision.AUTO or device.strip() in ("", AUTO):
+        return chosen
+    return Precision.FP32 if device == CPU else Precision.AMP
+
+
+def _weight_init(chosen: WeightInitConfig) -> WeightInitConfig:
+    if chosen.kind not in KINDS_WITH_GAIN:
+        return chosen
+    return replace(chosen, gain=WEIGHT_INIT_GAIN if chosen.gain is None else chosen.gain)
+
+
+def _freeze(config: TrainingConfig, batch_size: int) -> FreezeConfig:
+    chosen = config.freeze
+    if not chosen.parts:
+        return chosen
+    epochs = config.epochs if chosen.epochs is None else chosen.epochs
+    return replace(chosen, epochs=epochs, batch_size=chosen.batch_size or batch_size)
+
+
+def _assigner(chosen: YoloxAssignerConfig) -> YoloxAssignerConfig:
+    return replace(chosen, centre_radius=chosen.centre_radius or CENTRE_RADIUS[chosen.rule])
+
+
 def _optimizer(config: TrainingConfig, batch_size: int) -> OptimizerConfig:
     chosen = config.optimizer
     sgd = chosen.kind is OptimizerKind.SGD
@@ -105,8 +157,8 @@ def _optimizer(config: TrainingConfig, batch_size: int) -> OptimizerConfig:
     return replace(chosen, lr=lr, lr_per_image=None, momentum=momentum)
 
 
-def _schedule(config: TrainingConfig, steps: int) -> ScheduleConfig:
-    chosen = config.schedule
+def _schedule(config: TrainingConfig, optimizer: OptimizerConfig, steps: int) -> ScheduleConfig:
+    chosen, peak_lr = config.schedule, optimizer.lr or 0.0
     tail = max(1, round(0.15 * config.epochs)) if is_short(config) else 15
     no_aug_epochs = (
         chosen.no_aug_epochs if chosen.no_aug_epochs is not None else min(tail, 15, config.epochs - 1)
@@ -117,8 +169,14 @@ def _schedule(config: TrainingConfig, steps: int) -> ScheduleConfig:
     if chosen.warmup_steps is not None:
         warmup = chosen.warmup_steps
     ratio = chosen.min_lr_ratio if chosen.min_lr_ratio is not None else _recipe_min_lr_ratio(chosen.kind)
+    start = chosen.warmup_start if chosen.warmup_start is not None else warmup_start(chosen.kind, peak_lr)
     return replace(
-        chosen, warmup_epochs=None, warmup_steps=warmup, no_aug_epochs=no_aug_epochs, min_lr_ratio=ratio
+        chosen,
+        warmup_epochs=None,
+        warmup_steps=warmup,
+        warmup_start=start,
+        no_aug_epochs=no_aug_epochs,
+        min_lr_ratio=fitted_min_lr_ratio(ratio, chosen.kind, peak_lr=peak_lr, optimizer=optimizer.kind),
     )
 
 
@@ -242,6 +300,28 @@ def _length_check(name: str) -> Check:
     return check
 
 
+def _milestone_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+    milestones = config.schedule.milestones
+    if not milestones:
+        return []
+    if config.schedule.kind is not ScheduleKind.MULTISTEP:
+        return [Fault("/schedule/milestones", "only `kind: multistep` has milestones")]
+    late = [milestone for milestone in milestones if milestone >= config.epochs]
+    if late:
+        problem = f"each must be less than `epochs` ({config.epochs}): after epoch {late[0]} no step is left"
+        return [Fault("/schedule/milestones", problem)]
+    return []
+
+
+def _gain_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+    chosen = config.weight_init
+    if chosen.gain is None:
+        return []
+    if chosen.kind not in KINDS_WITH_GAIN:
+        return [Fault("/weight_init/gain", f"only with `kind` {', '.join(KINDS_WITH_GAIN)}")]
+    return []
+
+
 def _weight_init_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
     if config.weight_init.kind != "default" and config.init != "random":
         return [Fault("/weight_init/kind", 'only with `init: "random"`')]
@@ -294,7 +374,9 @@ CHECKS: tuple[Check, ...] = (
     _kind_faults,
     _length_check("no_aug_epochs"),
     _length_check("warmup_epochs"),
+    _milestone_faults,
     _weight_init_faults,
+    _gain_faults,
     _exclude_faults,
     _freeze_faults,
     _range_check("mosaic_scale", MOST_ZOOM),

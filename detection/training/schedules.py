@@ -99,36 +99,27 @@ class Plateaus:
         return self.peak * ratio ** math.floor(time * self.count / self.total)
 
 
-def build_schedule(
-    config: ScheduleConfig,
-    *,
-    peak_lr: float,
-    epochs: int,
-    steps_per_epoch: int,
-    optimizer_kind: OptimizerKind = OptimizerKind.SGD,
-) -> Schedule:
+def build_schedule(config: ScheduleConfig, *, peak_lr: float, epochs: int, steps_per_epoch: int) -> Schedule:
     """Return the schedule of a resolved configuration.
 
-    `epoch_cos` starts at a tenth of the peak unless the configuration names a `warmup_start`. Its constant
-    end is a twentieth of the run, at least 1 and at most 15 epochs, whatever `no_aug_epochs` is.
+    The constant end of `epoch_cos` is a twentieth of the run, at least 1 and at most 15 epochs, whatever
+    `no_aug_epochs` is.
 
     Raises:
         ValueError: the configuration is not resolved.
     """
-    if config.warmup_steps is None or config.min_lr_ratio is None or config.no_aug_epochs is None:
-        raise ValueError("the schedule is not resolved: warmup_steps, min_lr_ratio, no_aug_epochs are needed")
+    warmup_steps, start, ratio = config.warmup_steps, config.warmup_start, config.min_lr_ratio
+    if warmup_steps is None or start is None or ratio is None or config.no_aug_epochs is None:
+        raise ValueError(
+            "the schedule is not resolved: warmup_steps, warmup_start, min_lr_ratio, no_aug_epochs are needed"
+        )
     steps_per_tick = steps_per_epoch if config.kind in EPOCH_KINDS else 1
     ticks_per_epoch = steps_per_epoch // steps_per_tick
-    floor, start = config.min_lr_ratio * peak_lr, config.warmup_start
-    if config.kind in EPOCH_KINDS:
-        floor = min(fitted_floor(floor, optimizer_kind), peak_lr)
-    if config.kind is ScheduleKind.EPOCH_COS:
-        start = start or max(0.1 * peak_lr, 1e-6)
-    warmup_ticks = config.warmup_steps / steps_per_tick
+    warmup_ticks = warmup_steps / steps_per_tick
     body = _body(
         config,
         peak=peak_lr,
-        floor=floor,
+        floor=ratio * peak_lr,
         begin=warmup_ticks,
         epochs=epochs,
         ticks_per_epoch=ticks_per_epoch,
@@ -163,6 +154,22 @@ def _constant_epochs(config: ScheduleConfig, epochs: int) -> float:
 def epochwise_warmup_epochs(epochs: int) -> float:
     """Return the published warm-up of `epoch_cos`."""
     return clipped(0.05 * epochs, 1, 3)
+
+
+def warmup_start(kind: ScheduleKind, peak_lr: float) -> float:
+    """Return the published rate of the first step."""
+    return max(0.1 * peak_lr, 1e-6) if kind is ScheduleKind.EPOCH_COS else 0.0
+
+
+def fitted_min_lr_ratio(
+    ratio: float, schedule: ScheduleKind, *, peak_lr: float, optimizer: OptimizerKind
+) -> float:
+    """Return the ratio of the floor that a schedule really has: the epoch-wise ones limit it."""
+    floor = ratio * peak_lr
+    if schedule not in EPOCH_KINDS:
+        return ratio
+    fitted = min(fitted_floor(floor, optimizer), peak_lr)
+    return ratio if fitted == floor else fitted / peak_lr
 
 
 def fitted_peak(batch_size: int, kind: OptimizerKind) -> float:

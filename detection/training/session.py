@@ -88,7 +88,6 @@ def _optimisation(job: TrainingJob, detector: Detector, device: torch.device) ->
             peak_lr=optimizer.lr,
             epochs=config.epochs,
             steps_per_epoch=job.plan.steps_per_epoch,
-            optimizer_kind=optimizer.kind,
         ),
         scaler=torch.amp.GradScaler(device.type, enabled=dtype is torch.float16),
         device=device,

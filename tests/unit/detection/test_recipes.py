@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import Literal
 
 import pytest
 
@@ -12,13 +12,15 @@ from detection.training.config import (
     FreezeConfig,
     OptimizerConfig,
     OptimizerKind,
+    Precision,
     ScheduleConfig,
     ScheduleKind,
     TrainingConfig,
     WeightInitConfig,
     WeightInitKind,
+    YoloxAssignerConfig,
 )
-from detection.training.recipes import resolve
+from detection.training.recipes import resolve, settle
 
 
 def test_a_short_run_follows_the_short_run_rule() -> None:
@@ -87,6 +89,17 @@ def test_an_unknown_architecture_lists_those_there_are() -> None:
             TrainingConfig(init="x", weight_init=WeightInitConfig(kind=WeightInitKind.XAVIER)),
             ["/weight_init/kind"],
         ),
+        (TrainingConfig(weight_init=WeightInitConfig(gain=5.0)), ["/weight_init/gain"]),
+        (TrainingConfig(init="x", weight_init=WeightInitConfig(gain=3.0)), ["/weight_init/gain"]),
+        (
+            TrainingConfig(weight_init=WeightInitConfig(kind=WeightInitKind.KAIMING, gain=0.02)),
+            ["/weight_init/gain"],
+        ),
+        (
+            TrainingConfig(epochs=5, schedule=ScheduleConfig(kind=ScheduleKind.MULTISTEP, milestones=(2, 5))),
+            ["/schedule/milestones"],
+        ),
+        (TrainingConfig(schedule=ScheduleConfig(milestones=(2,))), ["/schedule/milestones"]),
         (TrainingConfig(init="x", init_exclude=("",)), ["/init_exclude"]),
         (TrainingConfig(init_exclude=("head",)), ["/init_exclude"]),
         (TrainingConfig(freeze=FreezeConfig(epochs=2)), ["/freeze/parts"]),
@@ -121,8 +134,52 @@ def test_every_kind_of_schedule_and_optimizer_is_filled_in(
     config = TrainingConfig(
         epochs=60,
         optimizer=OptimizerConfig(kind=kind),
-        schedule=ScheduleConfig(kind=schedule, milestones=(3,)),
+        schedule=ScheduleConfig(kind=schedule, milestones=(3,) if schedule is ScheduleKind.MULTISTEP else ()),
     )
     config = resolve(config, num_images=80)
     assert None not in (config.optimizer.lr, config.optimizer.momentum, config.schedule.warmup_steps)
-    assert replace(config.schedule, kind=schedule) == config.schedule
+    assert None not in (config.schedule.warmup_start, config.schedule.min_lr_ratio)
+    assert resolve(config, num_images=80) == config
+
+
+def test_what_a_rule_decides_is_filled_in() -> None:
+    def radius(rule: Literal["inbox25", "center15"]) -> float | None:
+        config = TrainingConfig(assigner=YoloxAssignerConfig(rule=rule))
+        return resolve(config, num_images=10).assigner.centre_radius
+
+    assert (radius("inbox25"), radius("center15")) == (2.5, 1.5)
+    drawn = TrainingConfig(weight_init=WeightInitConfig(kind=WeightInitKind.XAVIER))
+    assert resolve(drawn, num_images=10).weight_init.gain == 0.02
+    frozen = TrainingConfig(epochs=7, batch_size=4, freeze=FreezeConfig(parts=("neck",)))
+    assert resolve(frozen, num_images=10).freeze == FreezeConfig(parts=("neck",), epochs=7, batch_size=4)
+
+
+@pytest.mark.parametrize(("chosen", "start"), [(None, 0.001), (0.0, 0.0), (0.002, 0.002)])
+def test_the_first_rate_of_the_epochwise_cosine_is_shown_and_may_be_nothing(
+    chosen: float | None, start: float
+) -> None:
+    schedule = ScheduleConfig(kind=ScheduleKind.EPOCH_COS, warmup_start=chosen)
+    config = TrainingConfig(optimizer=OptimizerConfig(lr=0.01), schedule=schedule)
+    assert resolve(config, num_images=10).schedule.warmup_start == pytest.approx(start)
+
+
+@pytest.mark.parametrize("kind", [ScheduleKind.EPOCH_COS, ScheduleKind.EPOCH_STEP])
+@pytest.mark.parametrize(("chosen", "real"), [(0.0, 0.0005), (0.02, 0.02), (0.9, 0.05), (None, 0.01)])
+def test_the_floor_of_the_epochwise_kinds_is_shown_as_it_is(
+    kind: ScheduleKind, chosen: float | None, real: float
+) -> None:
+    schedule = ScheduleConfig(kind=kind, min_lr_ratio=chosen)
+    config = TrainingConfig(optimizer=OptimizerConfig(lr=0.01), schedule=schedule)
+    assert resolve(config, num_images=10).schedule.min_lr_ratio == pytest.approx(real)
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "settled"),
+    [("auto", "cpu", "fp32"), ("auto", "1", "amp"), ("fp32", "0", "fp32"), ("amp", "cpu", "amp")],
+)
+def test_the_worker_settles_device_and_precision(precision: str, device: str, settled: str) -> None:
+    config = resolve(TrainingConfig(precision=Precision(precision)), num_images=10)
+    assert (config.device, config.precision) == ("auto", precision)
+    there = settle(config, device=device)
+    assert (there.device, there.precision) == (device, settled)
+    assert settle(there, device="0").precision == settled

@@ -125,6 +125,7 @@ def test_no_run_is_too_short(kind: ScheduleKind, epochs: int, steps: int, warmup
     config = ScheduleConfig(
         kind=kind,
         warmup_steps=warmup if warmup is not None else epochs * steps // 10,
+        warmup_start=0.0,
         no_aug_epochs=max(epochs - 1, 1),
         min_lr_ratio=0.05,
         milestones=(1,),
@@ -142,6 +143,8 @@ def test_no_run_is_too_short(kind: ScheduleKind, epochs: int, steps: int, warmup
         ("multistep", {"milestones": (1, 2), "min_lr_ratio": 0.05}, 35, 0.0005),
         ("warmcos", {"min_lr_ratio": 0.5}, 40, 0.005),
         ("epoch_cos", {"warmup_start": 0.003}, 0, 0.003),
+        ("epoch_cos", {"warmup_start": 0.0}, 0, 0.0),
+        ("epoch_cos", {}, 0, 0.001),
         ("epoch_step", {"step_num": 2}, 39, 0.0001),
     ],
 )
@@ -152,8 +155,10 @@ def test_no_field_is_ignored_by_a_kind_that_could_use_it(
     assert schedule.lr_at(step) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("missing", ["warmup_steps", "min_lr_ratio", "no_aug_epochs"])
+@pytest.mark.parametrize("missing", ["warmup_steps", "warmup_start", "min_lr_ratio", "no_aug_epochs"])
 def test_an_unresolved_configuration_is_refused(missing: str) -> None:
-    fields = {"warmup_steps": 1, "min_lr_ratio": 0.1, "no_aug_epochs": 1} | {missing: None}
+    fields = {"warmup_steps": 1, "warmup_start": 0.0, "min_lr_ratio": 0.1, "no_aug_epochs": 1} | {
+        missing: None
+    }
     with pytest.raises(ValueError, match="not resolved"):
         build_schedule(ScheduleConfig(**fields), peak_lr=0.01, epochs=2, steps_per_epoch=2)  # type: ignore[arg-type]
