@@ -9,9 +9,9 @@ from collections.abc import Collection
 
 import torch
 from torch import Tensor
-from torchvision.ops import batched_nms, nms
 
 from detection.detections import Detections
+from detection.nms import nms, nms_by_class
 
 FARTHEST = 1e6
 """Pixels; boxes that reach farther overlap others as if they ended here."""
@@ -71,9 +71,9 @@ def _candidates(
 def _nms_by_class(box_N4: Tensor, score_N: Tensor, label_N: Tensor, nms_iou: float) -> Tensor:
     """Return the rows that no better box of the same class suppresses.
 
-    `batched_nms` moves the classes apart by the largest coordinate. So coordinates must not be negative, and
+    `nms_by_class` moves the classes apart by the largest coordinate. So coordinates must not be negative, and
     a single immense box must not take the digits of all others: in float64 and within `FARTHEST` it cannot.
     """
     near_N4 = box_N4.double().clamp(-FARTHEST, FARTHEST)
     origin = near_N4.amin() if len(near_N4) else 0.0
-    return batched_nms(near_N4 - origin, score_N.double(), label_N, nms_iou)
+    return nms_by_class(near_N4 - origin, score_N.double(), label_N, nms_iou)
