@@ -114,12 +114,14 @@ def answer_body(model_id: str, images: Sequence[Detected | HarrierError], reques
 
 async def _all_or_first_error(work: Sequence[Coroutine[Any, Any, Value]]) -> list[Value]:
     """Return all results in order; the first error ends the rest."""
+    failed: list[BaseException] = []
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(each) for each in work]
     except* HarrierError as errors:
-        first = errors.exceptions[0]
-        raise first if isinstance(first, HarrierError) else errors from None
+        failed.extend(errors.exceptions)  # Python before 3.11.4 would wrap an error that is raised in here
+    if failed:
+        raise failed[0]
     return [task.result() for task in tasks]
 
 

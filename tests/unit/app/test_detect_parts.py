@@ -11,7 +11,7 @@ from starlette.types import Message
 
 from app.detect.accept import wants_jpeg
 from app.detect.bodies import Room
-from app.detect.service import ClientGoneError, while_connected
+from app.detect.service import ClientGoneError, _all_or_first_error, while_connected
 from app.errors import OverloadedError
 
 
@@ -99,3 +99,12 @@ def test_work_that_is_done_is_answered() -> None:
         assert len(asyncio.all_tasks()) == 1
 
     told(story)
+
+
+def test_the_first_error_of_many_pictures_is_raised_as_it_is() -> None:
+    async def refuse(after_s: float, detail: str) -> None:
+        await asyncio.sleep(after_s)
+        raise OverloadedError(detail)
+
+    with pytest.raises(OverloadedError, match="sooner"):
+        asyncio.run(_all_or_first_error([refuse(5, "later"), refuse(0, "sooner")]))
