@@ -305,6 +305,8 @@ def test_what_is_no_coco_file(tmp_path: Path, content: str) -> None:
     [
         ("[1, 2]", "file_ignored", "it has no `images`"),
         ('{"shapes": []}', "file_ignored", "it has no `images`"),
+        ('{"shapes": NaN}', "file_ignored", "it has no `images`"),
+        ('{"images": NaN}', "label_file_invalid", "Expected `array`"),
         ('{"images": [NaN], ', "label_file_invalid", "three lists"),
         ('{"images": {}}', "label_file_invalid", "Expected `array`"),
         ('{"images": [], "categories": [], "annotations": null}', "label_file_invalid", "$.annotations"),
