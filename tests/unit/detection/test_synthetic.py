@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -93,3 +94,13 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(SystemExit, match=r"cannot write to .*file.shapes: Not a directory"):
         synthetic.main([str(tmp_path / "file" / "shapes")])
+
+
+def test_the_picture_that_the_readme_detects_in_is_for_validation_and_not_empty() -> None:
+    readme = Path(__file__).parents[3].joinpath("README.md").read_text()
+    named = re.search(r"^picture=shapes/images/val/(\d{6})\.jpg$", readme, re.MULTILINE)
+    assert named
+    number = int(named[1]) - 1
+    record = synthetic._record(number, 256, _picture(draws(0, Purpose.SYNTHETIC, number), 256)[1])
+    assert record.split is Split.VAL
+    assert len(record.boxes) > 2
