@@ -77,6 +77,8 @@ class ConfusionMatrix:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationDetails:
+    """What stands behind the numbers of an evaluation."""
+
     curves: Curves
     confusion_matrix: ConfusionMatrix
 
