@@ -1,0 +1,100 @@
+"""Contradictions in a training request: all of them, and none that rests on a field that is wrong itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from app.api.faults import problems_of
+from app.training.faults import all_faults, contradictions
+from app.training.schemas import TrainRequest
+
+ADAPTER = TypeAdapter(TrainRequest)
+
+
+def pointers(body: Mapping[str, Any]) -> list[str]:
+    """Return where a body is wrong, as the call does: by pydantic and by the recipe."""
+    body = {"dataset_id": "d", **body}
+    try:
+        found = contradictions(ADAPTER.validate_python(body))
+    except ValidationError as error:
+        seen = problems_of(error.errors(include_url=False), shape=TrainRequest, sent=body)
+        found = all_faults(body, seen, ADAPTER.validate_python)
+    return [problem.pointer for problem in found]
+
+
+def test_a_right_request_has_no_faults() -> None:
+    assert pointers({"architecture": "yolox-s", "epochs": 20, "optimizer": {"lr": 0.1}}) == []
+
+
+def test_contradictions_stand_beside_wrong_fields() -> None:
+    body = {
+        "seed": -1,
+        "architecture": "yolox",
+        "sync_bn": True,
+        "optimizer": {"lr": 1, "lr_per_image": 1, "knd": "sgd"},
+        "augmentation": {"mosaic_scale": [1], "affine_scale": [2, 1]},
+        "init_exclude": ["head"],
+    }
+    assert set(pointers(body)) == {
+        "/seed",
+        "/architecture",
+        "/sync_bn",
+        "/optimizer/knd",
+        "/optimizer/lr_per_image",
+        "/augmentation/mosaic_scale/1",
+        "/augmentation/affine_scale",
+        "/init_exclude",
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "wrong"),
+    [
+        ({"epochs": 0, "schedule": {"no_aug_epochs": 400}}, "/epochs"),
+        ({"epochs": 0, "schedule": {"warmup_epochs": 400.0}}, "/epochs"),
+        ({"init": 1, "init_exclude": ["head"]}, "/init"),
+        ({"init": "x" * 65, "weight_init": {"kind": "normal"}}, "/init"),
+        ({"optimizer": {"lr": "fast", "lr_per_image": 1}}, "/optimizer/lr"),
+        ({"optimizer": {"kind": "sdg", "momentum": 0}}, "/optimizer/kind"),
+        ({"architecture": "yolo", "input_size": 100}, "/architecture"),
+        ({"architecture": 7, "input_size": 100}, "/architecture"),
+        ({"processes": 0, "batch_size": 3, "device": "cpu"}, "/processes"),
+        ({"schedule": 5, "epochs": 3}, "/schedule"),
+        ({"freeze": {"parts": ["tail"], "epochs": 3}}, "/freeze/parts/0"),
+    ],
+)
+def test_nothing_is_said_that_rests_on_a_wrong_field(body: dict[str, Any], wrong: str) -> None:
+    assert pointers(body) == [wrong]
+
+
+def test_a_hole_hides_no_other_fault() -> None:
+    body = {"epochs": 0, "schedule": {"kind": "multistep", "no_aug_epochs": 5}, "device": "0,1"}
+    found = pointers(body)
+    assert {"/epochs", "/schedule/milestones", "/device"} <= set(found)
+    assert "/schedule/no_aug_epochs" not in found
+
+
+def test_the_nearest_architecture_is_suggested() -> None:
+    [problem] = contradictions(TrainRequest(dataset_id="d", architecture="yolox_nano"))
+    assert problem.problem.endswith("; did you mean `yolox-nano`?")
+
+
+@pytest.mark.parametrize("body", [[], "text", 5, None])
+def test_what_is_no_object_has_one_fault(body: object) -> None:
+    with pytest.raises(ValidationError) as caught:
+        ADAPTER.validate_python(body)
+    seen = problems_of(caught.value.errors(include_url=False), shape=TrainRequest, sent=body)
+    assert all_faults(body, seen, ADAPTER.validate_python) == seen
+    assert [problem.pointer for problem in seen] == [""]
+
+
+def test_strange_keys_are_taken_out_as_well() -> None:
+    assert pointers({"a/b": 1, "c~d": 2, "sync_bn": True}) == ["/a~1b", "/c~0d", "/sync_bn"]
+
+
+def test_more_faults_than_an_answer_lists_are_no_reason_to_fail() -> None:
+    assert len(pointers({f"field{number}": 1 for number in range(1000)})) == 100
