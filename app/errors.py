@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 Place = Literal["body", "query", "path", "header", "file"]
 
@@ -52,9 +52,6 @@ class HarrierError(Exception):
         self.headers = dict(headers or {})
         self.links = dict(links or {})
         """Where to go on: for example the call that makes a missing file."""
-
-    def extensions(self) -> dict[str, Any]:
-        return {"links": self.links} if self.links else {}
 
 
 class InternalError(HarrierError):

@@ -13,8 +13,11 @@ from fastapi.middleware.cors import CORSMiddleware
 from app.api import docs, health, operations, streams
 from app.api.context import RequestContext
 from app.api.error_handlers import add_error_handlers
+from app.api.head import Head
 from app.api.limits import RequestLimits
 from app.api.openapi import describe
+from app.api.prefix import Prefix, check_prefix
+from app.api.proxies import TrustedProxies
 from app.api.security import Guard
 from app.api.state import State, create_state
 from app.database.revision import is_current
@@ -28,6 +31,34 @@ from app.settings import Settings, get_settings
 from app.task_queue import Bell
 from app.training import routes as training
 from app.usage import routes as usage
+
+REQUEST_HEADERS = (
+    "Authorization",
+    "Content-Type",
+    "Idempotency-Key",
+    "If-None-Match",
+    "If-Range",
+    "Last-Event-ID",
+    "Range",
+    "X-API-Key",
+    "X-Request-ID",
+)
+"""What pages of allowed origins may send."""
+ANSWER_HEADERS = (
+    "Accept-Ranges",
+    "Allow",
+    "Content-Disposition",
+    "Content-Length",
+    "Content-Range",
+    "ETag",
+    "Idempotency-Replayed",
+    "Location",
+    "Retry-After",
+    "WWW-Authenticate",
+    "X-Harrier-Model",
+    "X-Request-ID",
+)
+"""What they may read of an answer."""
 
 
 class SchemaError(Exception):
@@ -61,24 +92,30 @@ def create_app(
     for module in (datasets, training, jobs, streams, models, detect, usage, operations, health, docs):
         app.include_router(module.router)
     add_error_handlers(app)
-    _add_surroundings(app, state)
     describe(app)
+    _add_surroundings(app, state)
     return app
 
 
 def _add_surroundings(app: FastAPI, state: State) -> None:
     """Add what every request passes; the last one added is the outermost."""
+    app.add_middleware(Head)
     app.add_middleware(RequestLimits, settings=state.settings)
     app.add_middleware(Guard, settings=state.settings, sessions=state.sessions, reading=state.reading)
     if state.settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=state.settings.cors_origins,
-            allow_methods=["GET", "POST", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "X-API-Key", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
-            expose_headers=["ETag", "Location", "Retry-After", "X-Request-ID"],
+            allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
+            allow_headers=REQUEST_HEADERS,
+            expose_headers=ANSWER_HEADERS,
         )
+    if state.settings.root_path:
+        check_prefix(state.settings.root_path, [*app.openapi()["paths"], *docs.PATHS])
+        app.add_middleware(Prefix, prefix=state.settings.root_path)
     app.add_middleware(RequestContext, measures=state.measures)
+    if state.settings.trusted_proxies:
+        app.add_middleware(TrustedProxies, trusted=state.settings.trusted_proxies)
 
 
 def _check(state: State) -> None:

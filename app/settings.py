@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, Secret
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1024 * 1024
+EVERYBODY = "*"
 
 
 class Settings(BaseSettings):
@@ -36,10 +38,10 @@ class Settings(BaseSettings):
     """Where files are kept; default is `storage/` in the home. `file:///path` or `s3://bucket/prefix`."""
     device: str = "auto"
     """What the engine and the workers compute on: `auto`, `cpu`, or accelerators by number."""
-    root_path: str = ""
-    """Prefix under which a proxy publishes the API."""
+    root_path: Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")] = ""
+    """Prefix under which a proxy publishes the API, which it may take off or keep: `/vision`."""
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
-    """Addresses whose X-Forwarded-* headers are believed, comma separated."""
+    """Addresses and networks whose X-Forwarded-For, -Proto and -Host are believed, comma separated."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ("*",)
     """Host names the API answers to, comma separated."""
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
@@ -136,6 +138,21 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("root_path", mode="before")
+    @classmethod
+    def _begin_with_slash(cls, value: object) -> object:
+        if isinstance(value, str) and value.strip("/"):
+            return "/" + value.strip("/")
+        return "" if value == "/" else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for each in value:
+            if each != EVERYBODY:
+                ip_network(each, strict=False)  # a ValueError says what is wrong with it
         return value
 
     @property

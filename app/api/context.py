@@ -77,7 +77,8 @@ class RequestContext:
         path = route_path(scope)
         if path not in UNLOGGED:
             ms = round(seconds * 1000, 1)
-            log.info("request", method=scope["method"], path=path, status=status, ms=ms)
+            client, _ = scope["client"] or (None, 0)
+            log.info("request", method=scope["method"], path=path, status=status, ms=ms, client=client)
 
 
 def add_security_headers(message: Message, request_id: str) -> None:

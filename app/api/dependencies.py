@@ -10,9 +10,11 @@ from fastapi.routing import APIRoute
 from sqlalchemy.orm import Session
 
 from app.api.context import request_id_of, route_path
+from app.api.head import refuse_head, without_body
 from app.api.idempotency import Once
 from app.api.pagination import Paging, paging
 from app.api.problems import documented
+from app.api.query import check_query
 from app.api.state import State
 from app.api.strict_json import StrictRequest
 from app.audit import Author
@@ -60,13 +62,15 @@ CREATING = (IdempotencyKeyInUseError, IdempotencyKeyReusedError)
 
 
 class StrictRoute(APIRoute):
-    """Reads JSON strictly: see strict_json."""
+    """Reads JSON strictly, see strict_json; answers HEAD beside GET."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
 
         async def handle_strictly(request: Request) -> Response:
-            return await handle(StrictRequest(request.scope, request.receive))
+            refuse_head(request.scope, self.response_class)
+            answer = await handle(StrictRequest(request.scope, request.receive))
+            return without_body(request.scope, answer)
 
         return handle_strictly
 
@@ -136,7 +140,8 @@ def once(
             min_length=1,
             max_length=255,
             pattern=r"^[\x21-\x7e]+$",
-            description="The same key with the same request gives the first answer again, for a day.",
+            description="The same key with the same request gives the first answer again, for a day; with "
+            "any other request, to whichever path, it is refused.",
         ),
     ] = None,
 ) -> Iterator[Once]:
@@ -144,7 +149,7 @@ def once(
     request_once = Once(
         state.sessions,
         owner=caller.id,
-        route=route_path(request.scope)[:120],
+        call=f"{request.method} {route_path(request.scope)}",
         key=idempotency_key,
         hours=state.settings.idempotency_hours,
     )
@@ -157,12 +162,13 @@ def once(
 
 
 def needs(scope: Scope) -> Any:
-    """Return the dependency that lets only callers with this scope pass; also shown in OpenAPI."""
+    """Return the dependency that lets only callers with this scope pass, and then only what is described."""
 
     def check(request: Request) -> None:
         caller: Caller = request.state.caller
         if not caller.may(scope):
             raise ForbiddenError(f"the key {caller.name!r} lacks the scope `{scope}`")
+        check_query(request)
 
     return Depends(check)
 

@@ -17,6 +17,7 @@ from starlette.routing import compile_path
 
 from app.api.context import CLIENT_GONE, SECURITY_HEADERS, request_id_of, route_path
 from app.api.faults import invalid_input, problems_of
+from app.api.head import EVENT_STREAM
 from app.api.idempotency import ReplayedAnswer
 from app.api.problems import problem_response
 from app.errors import (
@@ -147,8 +148,15 @@ def _unforeseen(request: Request, error: Exception) -> Response:
 
 def _allowed(request: Request, known: str) -> str:
     """Return every method of a path; Starlette knows those of the first route that fits, OpenAPI of all."""
-    path, methods = route_path(request.scope), set(known.split(", "))
-    for template, calls in request.app.openapi()["paths"].items():
+    path, calls = route_path(request.scope), dict[str, Any]()
+    for template, described in request.app.openapi()["paths"].items():
         if compile_path(template)[0].match(path):
-            methods.update(method.upper() for method in calls)
-    return ", ".join(sorted(methods - {""}))
+            calls |= described
+    methods = {*known.split(", "), *(method.upper() for method in calls)} - {""}
+    if "GET" in methods and not ("get" in calls and _is_stream(calls["get"])):
+        methods.add("HEAD")
+    return ", ".join(sorted(methods))
+
+
+def _is_stream(call: Mapping[str, Any]) -> bool:
+    return EVENT_STREAM in call["responses"]["200"].get("content", {})

@@ -12,7 +12,7 @@ from app.api.faults import invalid_input, problems_of
 Fields = TypeVar("Fields", bound=BaseModel)
 
 
-def parse_fields(kind: type[Fields], fields: Mapping[str, str]) -> Fields:
+def parse_fields(kind: type[Fields], fields: Mapping[str, str | list[str]]) -> Fields:
     """Return the fields of a form as `kind`; an empty field counts as absent.
 
     Raises:

@@ -1,6 +1,7 @@
 """The same creating request sent twice makes one thing: the first answer is remembered with what it made.
 
-A key is reserved before the work begins, so that a second request meanwhile is refused, and answered in the
+A key belongs to its caller: with another method, path or content it is refused, whatever was asked first.
+It is reserved before the work begins, so that a second request meanwhile is refused, and answered in the
 very transaction that creates the thing, so that no crash can leave a thing without its answer. Only answers
 that created something are remembered: after an error the key is free again.
 """
@@ -36,18 +37,21 @@ class ReplayedAnswer(Exception):  # noqa: N818 - not an error: the first answer,
         self.body = row.body
 
 
-def fingerprint(fields: Mapping[str, Any]) -> str:
+def fingerprint(call: str, fields: Mapping[str, Any]) -> str:
     """Return what two requests have in common when they ask for the same, whatever their bytes were."""
-    text = json.dumps(fields, sort_keys=True, default=str)
+    text = json.dumps([call, fields], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Once:
-    """One creating request, and the key its client gave it; without a key every step does nothing."""
+    """One creating request, and the key its client gave it; without a key every step does nothing.
 
-    def __init__(self, sessions: Sessions, *, owner: str, route: str, key: str | None, hours: float) -> None:
+    Its `call` is its method and path.
+    """
+
+    def __init__(self, sessions: Sessions, *, owner: str, call: str, key: str | None, hours: float) -> None:
         self._sessions = sessions
-        self._owner, self._route, self._key = owner, route, key
+        self._owner, self._call, self._key = owner, call, key
         self._lifetime = timedelta(hours=hours)
         self._reserved_id: str | None = None
         self._first: IdempotencyKey | None = None
@@ -83,7 +87,7 @@ class Once:
         """
         if self._key is None:
             return
-        self._fingerprint = fingerprint(fields)
+        self._fingerprint = fingerprint(self._call, fields)
         if self._first is None:
             return
         if self._first.fingerprint != self._fingerprint:
@@ -117,17 +121,11 @@ class Once:
 
     def _find(self, session: Session) -> IdempotencyKey | None:
         return session.scalars(
-            select(IdempotencyKey).where(
-                IdempotencyKey.owner == self._owner,
-                IdempotencyKey.route == self._route,
-                IdempotencyKey.key == self._key,
-            )
+            select(IdempotencyKey).where(IdempotencyKey.owner == self._owner, IdempotencyKey.key == self._key)
         ).one_or_none()
 
     def _insert(self, session: Session) -> None:
-        row = IdempotencyKey(
-            owner=self._owner, route=self._route, key=self._key, fingerprint="", headers=_this_process()
-        )
+        row = IdempotencyKey(owner=self._owner, key=self._key, fingerprint="", headers=_this_process())
         session.add(row)
         try:
             session.commit()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -44,10 +44,20 @@ class FileSink(Protocol):
 
 
 OpenSink = Callable[[PartHead], Awaitable[FileSink]]
+FormFields = dict[str, str | list[str]]
 
 
-async def read_form(body: AsyncIterator[bytes], content_type: str, open_sink: OpenSink) -> dict[str, str]:
+async def read_form(
+    body: AsyncIterator[bytes],
+    content_type: str,
+    open_sink: OpenSink,
+    *,
+    repeatable: Collection[str] = (),
+) -> FormFields:
     """Read a form; return its plain fields. Files go to the sinks that `open_sink` returns for them.
+
+    Args:
+        repeatable: fields that may come several times; those that do have a list of their values.
 
     Raises:
         UnsupportedMediaError: it is no multipart form.
@@ -55,7 +65,7 @@ async def read_form(body: AsyncIterator[bytes], content_type: str, open_sink: Op
         InvalidInputError: a field comes twice.
         PayloadTooLargeError: too many parts, or a field that is too long.
     """
-    reader = _FormReader(_boundary(content_type), open_sink)
+    reader = _FormReader(_boundary(content_type), open_sink, repeatable)
     async for piece in body:
         await reader.feed(piece)
     reader.end()
@@ -75,9 +85,9 @@ def _boundary(content_type: str) -> bytes:
 class _FormReader:
     """The parser's callbacks cannot wait, so they only note what comes; then it is dealt with, in order."""
 
-    def __init__(self, boundary: bytes, open_sink: OpenSink) -> None:
-        self.fields: dict[str, str] = {}
-        self._open_sink = open_sink
+    def __init__(self, boundary: bytes, open_sink: OpenSink, repeatable: Collection[str]) -> None:
+        self.fields: FormFields = {}
+        self._open_sink, self._repeatable = open_sink, repeatable
         self._noted: list[tuple[Callable[[bytes], Awaitable[None]], bytes]] = []
         self._num_parts = self._idle_bytes = 0
         self._ended = False
@@ -167,7 +177,7 @@ class _FormReader:
         self._ended = True
 
     def _add_field(self, name: str, content: bytes) -> None:
-        if name in self.fields:
+        if name in self.fields and name not in self._repeatable:
             raise _invalid(name, "the field comes twice")
         try:
             text = content.decode("utf-8")
@@ -175,7 +185,12 @@ class _FormReader:
             raise _invalid(name, "the field is not UTF-8") from None
         if "\0" in text:
             raise _invalid(name, "the field holds NUL")
-        self.fields[name] = text
+        before = self.fields.get(name)
+        self.fields[name] = text if before is None else [*_listed(before), text]
+
+
+def _listed(value: str | list[str]) -> list[str]:
+    return [value] if isinstance(value, str) else value
 
 
 def _head_of(headers: dict[bytes, bytes]) -> PartHead:

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.api.links import published_links
 from app.errors import HarrierError, InvalidInputError, Place, all_errors
 from app.errors import Problem as Fault
 
@@ -77,7 +78,7 @@ def problem_body(error: HarrierError, request_id: str) -> dict[str, Any]:
         "code": error.code,
         "errors": [asdict(fault) for fault in error.problems],
         "request_id": request_id,
-        **error.extensions(),
+        **({"links": published_links(error.links)} if error.links else {}),
     }
 
 

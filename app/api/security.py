@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
 
 from anyio import to_thread
 from starlette.datastructures import Headers
@@ -20,6 +19,7 @@ from app.keys.service import AT_HOME, Caller, find_caller, keys_are_needed
 from app.settings import Settings
 
 PUBLIC = frozenset({"/", "/livez", "/readyz", "/openapi.json", *DOCUMENTATION_PATHS})
+USUAL_PORTS = {"http": ":80", "https": ":443"}
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?")
 
@@ -39,7 +39,7 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        refused = self._host_refusal(headers) or self._cross_site_refusal(scope["method"], headers)
+        refused = self._host_refusal(headers) or self._cross_site_refusal(scope, headers)
         caller = refused or await self._admitted(scope, headers)
         if isinstance(caller, Caller):
             scope["state"]["caller"] = caller
@@ -59,14 +59,18 @@ class Guard:
             return None
         return HostNotAllowedError("this server does not answer to that name; see HARRIER_ALLOWED_HOSTS")
 
-    def _cross_site_refusal(self, method: str, headers: Headers) -> HarrierError | None:
+    def _cross_site_refusal(self, scope: Scope, headers: Headers) -> HarrierError | None:
         """Without keys a browser is no proof of its user's will: other sites may not write through it."""
         origin = headers.get("origin")
-        if self.keys_needed or origin is None or method in SAFE_METHODS:
+        if self.keys_needed or origin is None or scope["method"] in SAFE_METHODS:
             return None
-        if origin in self.settings.cors_origins or urlsplit(origin).netloc == headers.get("host"):
+        here = f"{scope['scheme']}://{headers['host']}"
+        if origin in self.settings.cors_origins or _site(origin) == _site(here):
             return None
-        return CrossSiteError("another web site asked for this; see HARRIER_CORS_ORIGINS")
+        return CrossSiteError(
+            "another web site asked for this; see HARRIER_CORS_ORIGINS, and HARRIER_TRUSTED_PROXIES "
+            "when a proxy stands before this server"
+        )
 
     async def _admitted(self, scope: Scope, headers: Headers) -> Caller | HarrierError:
         """Return who asks; or why not, also to those who ask too often, whether their key is good or not."""
@@ -86,6 +90,12 @@ class Guard:
         return caller or UnauthorizedError(
             "send a valid key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
         )
+
+
+def _site(origin: str) -> str:
+    """Return an origin as browsers write it: in lower case, without the port that is understood."""
+    scheme, _, host = origin.lower().partition("://")
+    return f"{scheme}://{host.removesuffix(USUAL_PORTS.get(scheme, ''))}"
 
 
 def _counted_as(scope: Scope, caller: Caller | HarrierError) -> str:

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 from anyio import to_thread
 from fastapi import Header, Query, Response
-from fastapi.responses import StreamingResponse
 from sqlalchemy import func, select
 
 from app.api.dependencies import Id, StateDep, answers, create_router, needs
 from app.api.events import Event, EventHub
+from app.api.head import EVENT_STREAM, EventStream
 from app.database.session import Sessions
 from app.database.tables import Job, JobEvent
 from app.errors import DrainingError, NotFoundError
@@ -38,7 +38,7 @@ EVENT = {
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "`id`, `event` and `data` (JSON) per event; comments as heartbeats.",
-        "content": {"text/event-stream": {"schema": EVENT}},
+        "content": {EVENT_STREAM: {"schema": EVENT}},
     }
 }
 
@@ -54,7 +54,7 @@ LastEventQuery = Annotated[
 @router.get(
     "/jobs/{job_id}/events",
     dependencies=[needs(Scope.READ)],
-    response_class=StreamingResponse,
+    response_class=EventStream,
     responses={
         **STREAM,
         204: {"description": "The job has ended and everything was seen: do not come back."},
@@ -66,9 +66,10 @@ async def stream_job(
 ) -> Response:
     """Follow one job: `status`, `metric` and `log` events, from its beginning or after the last one seen.
 
-    A `metric` event holds the values of the newest step, or of one whose weights were evaluated; it comes about
-    once a second, however fast the steps are. `/jobs/{job_id}/metrics` has every step. A step below an earlier
-    one means that the training went back to its last checkpoint. The stream ends when the job has ended.
+    A `metric` event holds the values of the newest step, or of one whose weights were evaluated; it comes
+    about once a second, however fast the steps are. `/jobs/{job_id}/metrics` has every step. A step below an
+    earlier one means that the training went back to its last checkpoint. The stream ends when the job has
+    ended.
     """
     after = _after(last_event_id, header_id) or 0
     if await to_thread.run_sync(_is_over, state.reading, job_id, after, True):
@@ -79,7 +80,7 @@ async def stream_job(
 @router.get(
     "/events",
     dependencies=[needs(Scope.READ)],
-    response_class=StreamingResponse,
+    response_class=EventStream,
     responses={**STREAM, **answers(DrainingError)},
 )
 async def stream_all(
@@ -92,7 +93,7 @@ async def stream_all(
 def _stream(hub: EventHub, pieces: AsyncIterator[bytes]) -> Response:
     if hub.is_closing:
         raise DrainingError("the server is stopping", retry_after_s=5)
-    return StreamingResponse(pieces, media_type="text/event-stream", headers=HEADERS)
+    return EventStream(pieces, headers=HEADERS)
 
 
 def _after(query: int | None, header: int | None) -> int | None:

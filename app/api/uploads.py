@@ -41,7 +41,7 @@ class UploadedFile:
 
 @dataclass(frozen=True, slots=True)
 class UploadedForm:
-    fields: Mapping[str, str]
+    fields: Mapping[str, str | list[str]]
     file: UploadedFile
 
 

@@ -273,7 +273,6 @@ class IdempotencyKey(Table):
     owner: Mapped[str] = mapped_column(String(36), default="")
     """The API key that sent it; keys of different callers never meet."""
     key: Mapped[str] = mapped_column(String(255))
-    route: Mapped[str] = mapped_column(String(120))
     fingerprint: Mapped[str] = mapped_column(String(64))
     status_code: Mapped[int | None] = mapped_column(Integer)
     """Null while the first request is still running."""
@@ -281,10 +280,11 @@ class IdempotencyKey(Table):
     body: Mapped[dict[str, Any] | None] = mapped_column(Json)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
-    __table_args__ = (UniqueConstraint("owner", "route", "key"),)
+    __table_args__ = (UniqueConstraint("owner", "key"),)
 
 
 class AuditRow(Table):
+    """Of method, path and content."""
     __tablename__ = "audit"
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=True)

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, Json
 
+from app.api.links import Links
 from app.api.shapes import EXAMPLE_ID, ClassName, Name, NewClassName, Shape, Wish, example
 from detection.data.findings import Action, Severity
 from detection.data.records import Split
@@ -116,7 +117,7 @@ class DatasetRead(Shape):
     """Only when `rejected`."""
     created_at: datetime
     updated_at: datetime
-    links: dict[str, str]
+    links: Links
 
 
 class FindingRead(Shape):
@@ -162,7 +163,7 @@ class ImageRead(Shape):
     boxes: list[BoxRead]
     findings: list[str]
     """Codes of what was noticed about this picture."""
-    links: dict[str, str]
+    links: Links
 
 
 class SplitNumbers(Shape):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+import base64
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from anyio import to_thread
@@ -16,9 +18,10 @@ from app.api.forms import parse_fields
 from app.api.multipart import PartHead, read_form
 from app.api.strict_json import strict_json
 from app.detect.errors import PictureTooLargeError
-from app.detect.schemas import DetectBody, DetectParameters
+from app.detect.schemas import DetectBody, DetectParameters, EncodedImage
 from app.errors import (
     BadRequestError,
+    HarrierError,
     InvalidInputError,
     OverloadedError,
     PayloadTooLargeError,
@@ -28,6 +31,8 @@ from app.errors import (
 from app.settings import Settings
 
 FILE_FIELD = "image"
+REPEATABLE_FIELDS = frozenset({"classes"})
+"""Of a form, as in the query."""
 WAYS = (
     "send the picture itself (Content-Type: image/jpeg), a form with one or several `image` files "
     "(multipart/form-data), or JSON (application/json)"
@@ -36,9 +41,10 @@ WAYS = (
 
 @dataclass(frozen=True, slots=True)
 class DetectRequest:
-    """The pictures of a request as they were sent, and what is asked about them."""
+    """The pictures of a request in the order sent, and what is asked about them."""
 
-    images: list[bytes]
+    images: list[bytes | HarrierError]
+    """Each as it was sent, or why it could not be taken: one picture does not spoil the others."""
     parameters: DetectParameters
 
 
@@ -80,10 +86,10 @@ class Room:
 async def read_request(
     request: Request, query: DetectParameters, settings: Settings, take: Callable[[int], None]
 ) -> DetectRequest:
-    """Read a body of any of the three kinds.
+    """Read a body of any of the three kinds. A picture that cannot be taken is noted in its place.
 
     Raises:
-        HarrierError: of status 400, 413, 415, 422 or 503.
+        HarrierError: of status 400, 413, 415, 422 or 503; the request as a whole is at fault.
     """
     content_type = request.headers.get("content-type", "")
     kind = content_type.partition(";")[0].strip().lower()
@@ -91,12 +97,12 @@ async def read_request(
     if kind == "multipart/form-data":
         sent = await _read_form(body, content_type, settings)
     elif kind == "application/json":
-        sent = await _read_json(body)
+        sent = await _read_json(body, settings)
     elif kind.startswith("image/") or kind == "application/octet-stream":
         sent = DetectRequest([await _read_picture(body, settings)], DetectParameters())
     else:
         raise UnsupportedMediaError(WAYS)
-    _check_pictures(sent.images, settings)
+    _check_number(len(sent.images), settings)
     return DetectRequest(sent.images, _merged(query, sent.parameters))
 
 
@@ -106,11 +112,13 @@ async def _counted(request: Request, take: Callable[[int], None]) -> AsyncIterat
         yield piece
 
 
-async def _read_picture(body: AsyncIterator[bytes], settings: Settings) -> bytes:
+async def _read_picture(body: AsyncIterator[bytes], settings: Settings) -> bytes | HarrierError:
     sink = _MemorySink(settings.max_image_bytes)
     async for piece in body:
         await sink.write(piece)
-    return bytes(sink.content)
+        if sink.is_too_large:  # nothing else comes that could be answered
+            break
+    return sink.picture()
 
 
 async def _read_form(body: AsyncIterator[bytes], content_type: str, settings: Settings) -> DetectRequest:
@@ -119,23 +127,24 @@ async def _read_form(body: AsyncIterator[bytes], content_type: str, settings: Se
     async def open_sink(head: PartHead) -> _MemorySink:
         if head.name != FILE_FIELD:
             raise _fault(f"/{head.name}", f"no file is wanted here; pictures go into `{FILE_FIELD}`")
-        if len(sinks) == settings.max_detect_images:
-            raise _too_many(settings)
+        _check_number(len(sinks) + 1, settings)
         sinks.append(_MemorySink(settings.max_image_bytes))
         return sinks[-1]
 
-    fields = await read_form(body, content_type, open_sink)
+    fields = await read_form(body, content_type, open_sink, repeatable=REPEATABLE_FIELDS)
     parameters = parse_fields(DetectParameters, fields)
-    return DetectRequest([bytes(sink.content) for sink in sinks], parameters)
+    return DetectRequest([sink.picture() for sink in sinks], parameters)
 
 
-async def _read_json(body: AsyncIterator[bytes]) -> DetectRequest:
+async def _read_json(body: AsyncIterator[bytes], settings: Settings) -> DetectRequest:
     content = bytearray()
     async for piece in body:
         content += piece
     parsed = await to_thread.run_sync(_parse_json, bytes(content))
+    _check_number(len(parsed.images), settings)
+    decode = partial(_decoded, parsed.images, settings.max_image_bytes)
     parameters = parsed.model_dump(exclude={"images"}, exclude_unset=True)
-    return DetectRequest([image.data for image in parsed.images], DetectParameters(**parameters))
+    return DetectRequest(await to_thread.run_sync(decode), DetectParameters(**parameters))
 
 
 def _parse_json(content: bytes) -> DetectBody:
@@ -150,11 +159,23 @@ def _parse_json(content: bytes) -> DetectBody:
         raise invalid_input(problems_of(faults, shape=DetectBody, sent=document)) from None
 
 
-def _check_pictures(images: list[bytes], settings: Settings) -> None:
-    if not images:
+def _decoded(images: Sequence[EncodedImage], max_bytes: int) -> list[bytes | HarrierError]:
+    return [_decoded_one(place, image.data, max_bytes) for place, image in enumerate(images)]
+
+
+def _decoded_one(place: int, data: str, max_bytes: int) -> bytes | HarrierError:
+    try:
+        picture = base64.b64decode("".join(data.split()), validate=True)
+    except ValueError:  # also of characters beyond ASCII
+        return _fault(f"/images/{place}/data", "not base64")
+    return picture if len(picture) <= max_bytes else _too_large(max_bytes)
+
+
+def _check_number(num_images: int, settings: Settings) -> None:
+    if not num_images:
         raise _fault(f"/{FILE_FIELD}", f"there is no picture: {WAYS}")
-    if len(images) > settings.max_detect_images:
-        raise _too_many(settings)
+    if num_images > settings.max_detect_images:
+        raise PayloadTooLargeError(f"at most {settings.max_detect_images} pictures may be sent at once")
 
 
 def _merged(query: DetectParameters, body: DetectParameters) -> DetectParameters:
@@ -172,22 +193,28 @@ def _given(parameters: DetectParameters) -> Mapping[str, Any]:
 
 @dataclass(slots=True)
 class _MemorySink:
-    """One picture on its way into memory."""
+    """One picture on its way into memory; of one that is too large nothing is kept."""
 
     max_bytes: int
     content: bytearray = field(default_factory=bytearray)
+    is_too_large: bool = False
 
     async def write(self, piece: bytes) -> None:
+        if self.is_too_large:
+            return
         self.content += piece
         if len(self.content) > self.max_bytes:
-            raise PictureTooLargeError(f"a picture may have at most {self.max_bytes} bytes")
+            self.is_too_large, self.content = True, bytearray()
 
     async def finish(self) -> None:
         """Nothing is left to do: the whole picture is in memory."""
 
+    def picture(self) -> bytes | HarrierError:
+        return _too_large(self.max_bytes) if self.is_too_large else bytes(self.content)
 
-def _too_many(settings: Settings) -> PayloadTooLargeError:
-    return PayloadTooLargeError(f"at most {settings.max_detect_images} pictures may be sent at once")
+
+def _too_large(max_bytes: int) -> PictureTooLargeError:
+    return PictureTooLargeError(f"a picture may have at most {max_bytes} bytes")
 
 
 def _fault(pointer: str, problem: str) -> InvalidInputError:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import json
 from typing import Annotated, Any
 
@@ -14,7 +12,7 @@ from app.api.shapes import EXAMPLE_ID, ClassName, Shape, Wish, example
 
 
 def _class_list(value: Any) -> Any:
-    """A form has one field for the list: JSON, or one bare name."""
+    """A form has the names one by one, in several fields of the same name; or in one field, as JSON."""
     if not isinstance(value, str):
         return value
     if not value.startswith("["):
@@ -23,15 +21,6 @@ def _class_list(value: Any) -> Any:
         return json.loads(value)
     except json.JSONDecodeError:
         raise ValueError("neither a class name nor a JSON list of them") from None
-
-
-def _decoded(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    try:
-        return base64.b64decode("".join(value.split()), validate=True)
-    except binascii.Error:
-        raise ValueError("not base64") from None
 
 
 class DetectParameters(Wish):
@@ -46,14 +35,15 @@ class DetectParameters(Wish):
     max_detections: Annotated[int, Field(ge=1, le=1000)] = 100
     """Most detections in one picture; the best are kept."""
     classes: Annotated[list[ClassName], BeforeValidator(_class_list), Field(max_length=1000)] = []
-    """Only these classes, by name; empty is all. In a form: one name, or a JSON list of names."""
+    """Only these classes, by name; empty is all. In the query and in forms repeat it for each name; a form
+    also takes a JSON list."""
     annotate: bool = False
     """Also return each picture with its detections drawn, as base64 of a JPEG."""
 
 
 class EncodedImage(Wish):
-    data: Annotated[bytes, BeforeValidator(_decoded)]
-    """The whole picture file, base64."""
+    data: str
+    """The whole picture file, base64. One that is none is a fault of this picture, not of the others."""
 
 
 class DetectBody(DetectParameters):

@@ -57,7 +57,10 @@ class Detection:
         model = await to_thread.run_sync(self._models.choose, parameters.model)
         wanted = class_ids(model, parameters.classes)
 
-        async def look(image: bytes) -> Detected | HarrierError:
+        async def look(image: bytes | HarrierError) -> Detected | HarrierError:
+            if isinstance(image, HarrierError):
+                self._measures.note_refused(image.code)
+                return image
             try:
                 found = await self._engine.detect(
                     image,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from fastapi import Header, Query, Response, status
-from fastapi.responses import PlainTextResponse, StreamingResponse
+from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
 from sqlalchemy import select
 
 from app.api.conditional import is_unchanged, not_modified
@@ -132,12 +132,24 @@ def show_metrics(
             "content": {"text/plain": {"schema": {"type": "string"}}},
             "description": "One line per entry.",
         },
+        307: {
+            "description": "With `follow`: where the lines come as events.",
+            "headers": {"Location": {"description": "The events.", "schema": {"type": "string"}}},
+        },
         **answers(NotFoundError),
     },
 )
-def show_log(job_id: Id, session: ReadingDep) -> object:
-    """Show the log as text. To follow it, read `/jobs/{job_id}/events`."""
+def show_log(
+    job_id: Id,
+    session: ReadingDep,
+    follow: Annotated[
+        bool, Query(description="Go on to `/jobs/{job_id}/events`, which says every line as it comes.")
+    ] = False,
+) -> object:
+    """Show the log as text, one line per entry."""
     service.get_job(session, job_id)
+    if follow:
+        return RedirectResponse(f"/jobs/{job_id}/events")
     return PlainTextResponse("".join(service.log_lines(session, job_id)))
 
 

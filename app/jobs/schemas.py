@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import ConfigDict
 
+from app.api.links import Links
 from app.api.shapes import EXAMPLE_ID, Shape, example
 from app.jobs.states import JobKind, JobStatus, Queue
 
@@ -102,7 +103,7 @@ class JobRead(Shape):
     updated_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
-    links: dict[str, str]
+    links: Links
 
 
 class MetricRow(Shape):

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, Json, StringConstraints, field_validator
 
+from app.api.links import Links
 from app.api.shapes import EXAMPLE_ID, Name, NewClassName, Shape, Wish, example
 from detection.architectures import ARCHITECTURES
 from detection.data.records import Split
@@ -93,7 +94,7 @@ class ModelRead(Shape):
     job_id: str | None
     created_at: datetime
     updated_at: datetime
-    links: dict[str, str]
+    links: Links
 
 
 class ModelPatch(Wish):
@@ -226,7 +227,7 @@ class EvaluationRead(Shape):
     """`ap`, `ap50`, …, `per_class`."""
     job_id: str | None
     created_at: datetime
-    links: dict[str, str]
+    links: Links
 
 
 class EvaluationDetail(EvaluationRead):

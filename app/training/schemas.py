@@ -7,9 +7,11 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, TypeAdapter
 
+from app.api.links import Links
 from app.api.shapes import EXAMPLE_ID, Name, Shape, example
 from detection.training.config import STRICT, TrainingConfig
 
+DEVICE = r"^(auto|cpu|[0-9]{1,3}(,[0-9]{1,3})*)$"
 TRAIN_EXAMPLES = [
     {"dataset_id": EXAMPLE_ID, "epochs": 10},
     {
@@ -41,6 +43,7 @@ class TrainRequest(TrainingConfig):
 
     dataset_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
     """The dataset to train on; it must be `ready`."""
+    device: Annotated[str, Field(max_length=64, pattern=DEVICE)] = "auto"
     name: Name | None = None
     """Shown in lists, and the model's name in the end; default is made of architecture and dataset."""
 
@@ -87,7 +90,7 @@ class ArchitectureRead(Shape):
     published: PublishedRead
     weights_licence: str
     """Of the original project's weights."""
-    links: dict[str, str]
+    links: Links
 
 
 class ArchitectureDetail(ArchitectureRead):

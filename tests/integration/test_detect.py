@@ -129,11 +129,17 @@ def test_parameters_choose(api: TestClient) -> None:
     assert len(overlapping) >= len(everything)
 
 
-def test_classes_in_a_form_are_one_name_or_a_list(api: TestClient) -> None:
+def test_classes_in_a_form_are_one_name_or_several_or_a_list(api: TestClient) -> None:
     picture = {"image": ("a.jpg", PICTURE)}
     one = detections(api.post("/detect", files=picture, data={**ALL, "classes": "owl"}))
     listed = detections(api.post("/detect", files=picture, data={**ALL, "classes": '["owl"]'}))
     assert one == listed
+    labels = {found["label"] for found in detections(api.post("/detect", files=picture, data=ALL))}
+    several = sorted(labels)[:2]
+    query = detections(api.post("/detect", files=picture, data=ALL, params={"classes": several}))
+    assert {found["label"] for found in query} == set(several)
+    for given in (several, json.dumps(several)):
+        assert query == detections(api.post("/detect", files=picture, data={**ALL, "classes": given}))
     problem(api.post("/detect", files=picture, data={"classes": "[owl"}), 422, "invalid_input")
 
 
@@ -167,6 +173,44 @@ def test_several_pictures_are_answered_in_order_and_a_bad_one_alone(api: TestCli
     assert bad["error"]["code"] == "unsupported_image"
     assert bad["error"]["status"] == 415
     DetectAnswer.model_validate(answer.json())
+
+
+LARGE = bytes(200_001)
+
+
+@pytest.mark.parametrize("way", ["form", "json"])
+def test_a_picture_that_is_too_large_is_refused_alone(api: TestClient, way: str) -> None:
+    pictures = (PICTURE, LARGE, PICTURE)
+    sent: dict[str, Any] = (
+        {"files": [("image", ("a", picture)) for picture in pictures]}
+        if way == "form"
+        else {"json": encoded(*pictures)}
+    )
+    answer = api.post("/detect", **sent)
+    assert answer.status_code == 200, answer.text
+    first, large, last = answer.json()["images"]
+    assert first["width"] == last["width"] == 150
+    assert (large["error"]["status"], large["error"]["code"]) == (413, "image_too_large")
+    DetectAnswer.model_validate(answer.json())
+
+
+def test_a_single_picture_has_one_limit_in_all_ways_to_send_it(api: TestClient) -> None:
+    for sent in (
+        {"content": LARGE, "headers": RAW},
+        {"files": {"image": ("a", LARGE)}},
+        {"json": encoded(LARGE)},
+    ):
+        problem(api.post("/detect", **sent), 413, "image_too_large")
+
+
+@pytest.mark.parametrize("data", ["?", "ä", "abc"])
+def test_what_is_no_base64_is_refused_alone(api: TestClient, data: str) -> None:
+    body = encoded(PICTURE, PICTURE)
+    body["images"][0]["data"] = data
+    bad, good = api.post("/detect", json=body).json()["images"]
+    assert good["width"] == 150
+    assert (bad["error"]["status"], bad["error"]["code"]) == (422, "invalid_input")
+    assert bad["error"]["errors"][0]["pointer"] == "/images/0/data"
 
 
 def test_several_pictures_cannot_be_one_jpeg(api: TestClient) -> None:
@@ -233,10 +277,9 @@ def test_a_request_that_cannot_be_served_is_told_why(
 
 
 def test_a_problem_points_at_its_place(api: TestClient) -> None:
-    bad = encoded(PICTURE)
-    bad["images"].append({"data": "?"})
+    bad = {"images": [{"data": "?"}]}
     found = problem(api.post("/detect", json=bad), 422, "invalid_input")
-    assert found["errors"][0]["pointer"] == "/images/1/data"
+    assert found["errors"][0]["pointer"] == "/images/0/data"
     found = problem(
         api.post("/detect", json=encoded(PICTURE, classes=["cat", "unicorn"])), 422, "invalid_input"
     )

@@ -28,12 +28,12 @@ def test_an_unknown_path_is_a_problem(api: Api) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("PUT", "/datasets", "GET, POST"),
-        ("POST", "/jobs", "GET"),
-        ("PUT", "/models/x", "DELETE, GET, PATCH"),
-        ("DELETE", "/livez", "GET"),
-        ("POST", "/docs", "GET"),
-        ("TRACE", "/jobs/x", "DELETE, GET"),
+        ("PUT", "/datasets", "GET, HEAD, POST"),
+        ("POST", "/jobs", "GET, HEAD"),
+        ("PUT", "/models/x", "DELETE, GET, HEAD, PATCH"),
+        ("DELETE", "/livez", "GET, HEAD"),
+        ("POST", "/docs", "GET, HEAD"),
+        ("TRACE", "/jobs/x", "DELETE, GET, HEAD"),
         ("GET", "/train", "POST"),
         ("HEAD", "/train", "POST"),
     ],

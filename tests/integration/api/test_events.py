@@ -14,7 +14,7 @@ from app.api.events import POLL_S
 from app.database.tables import Job, JobEvent
 from app.jobs import protocol
 from app.jobs.protocol import Claim, note_change
-from tests.integration.api.conftest import Api, assert_problem
+from tests.integration.api.conftest import Api, MakeApi, assert_problem
 from tests.services import wait_until
 
 
@@ -292,3 +292,13 @@ def test_a_database_that_was_away_is_asked_again(api: Api) -> None:
         session.commit()
     changes(api, "datasets/d")
     assert subjects_until_now(api, everything) == ["datasets/d"]
+
+
+def test_to_follow_a_log_is_to_go_on_to_the_events(make_api: MakeApi) -> None:
+    for prefix in ("", "/harrier"):
+        api = make_api(root_path=prefix)
+        job_id = api.job()
+        asked = api.get(f"/jobs/{job_id}/log?follow=true", follow_redirects=False)
+        assert (asked.status_code, asked.headers["location"]) == (307, f"{prefix}/jobs/{job_id}/events")
+        assert api.get(f"/jobs/{job_id}/log?follow=false").headers["content-type"].startswith("text/plain")
+        assert_problem(api.get("/jobs/nothing/log?follow=true"), 404, "not_found")

@@ -28,7 +28,6 @@ def reserve(api: Api, **changes: Any) -> None:
     row = {
         "owner": "",
         "key": KEY["Idempotency-Key"],
-        "route": "/train",
         "fingerprint": "",
         "headers": process,
     }
@@ -62,15 +61,28 @@ def test_an_upload_is_known_by_its_content(api: Api) -> None:
 def test_every_creating_call_takes_a_key(api: Api) -> None:
     model_id, dataset_id = api.model({"onnx": b"x"}), api.ready_dataset()
     calls = [
-        lambda: api.post(f"/models/{model_id}/export", {"format": "torch"}, headers=KEY),
-        lambda: api.post(f"/models/{model_id}/export", {"format": "torch"}, headers=KEY),
-        lambda: api.post(f"/models/{model_id}/evaluate", {"dataset_id": dataset_id}, headers=KEY),
-        lambda: api.client.post("/models/import", files={"weights": ("w", b"x")}, headers=KEY),
+        lambda key: api.post(f"/models/{model_id}/export", {"format": "torch"}, headers=key),
+        lambda key: api.post(f"/models/{model_id}/evaluate", {"dataset_id": dataset_id}, headers=key),
+        lambda key: api.client.post("/models/import", files={"weights": ("w", b"x")}, headers=key),
     ]
-    for call in calls:
-        first, second = call(), call()
+    for number, call in enumerate(calls):
+        key = {"Idempotency-Key": f"key-{number}"}
+        first, second = call(key), call(key)
         assert (first.status_code, first.json()) == (202, second.json())
     assert len(api.rows(Job)) == 3
+
+
+def test_a_key_means_one_thing_on_whatever_path(api: Api) -> None:
+    models = [api.model({"safetensors": b"x"}) for _ in range(2)]
+    first = api.post(f"/models/{models[0]}/export", {"format": "torch"}, headers=KEY)
+    assert first.status_code == 202
+    other_model = api.post(f"/models/{models[1]}/export", {"format": "torch"}, headers=KEY)
+    assert_problem(other_model, 422, "idempotency_key_reused")
+    other_call = api.post("/train", {"dataset_id": api.ready_dataset()}, headers=KEY)
+    assert_problem(other_call, 422, "idempotency_key_reused")
+    assert len(api.rows(Job)) == 1
+    again = api.post(f"/models/{models[0]}/export", {"format": "torch"}, headers=KEY)
+    assert again.json() == first.json()
 
 
 def test_an_export_that_was_there_is_replayed_too(api: Api) -> None:

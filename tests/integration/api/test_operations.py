@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
-from fastapi.testclient import TestClient
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
-from app.database.tables import Worker, utc_now
+from app.api.prefix import PrefixError
+from app.database.tables import Job, ModelFile, Worker, utc_now
 from app.jobs.states import Queue
 from tests.fakes import dead_engine
-from tests.integration.api.conftest import HERE, Api, MakeApi, assert_problem
+from tests.integration.api.conftest import Api, MakeApi, assert_problem
 
 
 def add_worker(api: Api, queue: Queue, *, seconds_ago: float = 0) -> None:
@@ -135,13 +136,69 @@ def test_the_documentation_needs_no_network(api: Api) -> None:
     assert_problem(api.get("/docs/other.js"), 404, "not_found")
 
 
-def test_behind_a_prefix_everything_stays_below_it(make_api: MakeApi) -> None:
-    api = make_api(require_keys=True)
-    behind = TestClient(api.app, base_url=HERE, root_path="/harrier")  # as the server runs it
-    assert behind.get("/harrier/livez").status_code == 200
-    assert behind.get("/harrier/docs").status_code == 200
-    assert_problem(behind.get("/harrier/jobs"), 401, "unauthorized")
-    assert behind.get("/harrier/openapi.json").json()["servers"] == [{"url": "/harrier"}]
+@pytest.mark.parametrize("left", ["", "/harrier"])
+def test_behind_a_prefix_everything_stays_below_it(make_api: MakeApi, left: str) -> None:
+    """Whether the proxy leaves the prefix or not; test_behind_a_proxy.py asks the real server."""
+    api = make_api(require_keys=True, root_path="/harrier/")
+    assert api.get(f"{left}/livez").status_code == 200
+    assert api.get(f"{left}/docs").status_code == 200
+    assert_problem(api.get(f"{left}/jobs"), 401, "unauthorized")
+    assert api.get(f"{left}/openapi.json").json()["servers"] == [{"url": "/harrier"}]
+
+
+def test_a_path_that_only_begins_like_the_prefix_is_another(make_api: MakeApi) -> None:
+    assert_problem(make_api(root_path="/harrier").get("/harriers/livez"), 404, "not_found")
+
+
+@pytest.mark.parametrize("prefix", ["/jobs", "/docs", "/models/import"])
+def test_a_prefix_that_looks_like_a_path_of_ours_is_refused(make_api: MakeApi, prefix: str) -> None:
+    with pytest.raises(PrefixError, match="HARRIER_ROOT_PATH"):
+        make_api(root_path=prefix)
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/livez", "/readyz", "/docs", "/docs/start.js", "/openapi.json"])
+def test_head_is_get_without_the_body(api: Api, path: str) -> None:
+    asked, got = api.client.head(path), api.get(path)
+    assert (asked.status_code, asked.content) == (200, b"")
+    for name in ("content-length", "content-type"):
+        assert asked.headers[name] == got.headers[name]
+
+
+def test_head_of_an_error_is_that_error(api: Api) -> None:
+    assert api.client.head("/jobs/nothing").status_code == 404
+    refused = api.client.head("/train")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+
+
+def test_head_of_a_file_does_not_read_it(api: Api) -> None:
+    model_id = api.model({"onnx": b"12345"})
+    (file,) = api.rows(ModelFile)
+    asked = api.client.head(f"/models/{model_id}/weights?format=onnx", headers={"Range": "bytes=0-1"})
+    assert (asked.status_code, asked.headers["content-length"]) == (200, "5")
+    assert asked.headers["etag"] == f'"{file.sha256}"'
+    known = {"If-None-Match": asked.headers["etag"]}
+    assert api.client.head(f"/models/{model_id}/weights?format=onnx", headers=known).status_code == 304
+
+
+def test_a_stream_that_never_ends_knows_no_head(api: Api) -> None:
+    for path in ("/events", f"/jobs/{api.job()}/events"):
+        refused = api.client.head(path)
+        assert (refused.status_code, refused.headers["allow"]) == (405, "GET")
+        assert api.client.put(path).headers["allow"] == "GET"
+    assert api.client.put("/jobs").headers["allow"] == "GET, HEAD"
+    assert api.client.put("/docs").headers["allow"] == "GET, HEAD"
+
+
+def test_an_unknown_parameter_of_the_query_is_refused(api: Api) -> None:
+    problem = assert_problem(api.get("/jobs?statsu=queued&limit=3&x=1"), 422, "invalid_input")
+    assert [(error["place"], error["pointer"]) for error in problem["errors"]] == [
+        ("query", "/statsu"),
+        ("query", "/x"),
+    ]
+    assert problem["errors"][0]["problem"].endswith("did you mean `status`?")
+    assert_problem(api.post("/train?epochs=3", {"dataset_id": api.ready_dataset()}), 422, "invalid_input")
+    assert api.rows(Job) == []
+    assert api.get("/livez?from=balancer").status_code == 200
 
 
 def test_the_broker_is_asked_where_the_settings_say(make_api: MakeApi) -> None:

@@ -255,3 +255,38 @@ def test_a_web_site_can_be_allowed(make_api: MakeApi) -> None:
         "https://page.example",
     )
     assert_problem(api.post("/train", {}, headers={"Origin": "https://evil.example"}), 403, "cross_site")
+
+
+def test_an_allowed_site_may_send_and_read_what_the_contract_needs(make_api: MakeApi) -> None:
+    api = make_api(cors_origins="https://page.example")
+    page = {"Origin": "https://page.example"}
+    wanted = "authorization,idempotency-key,if-none-match,if-range,last-event-id,range,x-api-key,x-request-id"
+    for method in ("GET", "HEAD", "POST", "PATCH", "DELETE"):
+        asked = {**page, "Access-Control-Request-Method": method, "Access-Control-Request-Headers": wanted}
+        answer = api.client.options("/models", headers=asked)
+        assert answer.status_code == 200, answer.text
+        allowed = answer.headers["access-control-allow-headers"].lower().replace(" ", "").split(",")
+        assert set(wanted.split(",")) <= set(allowed)
+    shown = api.get("/jobs", headers=page).headers["access-control-expose-headers"].lower().split(", ")
+    assert {
+        "allow",
+        "content-disposition",
+        "content-range",
+        "etag",
+        "idempotency-replayed",
+        "location",
+        "retry-after",
+        "x-harrier-model",
+        "x-request-id",
+    } <= set(shown)
+
+
+@pytest.mark.parametrize("origin", ["http://127.0.0.1", "https://127.0.0.1:8000", "http://127.0.0.1:8001"])
+def test_another_scheme_or_port_is_another_site(api: Api, origin: str) -> None:
+    assert_problem(api.post("/train", {}, headers={"Origin": origin}), 403, "cross_site")
+
+
+def test_the_usual_port_need_not_be_said(api: Api) -> None:
+    for host, origin in (("localhost:80", "http://localhost"), ("localhost", "http://LOCALHOST:80")):
+        answer = api.post("/train", {}, headers={"Host": host, "Origin": origin})
+        assert_problem(answer, 422, "invalid_input")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.api.multipart import MAX_FIELD_BYTES, MAX_PARTS, PartHead, read_form
+from app.api.multipart import MAX_FIELD_BYTES, MAX_PARTS, FormFields, PartHead, read_form
 from app.errors import (
     BadRequestError,
     HarrierError,
@@ -42,7 +42,9 @@ def part(name: str, content: bytes, file_name: str | None = None) -> bytes:
 END = b"--xYzZY--\r\n"
 
 
-def read(pieces: Iterable[bytes], content_type: str = TYPE) -> tuple[dict[str, str], list[Sink]]:
+def read(
+    pieces: Iterable[bytes], content_type: str = TYPE, *, repeatable: Collection[str] = ()
+) -> tuple[FormFields, list[Sink]]:
     sinks: list[Sink] = []
 
     async def body() -> AsyncIterator[bytes]:
@@ -53,7 +55,7 @@ def read(pieces: Iterable[bytes], content_type: str = TYPE) -> tuple[dict[str, s
         sinks.append(Sink(head))
         return sinks[-1]
 
-    return asyncio.run(read_form(body(), content_type, open_sink)), sinks
+    return asyncio.run(read_form(body(), content_type, open_sink, repeatable=repeatable)), sinks
 
 
 def test_fields_and_files_are_told_apart() -> None:
@@ -76,6 +78,14 @@ def test_the_cuts_between_pieces_do_not_matter(content: bytes, cuts: list[int]) 
     fields, (sink,) = read(pieces)
     assert fields == {"a": "1", "b": "ü"}
     assert sink.content == content
+
+
+def test_a_field_may_come_several_times_where_that_is_said() -> None:
+    form = [part("class", b"cat"), part("class", b"dog"), part("class", b"owl"), part("name", b"x"), END]
+    fields, _ = read([b"".join(form)], repeatable={"class"})
+    assert fields == {"class": ["cat", "dog", "owl"], "name": "x"}
+    with pytest.raises(InvalidInputError, match="comes twice"):
+        read([b"".join(form)], repeatable={"name"})
 
 
 def test_what_looks_like_a_boundary_is_content() -> None:
