@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from app.cli import datasets, detect, jobs, keys, models, server, training, weights
 from app.cli.client import CommandError
 from app.cli.terminal import say
+from app.database.upgrade import UnusableDatabaseError
 from app.errors import HarrierError
 from app.supervisor.home import CannotServeError
 
@@ -33,7 +34,7 @@ def main() -> None:
     """Run the command that was typed; a failure is one message and exit status 1."""
     try:
         app()
-    except (CommandError, CannotServeError, HarrierError) as error:
+    except (CommandError, CannotServeError, UnusableDatabaseError, HarrierError) as error:
         say(f"harrier: {error}")
         sys.exit(1)
     except ValidationError as error:

@@ -17,6 +17,7 @@ from app.database.session import create_database_engine, create_sessions
 from app.database.upgrade import upgrade_database
 from app.keys.service import bootstrap_key, check_exposure
 from app.settings import Settings, get_settings
+from app.storage import open_storage
 from app.supervisor.serve import serve as serve_everything
 
 
@@ -38,8 +39,16 @@ def serve(
 
 def prepare(settings: Settings) -> None:
     """Bring the database up to date and make sure that an open server listens at home only."""
+    _see_to_storage(settings)
     upgrade_database(settings)
     _see_to_keys(settings)
+
+
+def _see_to_storage(settings: Settings) -> None:
+    try:
+        open_storage(settings)
+    except (ValueError, OSError) as error:
+        raise CommandError(f"the files cannot be kept at {settings.storage_address}: {error}") from None
 
 
 def _see_to_keys(settings: Settings) -> None:

@@ -7,7 +7,9 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from sqlalchemy import Connection, make_url, text
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from app.database.session import create_database_engine
 from app.settings import Settings
@@ -16,8 +18,30 @@ LOCK = 7_471_001
 """PostgreSQL's advisory lock that lets one upgrade run at a time; SQLite's writers wait in line anyway."""
 
 
+class UnusableDatabaseError(Exception):
+    """The database cannot be reached, is none, or belongs to a newer version; the message is for people."""
+
+
 def upgrade_database(settings: Settings) -> None:
-    """Migrate the database of the settings to the newest schema, in one transaction."""
+    """Migrate the database of the settings to the newest schema, in one transaction.
+
+    Raises:
+        UnusableDatabaseError: it is not there, or nothing that this version can migrate.
+    """
+    try:
+        _upgrade(settings)
+    except ArgumentError:
+        raise UnusableDatabaseError("HARRIER_DATABASE_URL is no address of a database") from None
+    except CommandError as error:
+        raise UnusableDatabaseError(
+            f"the database {_name(settings)} was made by another version of Harrier ({error}): "
+            "run that version, or restore a backup"
+        ) from None
+    except DBAPIError as error:
+        raise UnusableDatabaseError(f"the database {_name(settings)} cannot be used: {error.orig}") from error
+
+
+def _upgrade(settings: Settings) -> None:
     if make_url(settings.database_address).get_backend_name() == "sqlite":
         _make_folder(settings.database_address)
     engine = create_database_engine(settings)
@@ -28,6 +52,10 @@ def upgrade_database(settings: Settings) -> None:
             command.upgrade(_config(connection), "head")
     finally:
         engine.dispose()
+
+
+def _name(settings: Settings) -> str:
+    return make_url(settings.database_address).render_as_string(hide_password=True)
 
 
 def _config(connection: Connection) -> Config:

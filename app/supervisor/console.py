@@ -22,7 +22,6 @@ class LogFollower:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.last_lines: deque[str] = deque(maxlen=LAST_LINES)
         self._inode, self._position = self._facts() or (0, 0)
         self._rest = b""
 
@@ -42,9 +41,7 @@ class LogFollower:
         self._position += len(content)
         *lines, self._rest = (self._rest + content).split(b"\n")
         for line in lines:
-            text = line.decode("utf-8", "replace").rstrip("\r")
-            self.last_lines.append(text)
-            yield text
+            yield line.decode("utf-8", "replace").rstrip("\r")
 
     def _facts(self) -> tuple[int, int] | None:
         try:
@@ -85,21 +82,26 @@ class Console:
 
     def __init__(self, folder: Path, names: Iterable[str]) -> None:
         self._logs = {name: (LogFollower(folder / f"{name}.log"), Selection()) for name in names}
+        self._unsaid: dict[str, deque[str]] = {name: deque(maxlen=LAST_LINES) for name in self._logs}
         self.width = max(map(len, self._logs))
 
     def new_lines(self) -> Iterator[str]:
         """Yield the warnings and errors written since the last look."""
         for name, (log, selection) in self._logs.items():
-            yield from (self._named(name, line) for line in log.new_lines() if selection.takes(line))
+            for line in log.new_lines():
+                if selection.takes(line):
+                    yield self._named(name, line)
+                else:
+                    self._unsaid[name].append(line)
 
     def path(self, name: str) -> Path:
         return self._logs[name][0].path
 
-    def last_lines(self, name: str) -> Iterator[str]:
-        """Yield the end of what a program wrote, and forget it."""
-        last = self._logs[name][0].last_lines
-        while last:
-            yield self._named(name, last.popleft())
+    def last_lines(self, name: str) -> list[str]:
+        """Return the end of what a program wrote and `new_lines` left out, and forget it."""
+        lines = [self._named(name, line) for line in self._unsaid[name]]
+        self._unsaid[name].clear()
+        return lines
 
     def _named(self, name: str, line: str) -> str:
         return f"{name:<{self.width}} | {line}"

@@ -121,7 +121,7 @@ class _Watch:
         return any(program.gave_up for program in states)
 
     def _tell_end(self, name: str, what: str) -> None:
-        self._say(f"The program {name} {what}; the end of its log {self._console.path(name)}:")
+        self._say(f"The program {name} {what}; its log is {self._console.path(name)}")
         for line in self._console.last_lines(name):
             self._say(line)
 

@@ -139,12 +139,14 @@ class TestConsole:
         log.write_text("NOW [error    ] new, and longer than before\n")
         assert list(console.new_lines()) == ["api | NOW [error    ] new, and longer than before"]
 
-    def test_the_end_of_a_log_is_told_whole_and_once(self, tmp_path: Path) -> None:
+    def test_the_end_of_a_log_is_told_once_and_without_what_was_said(self, tmp_path: Path) -> None:
         console = Console(tmp_path, ["api"])
-        (tmp_path / "api.log").write_text("".join(f"line {number}\n" for number in range(100)))
-        assert list(console.new_lines()) == []
-        assert list(console.last_lines("api")) == [f"api | line {number}" for number in range(88, 100)]
-        assert list(console.last_lines("api")) == []
+        lines = [*(f"line {number}" for number in range(100)), "NOW [error    ] said", "NOW [info     ] last"]
+        (tmp_path / "api.log").write_text("".join(f"{line}\n" for line in lines))
+        assert list(console.new_lines()) == ["api | NOW [error    ] said"]
+        end = [*(f"api | line {number}" for number in range(89, 100)), "api | NOW [info     ] last"]
+        assert console.last_lines("api") == end
+        assert console.last_lines("api") == []
 
 
 class TestSelection:
@@ -284,7 +286,7 @@ class TestServe:
         assert serve(free, said.append, prepare=prepared.append) == 1
         assert prepared == [free]
         assert f"its programs write to {free.home_path / 'logs'}" in said[0]
-        assert any("api cannot be started; the end of its log" in line for line in said)
+        assert any("api cannot be started; its log is" in line for line in said)
         assert "api | no such luck" in said
 
     def test_nothing_is_prepared_for_a_port_that_is_taken(self, settings: Settings) -> None:
