@@ -1,4 +1,4 @@
-"""What benchmarks share: a stopwatch that takes many runs, and one JSON file per benchmark."""
+"""What benchmarks share: a server, a stopwatch that takes many runs, and one JSON file per benchmark."""
 
 from __future__ import annotations
 
@@ -11,9 +11,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cv2
 import psutil
 import pytest
 import torch
+
+from detection.model_record import ModelRecord
+from detection.models import create_model
+from detection.models.detector import Detector
+from tests.pictures import jpeg, noise
+from tests.serving import Serve, short_folder, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "build" / "benchmarks"
@@ -21,6 +28,12 @@ WARM_UP = 3
 SPENT_S = 3.0
 """How long one thing is measured, warming up apart."""
 LEAST_RUNS = 5
+RECORD = ModelRecord(
+    architecture="yolox-nano",
+    classes=tuple(f"class {number}" for number in range(80)),
+    input_size_hw=(416, 416),
+)
+PICTURE = jpeg(cv2.resize(noise(64, 48), (640, 480), interpolation=cv2.INTER_CUBIC))
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
@@ -60,6 +73,28 @@ class Bench:
         print(f"  {name:<52} {self.figures[name]}")
 
 
+@pytest.fixture(scope="session")
+def detector() -> Detector:
+    torch.manual_seed(0)
+    return create_model(RECORD.architecture, num_classes=len(RECORD.classes)).eval()
+
+
+@pytest.fixture
+def serve(detector: Detector, tmp_path: Path) -> Iterator[Serve]:
+    """A running server with one model."""
+    weights = tmp_path / "weights.pth"
+    torch.save({"model": detector.state_dict()}, weights)
+    with short_folder() as folder, Serve(folder / "home") as running:
+        with weights.open("rb") as file:
+            fields = {"name": "bench", "architecture": RECORD.architecture}
+            answer = running.http.post("/models/import", files={"weights": file}, data=fields)
+        assert answer.status_code == 202, answer.text
+        job = answer.headers["Location"]
+        wait_for(lambda: running.http.get(job).json()["status"] not in ("queued", "running"), 120)
+        assert running.http.get(job).json()["status"] == "succeeded", running.http.get(job).text
+        yield running
+
+
 @pytest.fixture
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """A stopwatch whose figures are written to build/benchmarks when the test has passed or failed."""
@@ -83,6 +118,7 @@ def _machine() -> dict[str, Any]:
     )
     return {
         "cores": psutil.cpu_count(),
+        "load": round(psutil.getloadavg()[0], 1),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "python": platform.python_version(),

@@ -3,53 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
 import httpx2
 import pytest
 import torch
 
 from detection.deploy.package import write_model
 from detection.inference.predictor import Predictor
-from detection.model_record import ModelRecord
-from detection.models import create_model
 from detection.models.detector import Detector
-from tests.benchmarks.conftest import DEVICES, Bench
-from tests.pictures import jpeg, noise
-from tests.serving import Serve, short_folder, wait_for
+from tests.benchmarks.conftest import DEVICES, PICTURE, RECORD, Bench
+from tests.serving import Serve
 
 pytestmark = pytest.mark.benchmark
 
-CLASSES = tuple(f"class {number}" for number in range(80))
-RECORD = ModelRecord(architecture="yolox-nano", classes=CLASSES, input_size_hw=(416, 416))
-PICTURE = jpeg(cv2.resize(noise(64, 48), (640, 480), interpolation=cv2.INTER_CUBIC))
 CLIENTS = (1, 4, 16)
 REQUESTS = 200
-
-
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    torch.manual_seed(0)
-    return create_model(RECORD.architecture, num_classes=len(CLASSES)).eval()
-
-
-@pytest.fixture
-def serve(detector: Detector, tmp_path: Path) -> Iterator[Serve]:
-    """A running server with one model."""
-    weights = tmp_path / "weights.pth"
-    torch.save({"model": detector.state_dict()}, weights)
-    with short_folder() as folder, Serve(folder / "home") as running:
-        with weights.open("rb") as file:
-            fields = {"name": "bench", "architecture": RECORD.architecture}
-            answer = running.http.post("/models/import", files={"weights": file}, data=fields)
-        assert answer.status_code == 202, answer.text
-        job = answer.headers["Location"]
-        wait_for(lambda: running.http.get(job).json()["status"] not in ("queued", "running"), 120)
-        assert running.http.get(job).json()["status"] == "succeeded", running.http.get(job).text
-        yield running
 
 
 def test_detect_in_process(bench: Bench, detector: Detector, tmp_path: Path) -> None:
