@@ -136,8 +136,15 @@ class Janitor:
         self._storage.delete_all(prefix)
 
     def _is_old_id(self, text: str) -> bool:
-        """Return whether an id was made long ago: its first 48 bits are milliseconds since 1970."""
-        return time.time() - (uuid.UUID(text).int >> 80) / 1000 >= self._settings.janitor_s
+        """Return whether an id was made long ago: its first 48 bits are milliseconds since 1970.
+
+        A name that is no id was not given by us, and what bears it is not ours to remove.
+        """
+        try:
+            made_ms = uuid.UUID(text).int >> 80
+        except ValueError:
+            return False
+        return time.time() - made_ms / 1000 >= self._settings.janitor_s
 
 
 def _entries(folder: Path) -> list[Path]:

@@ -106,6 +106,15 @@ def test_models_without_a_row_go(janitor: Janitor, context: WorkerContext, claim
     assert [context.storage.exists(key) for key in keys] == [True, False, True]
 
 
+def test_what_others_put_into_the_storage_stays(janitor: Janitor, context: WorkerContext) -> None:
+    keys = ["models/lost+found", "models/mine/1/model.onnx", "uploads/from me/archive"]
+    for key in keys:
+        context.storage.write(key, io.BytesIO(b"theirs"))
+    janitor.remove_unpublished_models()
+    janitor.remove_answered_uploads()
+    assert all(context.storage.exists(key) for key in keys)
+
+
 def test_uploads_go_when_their_import_has_ended(janitor: Janitor, context: WorkerContext) -> None:
     waiting, answered = (f"uploads/{old_id()}/archive" for _ in range(2))
     for key in (waiting, answered):
