@@ -193,6 +193,11 @@ class Settings(BaseSettings):
         """`checkpoints/JOB/`: what a training goes on from. On several hosts this must be shared."""
         return self.home_path / "checkpoints"
 
+    @property
+    def job_logs(self) -> Path:
+        """`JOB.log`: what the processes of a job that ran on this host have written."""
+        return self.home_path / "logs" / "jobs"
+
 
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:

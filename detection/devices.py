@@ -41,6 +41,11 @@ def select_devices(spec: str, *, batch_size: int | None = None) -> tuple[torch.d
     return chosen
 
 
+def device_name(device: torch.device) -> str:
+    """Return a device as `select_devices` takes it: `cpu`, or the accelerator's number."""
+    return str(device.index or 0) if device.type == "cuda" else device.type
+
+
 def describe_devices(devices: tuple[torch.device, ...]) -> str:
     """Return `CUDA:0 (name, 16384 MB)` for every accelerator, or `CPU`."""
     return ", ".join(_describe(device) for device in devices)
@@ -63,8 +68,7 @@ def _accelerator(part: str, spec: str) -> torch.device:
 
 
 def _error(spec: str, problem: str) -> DeviceError:
-    names = (str(device.index) if device.type == "cuda" else "cpu" for device in available_devices())
-    return DeviceError(spec, problem, ("auto", *names))
+    return DeviceError(spec, problem, ("auto", *map(device_name, available_devices())))
 
 
 def _describe(device: torch.device) -> str:

@@ -70,12 +70,12 @@ class Attempt:
         """Return what `query` finds, waiting for the database if it is away."""
         return self.lease.write(query)
 
-    def succeed(self, result: Mapping[str, Any], add_rows: AddRows) -> None:
+    def succeed(self, result: Mapping[str, Any], add_rows: AddRows, *, reason: str = "") -> None:
         """End the job well, together with the rows that it made: all of it becomes visible, or nothing."""
 
         def transaction(session: Session) -> None:
             add_rows(session)
-            protocol.succeed(session, self.job.id, self.job.fence, result)
+            protocol.succeed(session, self.job.id, self.job.fence, result, reason=reason)
 
         self.report.flush(time_too=True)
         self.lease.end(transaction)

@@ -66,7 +66,7 @@ class Janitor:
     def remove_files_of_lost_jobs(self) -> None:
         """Remove checkpoints that no job can go on from, and logs of jobs that were deleted."""
         checkpoints = _entries(self._settings.checkpoints)
-        logs = _entries(self._settings.home_path / "logs" / "jobs")
+        logs = _entries(self._settings.job_logs)
         with self._context.sessions() as session:
             known = {row.id: row.status for row in session.execute(select(Job.id, Job.status))}
         resumable = {job_id for job_id, status in known.items() if status != JobStatus.SUCCEEDED}

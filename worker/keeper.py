@@ -89,7 +89,7 @@ class Keeper:
             claim.job_id,
             claim.fence,
             device=self._device,
-            log_file=settings.home_path / "logs" / "jobs" / f"{claim.job_id}.log",
+            log_file=settings.job_logs / f"{claim.job_id}.log",
             environment=thread_environment(self._context.slots.size),
         ) as child:
             while child.running:

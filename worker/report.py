@@ -33,6 +33,7 @@ class Said:
     eta_s: float | None = None
     metrics: dict[str, Any] | None = None
     config: dict[str, Any] | None = None
+    device: str | None = None
     rows: list[SeriesRow] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     checkpoint_step: int | None = None
@@ -70,8 +71,13 @@ class JobReport:
             self._said.metrics = dict(self._newest_metrics)
             self._said.rows.append((step, epoch, dict(values)))
 
+    def device(self, device: str) -> None:
+        """Show where this attempt runs: `cpu`, or the accelerator's number."""
+        with self._lock:
+            self._said.device = device
+
     def config(self, config: Mapping[str, Any]) -> None:
-        """Show what the job really does."""
+        """Show, to this attempt's successors too, what the job really does."""
         with self._lock:
             self._said.config = dict(config)
 
@@ -127,6 +133,7 @@ class JobReport:
             timing=timing,
             eta_s=said.eta_s,
             config=said.config,
+            device=said.device,
             series=said.rows,
             log_lines=said.lines,
         )

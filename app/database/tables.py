@@ -87,6 +87,8 @@ class Dataset(Table):
     """What lies in the storage, once it was imported; None for imports by older versions."""
     storage_prefix: Mapped[str | None] = mapped_column(String(200))
     """Where the manifest, the report and the pictures of a ready dataset lie."""
+    failure: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """Why it was rejected: `code` and `message`. It outlives the import job."""
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     updated_at: Mapped[datetime] = mapped_column(default=utc_now, onupdate=utc_now)
 
@@ -101,7 +103,12 @@ class Job(Table):
     status: Mapped[JobStatus] = mapped_column(String(16), default=JobStatus.QUEUED, index=True)
     stage: Mapped[str] = mapped_column(String(32), default="queued")
     config: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
-    """Fully resolved; what the job really does."""
+    """Fully resolved; what the job really does. The first attempt settles what only a worker knows."""
+    device: Mapped[str | None] = mapped_column(String(64))
+    """Where the newest attempt runs: `cpu` or an accelerator's number; None before it has begun.
+
+    Beside the config, so that the next attempt may run elsewhere if `auto` was asked for.
+    """
     dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"), index=True)
     model_id: Mapped[str | None] = mapped_column(String(36), index=True)
     """The model that the job reads (evaluate, export, or a training's `init`)."""
@@ -116,6 +123,9 @@ class Job(Table):
     fence: Mapped[int] = mapped_column(Integer, default=0)
     """Numbers the attempts to own the job; a write that carries an older one is refused."""
     attempt: Mapped[int] = mapped_column(Integer, default=0)
+    """How often the job was begun, whoever or whatever ended the earlier attempts."""
+    charged_attempts: Mapped[int] = mapped_column(Integer, default=0)
+    """Attempts that went wrong since its user last asked for it; too many end the job."""
     no_progress: Mapped[int] = mapped_column(Integer, default=0)
     """Attempts in a row that ended without a new checkpoint."""
     checkpoint_step: Mapped[int] = mapped_column(Integer, default=0)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from app.api.idempotency import Once
@@ -160,6 +160,11 @@ def delete_dataset(session: Session, dataset_id: str, author: Author) -> None:
     ).one_or_none()
     if user is not None:
         raise InUseError(f"the {user.kind} job {user.id} still uses it", links={"job": f"/jobs/{user.id}"})
+    session.execute(
+        update(Job)
+        .where(Job.dataset_id == dataset_id)
+        .values(dataset_id=None, version=Job.version + 1, updated_at=Job.updated_at)
+    )
     session.delete(dataset)
     note_change(session, f"datasets/{dataset_id}", {"status": "deleted"})
     note_write(session, author, "dataset.delete", f"datasets/{dataset_id}")
@@ -208,17 +213,11 @@ def _shown(dataset: Dataset, job: Job | None) -> DatasetRead:
         sha256=dataset.sha256,
         size_bytes=dataset.size_bytes,
         job_id=job.id if job is not None else None,
-        failure=_failure(dataset, job),
+        failure=DatasetFailure.model_validate(dataset.failure) if dataset.failure else None,
         created_at=dataset.created_at,
         updated_at=dataset.updated_at,
         links=_links(dataset, job),
     )
-
-
-def _failure(dataset: Dataset, job: Job | None) -> DatasetFailure | None:
-    if dataset.status != DatasetStatus.REJECTED or job is None or not job.failure:
-        return None
-    return DatasetFailure(code=job.failure["code"], message=job.failure["message"])
 
 
 def _links(dataset: Dataset, job: Job | None) -> dict[str, str]:

@@ -22,7 +22,8 @@ class ProgressRead(Shape):
     step: int | None = None
     steps: int | None = None
     fraction: float | None = None
-    """0 to 1."""
+    """0 to 1, and 1 only when the job has succeeded. In a training it counts pictures: trained on, evaluated,
+    and measured once more for the model; the last hundredth is the writing of the model."""
 
 
 class FailureRead(Shape):
@@ -37,6 +38,7 @@ class FailureRead(Shape):
 class TransitionRead(Shape):
     status: JobStatus
     attempt: int
+    """Which attempt it was then; 0 before the first."""
     reason: str
     at: datetime
 
@@ -80,21 +82,25 @@ class JobRead(Shape):
     name: str
     status: JobStatus
     stage: str
-    """What it is doing: `preparing`, `training`, `evaluating`, `publishing`, …"""
+    """What it is doing: `preparing`, `training`, `evaluating`, `publishing`, …; `queued` while it waits, and
+    `done`, `failed` or `cancelled` once it has ended."""
     progress: ProgressRead
     eta_s: float | None
-    """Seconds to the end, as far as it can be told."""
+    """Seconds to the end, as far as they follow from what was timed in this attempt. Null before that, while
+    only the result is to be written, of which nothing is known, and when nobody works on it."""
     timing: dict[str, Any]
     metrics: dict[str, Any]
     """The last losses by part, learning rate, AP, images a second, memory."""
     attempt: int
+    """How often it was begun, also after a resume or a worker's stop; so each start has its own number."""
     failure: FailureRead | None
     result: dict[str, Any] | None
-    """What it made: `model_id`, `dataset_id`, `evaluation_id`."""
+    """What it made: `model_id`, `dataset_id`, `evaluation_id`. A training also has `ended_early`: `finish`,
+    `early_stopping`, or null."""
     queue_position: int | None
     """1 is next; null unless it is queued."""
     config: dict[str, Any]
-    """Fully resolved; what really runs."""
+    """Fully resolved; what really runs. When a worker begins, `auto` becomes its device and precision."""
     dataset_id: str | None
     model_id: str | None
     """The model that it reads."""

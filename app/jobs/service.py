@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -21,7 +22,7 @@ from app.errors import (
 )
 from app.jobs import protocol
 from app.jobs.schemas import FailureRead, JobRead, ProgressRead, TransitionRead
-from app.jobs.states import ACTIVE, JobKind, JobStatus, Queue
+from app.jobs.states import ACTIVE, RESUMABLE, JobKind, JobStatus, Queue
 from app.settings import Settings
 from app.task_queue import Bell, announce
 
@@ -76,7 +77,7 @@ def _shown(job: Job, transitions: list[TransitionRead], position: int | None) ->
         failure=FailureRead.model_validate(job.failure) if job.failure else None,
         result=job.result,
         queue_position=position,
-        config=job.config,
+        config=_config(job),
         dataset_id=job.dataset_id,
         model_id=job.model_id,
         transitions=transitions,
@@ -86,6 +87,13 @@ def _shown(job: Job, transitions: list[TransitionRead], position: int | None) ->
         ended_at=job.ended_at,
         links=links_of(job),
     )
+
+
+def _config(job: Job) -> dict[str, Any]:
+    """Return what really runs: the worker knows which device it is."""
+    if job.device is None or "device" not in job.config:
+        return job.config
+    return {**job.config, "device": job.device}
 
 
 def queue_position(session: Session, job: Job) -> int | None:
@@ -110,7 +118,7 @@ def links_of(job: Job) -> dict[str, str]:
         links["cancel"] = f"{here}/cancel"
     if job.kind == JobKind.TRAIN and job.status == JobStatus.RUNNING:
         links["finish"] = f"{here}/finish"
-    if job.kind == JobKind.TRAIN and job.status in (JobStatus.FAILED, JobStatus.CANCELLED):
+    if job.kind == JobKind.TRAIN and job.status in RESUMABLE and job.dataset_id is not None:
         links["resume"] = f"{here}/resume"
     if job.dataset_id:
         links["dataset"] = f"/datasets/{job.dataset_id}"
@@ -180,6 +188,7 @@ def delete_job(session: Session, settings: Settings, job_id: str, author: Author
     protocol.note_change(session, f"jobs/{job_id}", {"status": "deleted"})
     session.commit()
     shutil.rmtree(settings.checkpoints / job_id, ignore_errors=True)
+    (settings.job_logs / f"{job_id}.log").unlink(missing_ok=True)
 
 
 def log_lines(session: Session, job_id: str) -> Iterator[str]:

@@ -38,8 +38,18 @@ QUEUE_OF = {
 
 ENDED = frozenset({JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED})
 ACTIVE = frozenset(JobStatus) - ENDED
+RESUMABLE = frozenset({JobStatus.FAILED, JobStatus.CANCELLED})
+"""States from which a training may go on."""
 OWNED = frozenset({JobStatus.RUNNING, JobStatus.CANCELLING})
 """States in which somebody holds the lease."""
+
+STAGE_OF = {
+    JobStatus.QUEUED: "queued",
+    JobStatus.SUCCEEDED: "done",
+    JobStatus.FAILED: "failed",
+    JobStatus.CANCELLED: "cancelled",
+}
+"""The stage of a job that nobody works on; the others say what they are doing."""
 
 TRANSITIONS: dict[JobStatus, frozenset[JobStatus]] = {
     JobStatus.QUEUED: frozenset({JobStatus.RUNNING, JobStatus.CANCELLED, JobStatus.FAILED}),

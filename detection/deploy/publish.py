@@ -16,6 +16,7 @@ from detection.evaluation.curves import EvaluationDetails, detail_detections
 from detection.inference.predictor import DetectOptions
 from detection.model_record import ModelRecord
 from detection.training.job import TrainingJob
+from detection.training.progress import Seen
 from detection.training.provenance import describe_source, library_versions
 from detection.training.reporting import Reporter
 from detection.training.run import detect_in_validation, open_checkpoints
@@ -38,12 +39,20 @@ class Publication:
 
 
 def publish(
-    job: TrainingJob, into: Path, *, reporter: Reporter, interrupted: Callable[[], bool] = lambda: False
+    job: TrainingJob,
+    into: Path,
+    *,
+    reporter: Reporter,
+    interrupted: Callable[[], bool] = lambda: False,
+    saw: Seen = lambda num_images: None,
 ) -> Publication | None:
     """Write the model of a training that has ended into the folder `into`; None when interrupted.
 
     The weights are those with the best AP on the validation split, or the last ones when nothing was
     measured. May be interrupted or killed and called again: files are replaced as a whole.
+
+    Args:
+        saw: told how many pictures have been measured; `TrainingResult.saw`.
 
     Raises:
         CheckpointError: there is no intact checkpoint.
@@ -58,7 +67,7 @@ def publish(
     load_evaluated_weights(payload, detector)
     metrics, details = None, None
     if job.val_images:
-        found = detect_in_validation(job, detector, job.devices[0], interrupted)
+        found = detect_in_validation(job, detector, interrupted=interrupted, saw=saw)
         if found is None:
             return None
         classes = job.record.classes

@@ -38,11 +38,13 @@ def detect_in_all(
     *,
     options: DetectOptions = EVALUATION,
     interrupted: Callable[[], bool] = lambda: False,
+    saw: Callable[[int], None] = lambda num_images: None,
 ) -> list[Detections] | None:
     """Return what is found in every picture, in its own pixels.
 
     Args:
         interrupted: asked before every batch; when true, the evaluation is given up and None returned.
+        saw: told after every batch how many pictures are done.
 
     Raises:
         ImageError: a picture cannot be read; an evaluation never leaves one out.
@@ -55,6 +57,7 @@ def detect_in_all(
             predictor.finish(prepared, inferred, options)
             for prepared, inferred in zip(batch, predictor.infer(batch), strict=True)
         ]
+        saw(len(predictions))
     return [prediction.detections for prediction in predictions]
 
 

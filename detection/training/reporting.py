@@ -18,9 +18,11 @@ class Progress:
     """Optimizer updates done, over all epochs."""
     steps: int
     fraction: float
-    """Of the steps; 1 when the last one is done."""
+    """Of the pictures to be looked at: trained on, evaluated, and measured once more for the model. The last
+    hundredth is the writing of the model."""
     eta_s: float | None
-    """Seconds until the last epoch is trained and evaluated; None until it can be told."""
+    """Seconds that the pictures left will take; None when it cannot be told: at first, and at last while the
+    model is written."""
     images_per_s: float | None
 
     def as_json(self) -> dict[str, Any]:

@@ -34,6 +34,7 @@ from detection.training.durable import write_durably
 from detection.training.feed import TrainingFeed
 from detection.training.freezing import FreezeParts
 from detection.training.job import TrainingJob
+from detection.training.progress import ProgressMeter, Seen
 from detection.training.provenance import describe_source
 from detection.training.report import Report
 from detection.training.reporting import Reporter, SilentReporter
@@ -55,6 +56,8 @@ class TrainingResult:
 
     reason: StopReason
     state: TrainingState
+    saw: Seen
+    """To be told of the measurement that publishing the model takes, which is a part of the progress."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,12 +96,17 @@ def open_checkpoints(job: TrainingJob, *, log: Callable[[str], None]) -> Checkpo
 
 
 def detect_in_validation(
-    job: TrainingJob, detector: Detector, device: torch.device, interrupted: Callable[[], bool]
+    job: TrainingJob, detector: Detector, *, interrupted: Callable[[], bool], saw: Seen
 ) -> list[Detections] | None:
     """Return what the serving predictor finds in each validation picture; None when interrupted."""
-    predictor = Predictor(EagerBackend(detector, device), job.record)
+    predictor = Predictor(EagerBackend(detector, job.devices[0]), job.record)
     return detect_in_all(
-        predictor, job.val_images, job.read, options=job.evaluation_options, interrupted=interrupted
+        predictor,
+        job.val_images,
+        job.read,
+        options=job.evaluation_options,
+        interrupted=interrupted,
+        saw=saw,
     )
 
 
@@ -113,6 +121,13 @@ class _Run:
         )
         self._store = open_checkpoints(job, log=reporter.on_log)
         self._feed = TrainingFeed(job)
+        self._every_epochs = (job.config.evaluation.every_epochs or 1) if job.val_images else None
+        self._meter = ProgressMeter(
+            reporter,
+            job.plan,
+            num_val_images=len(job.val_images),
+            evaluate_every_epochs=self._every_epochs,
+        )
 
     def run(self) -> TrainingResult:
         setback = Setback()
@@ -130,7 +145,7 @@ class _Run:
         state.lr_factor = min(state.lr_factor, setback.lr_factor)
         state.recoveries = max(state.recoveries, setback.recoveries)
         try:
-            return TrainingResult(reason=trainer.fit(), state=state)
+            return TrainingResult(reason=trainer.fit(), state=state, saw=self._meter.saw)
         except TrainingDivergedError as error:
             if state.recoveries == MOST_RECOVERIES:
                 raise
@@ -153,11 +168,10 @@ class _Run:
         return Trainer(optimisation, job.plan, self._feed, state, self._callbacks(), log=log)
 
     def _callbacks(self) -> list[Callback]:
-        config, evaluates = self._job.config, bool(self._job.val_images)
-        every = (config.evaluation.every_epochs or 1) if evaluates else None
+        config, every = self._job.config, self._every_epochs
         # The order counts: a row is reported before anything can stop the training, the evaluation decides
         # what is best before the checkpoint is written, and a reporter hears of the checkpoint at last.
-        callbacks: list[Callback] = [Report(self._reporter, evaluate_every_epochs=every)]
+        callbacks: list[Callback] = [Report(self._reporter), self._meter]
         if config.freeze.parts:
             callbacks.append(FreezeParts(config.freeze.parts, config.optimizer))
         if every is not None:
@@ -176,7 +190,7 @@ class _Run:
 
     def _measure(self, detector: Detector, interrupted: Callable[[], bool]) -> CocoMetrics | None:
         job = self._job
-        found = detect_in_validation(job, detector, job.devices[0], interrupted)
+        found = detect_in_validation(job, detector, interrupted=interrupted, saw=self._meter.saw)
         return None if found is None else measure_detections(job.val_images, found, job.record.classes)
 
     def _save(self, trainer: Trainer) -> None:

@@ -102,11 +102,11 @@ def test_a_training_outlives_its_process_its_worker_the_broker_and_a_deploy(home
     broker_of(home).flushall()
     assert progressed(home, job_id).fence == job.fence, "the broker is no business of a training"
 
-    attempt, no_progress = job.attempt, job.no_progress
+    charged, no_progress = job.charged_attempts, job.no_progress
     second.terminate()
     assert second.wait(home.settings.stop_grace_s + 10) == 0
     job = home.job(job_id)
-    assert (job.status, job.attempt, job.no_progress) == (JobStatus.QUEUED, attempt - 1, no_progress)
+    assert (job.status, job.charged_attempts, job.no_progress) == (JobStatus.QUEUED, charged, no_progress)
     assert job.checkpoint_step == steps_of(home, job_id)[-1], "a deploy costs no step"
     broker_of(home).flushall()
     home.start_worker(Queue.GPU)
@@ -156,7 +156,7 @@ def test_a_paused_attempt_writes_nothing_and_a_cancelled_one_can_be_resumed(home
     with home.sessions() as session:
         assert protocol.resume(session, job_id)
     job = progressed(home, job_id, beyond_fence=job.fence)
-    assert job.attempt == 1
+    assert job.charged_attempts == 0
     assert steps_of(home, job_id)[: len(done)] == done
     assert f"going on after step {done[-1]}" in home.logs(), "nothing was trained twice"
     with home.sessions() as session:

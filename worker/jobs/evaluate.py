@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -12,16 +13,20 @@ from sqlalchemy.orm import Session
 from app.database.tables import Evaluation, Model
 from app.jobs.protocol import note_change
 from detection.data.records import ImageRecord, Split
-from detection.devices import select_devices
 from detection.errors import DatasetFormatError
 from detection.evaluation.coco import CocoMetrics, measure_detections
 from detection.evaluation.curves import detail_detections
 from detection.evaluation.evaluate import detect_in_all
 from detection.inference.predictor import DetectOptions, Predictor
 from worker.attempt import Attempt
+from worker.jobs.device import take_device
 from worker.jobs.published import evaluation_row
+from worker.pace import Pace
 from worker.pictures import open_dataset
 from worker.stored_model import as_folder, open_model
+
+ALL_SEEN = 0.99
+"""The fraction that is done with the last picture; the rest is the making of the figures."""
 
 
 def run(attempt: Attempt) -> None:
@@ -30,15 +35,15 @@ def run(attempt: Attempt) -> None:
     model, dataset = open_model(attempt), open_dataset(attempt)
     ids = matched_ids(dataset.record.classes, model.record.classes)
     images = [with_ids(image, ids) for image in dataset.record.of_split(split)]
-    device = select_devices(attempt.device if config["device"] == "auto" else config["device"])[0]
     predictor = Predictor.from_folder(
         as_folder(model, attempt.scratch / "served"),
-        device=device,
+        device=take_device(attempt),
         max_pixels=attempt.settings.max_image_pixels,
     )
     attempt.report.stage("evaluating")
     attempt.report.line(f"measuring {len(ids)} classes on {len(images)} pictures of {split}")
-    found = detect_in_all(predictor, images, dataset.pictures, interrupted=partial(_show_progress, attempt))
+    progress = MeasuringProgress(attempt, len(images))
+    found = detect_in_all(predictor, images, dataset.pictures, saw=progress.saw)
     if found is None:
         raise RuntimeError("an evaluation that nobody interrupts has a result")
     classes = model.record.classes
@@ -52,6 +57,28 @@ def run(attempt: Attempt) -> None:
         details=detail_detections(images, found, classes, score_threshold=DetectOptions().score_threshold),
     )
     attempt.succeed({"evaluation_id": evaluation.id}, partial(_add, evaluation))
+
+
+class MeasuringProgress:
+    """Shows how many pictures were measured, and how long the others will take at the same pace."""
+
+    def __init__(
+        self, attempt: Attempt, num_images: int, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._attempt, self._num_images, self._pace = attempt, num_images, Pace(clock=clock)
+        self.saw(0)
+
+    def saw(self, num_images: int) -> None:
+        """Hear that so many pictures are done."""
+        self._attempt.control.pulse()
+        self._attempt.report.progress(
+            {
+                "step": num_images,
+                "steps": self._num_images,
+                "fraction": ALL_SEEN * num_images / max(self._num_images, 1),
+            },
+            eta_s=self._pace.eta_s(num_images, self._num_images - num_images),
+        )
 
 
 def matched_ids(of_dataset: Sequence[str], of_model: Sequence[str]) -> dict[int, int]:
@@ -82,11 +109,6 @@ def _metrics(
         "classes_unknown_to_model": [name for name in of_dataset if name not in of_model],
         "classes_not_in_dataset": [name for name in of_model if name not in of_dataset],
     }
-
-
-def _show_progress(attempt: Attempt) -> bool:
-    attempt.control.pulse()
-    return False
 
 
 def _add(evaluation: Evaluation, session: Session) -> None:

@@ -31,12 +31,13 @@ from worker.attempt import Attempt
 from worker.busy import pulse_while_bytes_move
 from worker.failures import failure_of
 from worker.fault_points import fault_point
+from worker.pace import Pace
 
 STORED_AT_ONCE = 8
 MOST_CLASSES_NAMED = 100
 """In the job's log; the dataset names all."""
 MAX_MESSAGE = 4000
-UNPACKED, READ = 0.3, 0.8
+UNPACKED, READ, STORED = 0.3, 0.8, 0.99
 """How much of the work is done after each step, about; a third of the time goes into unpacking."""
 
 
@@ -59,7 +60,7 @@ class DatasetImport:
         self._attempt, self._config = attempt, attempt.job.config
         self._dataset_id = str(self._config["dataset_id"])
         self._prefix = f"datasets/{self._dataset_id}/{attempt.job.fence}"
-        self._log = FindingLog()
+        self._log, self._pace = FindingLog(), Pace()
         self._stored_bytes = 0
 
     def read(self) -> ImportedDataset:
@@ -74,7 +75,9 @@ class DatasetImport:
             max_ratio=settings.max_archive_ratio,
         )
         with pulse_while_bytes_move(attempt.control):
-            names = extract_archive(archive, folder, limits)
+            names = extract_archive(
+                archive, folder, limits, progress=lambda fraction: self._show(0.0, UNPACKED, fraction)
+            )
         attempt.report.line(f"unpacked {counted(len(names), 'file')}")
         attempt.report.stage("reading")
         return read_dataset(
@@ -155,7 +158,7 @@ class DatasetImport:
 
         with ThreadPoolExecutor(STORED_AT_ONCE) as pool:
             for number, _ in enumerate(pool.map(store, paths), start=1):
-                self._show(READ, 1.0, number / len(paths))
+                self._show(READ, STORED, number / len(paths))
 
     def _ready(self, session: Session, dataset: DatasetRecord) -> None:
         row = self._row(session)
@@ -180,7 +183,8 @@ class DatasetImport:
 
     def _show(self, start: float, end: float, fraction: float) -> None:
         self._attempt.control.pulse()
-        self._attempt.report.progress({"fraction": start + (end - start) * fraction})
+        done = start + (end - start) * fraction
+        self._attempt.report.progress({"fraction": done}, eta_s=self._pace.eta_s(done, 1 - done))
 
 
 def _splits(dataset: DatasetRecord) -> dict[str, dict[str, int]]:

@@ -20,10 +20,13 @@ from detection.training.provenance import describe_source, library_versions
 from worker.attempt import Attempt
 from worker.jobs.published import NewModel, publish_model
 
+STEPS = 3
+"""Read the file, compute and export the network, store the files; nothing tells how long one takes."""
+
 
 def run(attempt: Attempt) -> None:
     config = attempt.job.config
-    attempt.report.stage("reading")
+    _enter(attempt, "reading", 0)
     upload = attempt.storage.local_path(config["upload_key"], attempt.scratch / "upload")
     weights = read_weights(upload)
     for line in weights.report:
@@ -34,10 +37,9 @@ def run(attempt: Attempt) -> None:
             "no input convention was given: that of the architecture's present weights is assumed. Weights "
             "of another era find almost nothing with it; import those with their own `input_convention`"
         )
+    _enter(attempt, "checking", 1)
     detector = create_model(record.architecture, num_classes=weights.num_classes).eval()
     detector.load_state_dict(weights.state)
-    attempt.control.pulse()
-    attempt.report.stage("publishing")
     folder = attempt.scratch / "model"
     folder.mkdir()
     model = NewModel(
@@ -49,6 +51,7 @@ def run(attempt: Attempt) -> None:
         provenance={
             "file_name": config["file_name"],
             "file_sha256": config["sha256"],
+            "folded": weights.folded,
             "report": list(weights.report),
             "source": describe_source(),
             "versions": library_versions(),
@@ -56,8 +59,15 @@ def run(attempt: Attempt) -> None:
         folder=folder,
         files=write_model(detector, record, folder),
     )
+    _enter(attempt, "publishing", 2)
     publish_model(attempt, model)
     attempt.storage.delete_all(f"{str(config['upload_key']).rpartition('/')[0]}/")
+
+
+def _enter(attempt: Attempt, stage: str, step: int) -> None:
+    attempt.control.pulse()
+    attempt.report.stage(stage)
+    attempt.report.progress({"step": step, "steps": STEPS, "fraction": step / STEPS})
 
 
 def model_record(config: Mapping[str, Any], weights: ImportedWeights) -> ModelRecord:

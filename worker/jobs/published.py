@@ -44,8 +44,15 @@ def publish_model(
     model: NewModel,
     *,
     add_rows: Callable[[Session, str], None] = lambda session, model_id: None,
+    result: Mapping[str, Any] | None = None,
+    reason: str = "",
 ) -> None:
-    """Store the files, then end the job with the model's rows, and those that `add_rows` adds for its id."""
+    """Store the files, then end the job with the model's rows, and those that `add_rows` adds for its id.
+
+    Args:
+        result: what the job's result holds beside `model_id`.
+        reason: a word about this end, for the job's transitions.
+    """
     model_id, fence = new_id(), attempt.job.fence
     prefix = f"models/{model_id}/{fence}"
     fault_point("publish_begins", fence)
@@ -61,7 +68,7 @@ def publish_model(
         add_rows(session, model_id)
         fault_point("publish_uncommitted", fence)
 
-    attempt.succeed({"model_id": model_id}, add_all)
+    attempt.succeed({"model_id": model_id, **(result or {})}, add_all, reason=reason)
     fault_point("publish_committed", fence)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from functools import partial
 
 from pydantic import TypeAdapter
@@ -12,19 +11,25 @@ from sqlalchemy.orm import Session
 from app.jobs.protocol import Failure
 from detection.data.records import Split
 from detection.deploy.publish import Publication, publish
+from detection.devices import device_name
 from detection.training.config import TrainingConfig
 from detection.training.job import TrainingJob
+from detection.training.recipes import settle
 from detection.training.run import TrainingResult, train
 from detection.training.state import StopReason, StopRequest
 from worker.attempt import Attempt
 from worker.callbacks import TrainingReporter
 from worker.control import StoppedError
+from worker.jobs.device import take_device
 from worker.jobs.published import NewModel, evaluation_row, publish_model
 from worker.pictures import StoredDataset, open_dataset
 from worker.run_folder import take_over
 from worker.stored_model import open_model
 
 REQUEST_OF_REASON = {StopReason.CANCELLED: StopRequest.CANCEL, StopReason.DRAINED: StopRequest.DRAIN}
+
+EARLY_ENDS = {StopReason.FINISHED: "finish", StopReason.EARLY_STOPPED: "early_stopping"}
+REASON_OF_EARLY_END = {"finish": "finished by its user", "early_stopping": "stopped for want of a better AP"}
 
 
 def run(attempt: Attempt) -> None:
@@ -37,13 +42,15 @@ def run(attempt: Attempt) -> None:
     if not result.reason.publishes:
         _stop(attempt, training, result)
         return
-    _publish(attempt, training, dataset, reporter)
+    _publish(attempt, training, dataset, reporter, result)
 
 
 def _training(attempt: Attempt, dataset: StoredDataset) -> TrainingJob:
     config = TypeAdapter(TrainingConfig).validate_python(dict(attempt.job.config))
-    if config.device == "auto":
-        config = replace(config, device=attempt.device)
+    config = settle(config, device=device_name(take_device(attempt)))
+    # Every later attempt must compute in this precision; so it is stored before there is a checkpoint.
+    attempt.report.config({**attempt.job.config, "precision": config.precision.value})
+    attempt.report.flush()
     start = None if attempt.job.model_id is None else open_model(attempt)
     return TrainingJob(
         config=config,
@@ -65,10 +72,19 @@ def _stop(attempt: Attempt, training: TrainingJob, result: TrainingResult) -> No
 
 
 def _publish(
-    attempt: Attempt, training: TrainingJob, dataset: StoredDataset, reporter: TrainingReporter
+    attempt: Attempt,
+    training: TrainingJob,
+    dataset: StoredDataset,
+    reporter: TrainingReporter,
+    result: TrainingResult,
 ) -> None:
-    folder = attempt.scratch / "model"
-    made = publish(training, folder, reporter=reporter, interrupted=partial(_interrupted, attempt))
+    folder, early = attempt.scratch / "model", _ended_early(training, result)
+    how_it_ended = f"{REASON_OF_EARLY_END[early]} {_extent(training, result)}" if early else ""
+    if how_it_ended:
+        attempt.report.line(how_it_ended)
+    made = publish(
+        training, folder, reporter=reporter, interrupted=partial(_interrupted, attempt), saw=result.saw
+    )
     if made is None:
         raise StoppedError(attempt.control.request() or StopRequest.DRAIN)
     attempt.report.flush()
@@ -85,12 +101,33 @@ def _publish(
             "dataset_content_sha256": made.provenance["dataset_sha256"],
             "init_model_id": attempt.job.model_id,
             "device": str(training.devices[0]),
+            "epochs_done": result.state.epoch,
+            "epochs_planned": training.config.epochs,
+            "ended_early": early,
         },
         folder=folder,
         files=made.files,
     )
-    publish_model(attempt, model, add_rows=partial(_add_evaluation, attempt, dataset, made))
+    publish_model(
+        attempt,
+        model,
+        add_rows=partial(_add_evaluation, attempt, dataset, made),
+        result={"ended_early": early},
+        reason=how_it_ended,
+    )
     shutil.rmtree(training.folder.parent, ignore_errors=True)  # nothing goes on from here
+
+
+def _ended_early(training: TrainingJob, result: TrainingResult) -> str | None:
+    """Return what ended a training before its last epoch; None when nothing did."""
+    if result.state.epoch >= training.config.epochs:
+        return None
+    return EARLY_ENDS.get(result.reason)
+
+
+def _extent(training: TrainingJob, result: TrainingResult) -> str:
+    epochs, steps = training.config.epochs, training.plan.total_steps
+    return f"after {result.state.epoch} of {epochs} epochs (step {result.state.step} of {steps})"
 
 
 def _add_evaluation(

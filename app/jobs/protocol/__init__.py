@@ -28,6 +28,7 @@ from app.jobs.protocol.rows import (
     MAX_ATTEMPTS,
     MAX_NO_PROGRESS,
     note_change,
+    note_line,
 )
 from app.jobs.protocol.series import MEASURED, SeriesRow
 from app.jobs.protocol.sweeping import (
@@ -65,6 +66,7 @@ __all__ = [
     "head_of_queue",
     "note_change",
     "note_checkpoint",
+    "note_line",
     "note_ring",
     "read_orders",
     "renew_lease",

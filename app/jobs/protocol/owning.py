@@ -27,6 +27,7 @@ def claim_job(session: Session, job_id: str, *, owner: str, lease_s: float) -> C
         .values(
             status=JobStatus.RUNNING,
             stage="preparing",
+            device=None,
             fence=Job.fence + 1,
             attempt=Job.attempt + 1,
             lease_owner=owner,
@@ -101,6 +102,7 @@ def report(
     timing: Mapping[str, Any] | None = None,
     eta_s: float | None = None,
     config: Mapping[str, Any] | None = None,
+    device: str | None = None,
     series: Iterable[SeriesRow] = (),
     log_lines: Iterable[str] = (),
 ) -> None:
@@ -116,8 +118,10 @@ def report(
     changes: dict[str, Any] = {name: dict(value) for name, value in given.items() if value is not None}
     if stage is not None:
         changes["stage"] = stage
-    if eta_s is not None or progress is not None:
-        changes["eta_s"] = eta_s
+    if device is not None:
+        changes["device"] = device
+    if eta_s is not None or progress is not None:  # nobody waits for the end of what is being cancelled
+        changes["eta_s"] = case((Job.status == JobStatus.RUNNING, eta_s), else_=None)
     now = write(session, job_id, fence, {**changes, "version": Job.version + 1})
     for step, epoch, values in replace_series(session, job_id, series):
         note(session, job_id, "metric", {"step": step, "epoch": epoch, **values})
@@ -150,9 +154,11 @@ def note_checkpoint(session: Session, job_id: str, fence: int, step: int) -> Non
     session.commit()
 
 
-def succeed(session: Session, job_id: str, fence: int, result: Mapping[str, Any]) -> None:
+def succeed(
+    session: Session, job_id: str, fence: int, result: Mapping[str, Any], *, reason: str = ""
+) -> None:
     """End the job; rows added to `session` before (the model, the dataset) become visible with it."""
-    end(session, job_id, fence, JobStatus.SUCCEEDED, {"result": dict(result), "stage": "done", "eta_s": 0.0})
+    end(session, job_id, fence, JobStatus.SUCCEEDED, {"result": dict(result)}, reason)
     session.commit()
 
 

@@ -11,11 +11,13 @@ from sqlalchemy.orm import Session
 from app.database.clock import database_now
 from app.database.tables import Dataset, Job, JobEvent, JobTransition, OutboxRow, utc_now
 from app.jobs.protocol.facts import Failure, LostLeaseError
-from app.jobs.states import ENDED, OWNED, JobKind, JobStatus
+from app.jobs.states import ENDED, OWNED, STAGE_OF, JobKind, JobStatus
 
 MAX_NO_PROGRESS = 3
 """Attempts in a row without a new checkpoint that end a job as failed."""
 MAX_ATTEMPTS = 10
+"""Attempts that went wrong, with checkpoints or without, that end a job as failed."""
+CANCELLED = Failure("cancelled", "the import was cancelled")
 
 
 def is_due() -> ColumnElement[bool]:
@@ -57,19 +59,17 @@ def give_back(
 ) -> JobStatus:
     if costs_attempt:
         job.no_progress += 1
-    else:
-        job.attempt -= 1
+        job.charged_attempts += 1
     release(job)
     job.fence += 1
     if job.status == JobStatus.CANCELLING:
         job.ended_at = utc_now()
         move(session, job, JobStatus.CANCELLED, "its owner was lost while it was being cancelled")
-    elif job.no_progress >= MAX_NO_PROGRESS or job.attempt >= MAX_ATTEMPTS:
+    elif job.no_progress >= MAX_NO_PROGRESS or job.charged_attempts >= MAX_ATTEMPTS:
         job.failure, job.ended_at = reason.as_json(), utc_now()
         move(session, job, JobStatus.FAILED, reason.message)
     else:
         job.not_before = database_now() + delay_s if delay_s else None
-        job.stage, job.eta_s = "queued", None
         move(session, job, JobStatus.QUEUED, reason.message)
         enqueue(session, job.id)
     return JobStatus(job.status)
@@ -80,19 +80,26 @@ def release(job: Job) -> None:
 
 
 def move(session: Session, job: Job, status: JobStatus, reason: str) -> None:
-    job.status = status
+    """Put a job into another state; what was true of its running is not true of that."""
+    job.status, job.eta_s = status, None
+    job.stage = STAGE_OF.get(status, job.stage)
     job.version += 1
+    if status is JobStatus.QUEUED:
+        job.device = None
+    if status is JobStatus.SUCCEEDED:
+        job.progress = {**job.progress, "fraction": 1.0}
     if status in ENDED and status != JobStatus.SUCCEEDED and job.kind == JobKind.DATASET_IMPORT:
         _reject_dataset(session, job)
     note_transition(session, job.id, status, job.attempt, reason)
 
 
 def _reject_dataset(session: Session, job: Job) -> None:
-    """However an import ends, its dataset is never left importing."""
+    """However an import ends, its dataset is never left importing, and says why."""
+    failure = job.failure or CANCELLED.as_json()
     rejected = (
         update(Dataset)
         .where(Dataset.id == job.dataset_id, Dataset.status == "importing")
-        .values(status="rejected")
+        .values(status="rejected", failure={name: failure[name] for name in ("code", "message")})
         .returning(Dataset.id)
     )
     if session.scalars(rejected).one_or_none() is not None:
@@ -111,6 +118,11 @@ def note_change(session: Session, subject: str, data: Mapping[str, Any]) -> None
 def note_transition(session: Session, job_id: str, status: JobStatus, attempt: int, reason: str) -> None:
     session.add(JobTransition(job_id=job_id, status=status, attempt=attempt, reason=reason))
     note(session, job_id, "status", {"status": status.value, "attempt": attempt, "reason": reason})
+
+
+def note_line(session: Session, job_id: str, line: str) -> None:
+    """Add a line to the job's log; the caller commits."""
+    note(session, job_id, "log", {"line": line})
 
 
 def note(session: Session, job_id: str, kind: str, data: Mapping[str, Any]) -> None:

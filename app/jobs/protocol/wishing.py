@@ -86,10 +86,9 @@ def resume(session: Session, job_id: str) -> bool:
         return False
     job.cancel_requested = job.finish_requested = False
     job.failure, job.ended_at, job.not_before = None, None, None
-    job.no_progress = job.attempt = 0
+    job.no_progress = job.charged_attempts = 0
     job.lease_owner, job.lease_until = None, None
     move(session, job, JobStatus.QUEUED, "resumed by its user")
-    job.stage = "queued"
     enqueue(session, job_id)
     session.commit()
     return True

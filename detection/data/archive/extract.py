@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -24,7 +24,13 @@ MAX_WINDOW_BYTES = 128 * 1024**2
 """Memory that a zstd stream may ask for; what `zstd --long=27` writes."""
 
 
-def extract_archive(path: Path, target: Path, limits: ArchiveLimits | None = None) -> list[str]:
+def extract_archive(
+    path: Path,
+    target: Path,
+    limits: ArchiveLimits | None = None,
+    *,
+    progress: Callable[[float], None] = lambda fraction: None,
+) -> list[str]:
     """Unpack a zip, tar, tar.gz or tar.zst into `target`, and return the files' names in order.
 
     Nothing is written outside `target`, no link is made or followed, no existing file is replaced. What a
@@ -32,11 +38,15 @@ def extract_archive(path: Path, target: Path, limits: ArchiveLimits | None = Non
     stay closed. A name that comes twice is refused; names that differ only in case are two files. When an
     error ends the unpacking, what is written so far stays in `target`: its owner removes it.
 
+    Args:
+        progress: is told after each file how much of the archive has been read, 0 to 1.
+
     Raises:
         ArchiveError: the archive is refused as a whole; `code` is an ArchiveFault.
     """
     budget = Budget(limits or ArchiveLimits())
     names = []
+    size, furthest = path.stat().st_size, 0
     with path.open("rb") as file, NewFolder(target) as folder:
         for entry in _entries(file, budget):
             parts = safe_parts(entry.name)
@@ -50,6 +60,8 @@ def extract_archive(path: Path, target: Path, limits: ArchiveLimits | None = Non
                 name = "/".join(parts)
                 folder.write(parts, _counted(name, entry.chunks, budget))
                 names.append(name)
+                furthest = max(furthest, file.tell())
+                progress(min(furthest / size, 1.0))
     return names
 
 

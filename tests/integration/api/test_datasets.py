@@ -204,8 +204,18 @@ def test_a_rejected_dataset_says_why(api: Api) -> None:
     assert report["counts"] == {"archive_path": 1}
     assert report["findings"][0]["severity"] == "error"
     assert_problem(api.get(f"/datasets/{answer['id']}/statistics"), 409, "dataset_not_ready")
-    api.client.delete(f"/jobs/{answer['job_id']}")
-    assert api.get(f"/datasets/{answer['id']}/report").json()["findings"] == []
+    assert api.client.delete(f"/jobs/{answer['job_id']}").status_code == 204
+    assert api.get(f"/datasets/{answer['id']}").json()["failure"] == shown["failure"]
+    assert api.get(f"/datasets/{answer['id']}/report").json()["counts"] == {"archive_path": 1}
+
+
+def test_a_cancelled_import_says_so(api: Api) -> None:
+    answer = api.upload().json()
+    assert api.post(f"/jobs/{answer['job_id']}/cancel").json()["status"] == "cancelled"
+    shown = api.get(f"/datasets/{answer['id']}").json()
+    assert shown["status"] == "rejected"
+    assert shown["failure"] == {"code": "cancelled", "message": "the import was cancelled"}
+    assert api.get(f"/datasets/{answer['id']}/report").json()["counts"] == {"cancelled": 1}
 
 
 @pytest.mark.parametrize("part", ["report", "statistics", "images", "images/im000", "export?format=coco"])

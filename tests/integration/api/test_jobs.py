@@ -48,7 +48,7 @@ def test_a_running_job_shows_what_it_reports(api: Api) -> None:
 
 
 def test_a_failed_job_says_why(api: Api) -> None:
-    claim = api.claimed()
+    claim = api.claimed(dataset_id=api.ready_dataset())
     with api.session() as session:
         failure = protocol.Failure("diverged", "the loss is no longer finite", details={"step": 3})
         protocol.fail(session, claim.job_id, claim.fence, failure)
@@ -61,7 +61,37 @@ def test_a_failed_job_says_why(api: Api) -> None:
         "details": {"step": 3},
     }
     assert job["ended_at"] is not None
+    assert (job["stage"], job["eta_s"]) == ("failed", None)
     assert "resume" in job["links"]
+
+
+def test_a_job_shows_the_device_that_it_got_and_forgets_it_when_it_waits_again(api: Api) -> None:
+    claim = api.claimed(config={"device": "auto", "precision": "auto"})
+    with api.session() as session:
+        settled = {"device": "auto", "precision": "amp"}
+        protocol.report(session, claim.job_id, claim.fence, device="1", config=settled)
+    shown = api.get(f"/jobs/{claim.job_id}").json()["config"]
+    assert shown == {"device": "1", "precision": "amp"}
+    with api.session() as session:
+        reason = protocol.Failure("worker_lost", "the worker was lost", retryable=True)
+        protocol.requeue(session, claim.job_id, claim.fence, reason, costs_attempt=True)
+    shown = api.get(f"/jobs/{claim.job_id}").json()["config"]
+    assert shown == {"device": "auto", "precision": "amp"}
+
+
+def test_a_job_changes_when_its_dataset_goes(api: Api) -> None:
+    dataset_id = api.ready_dataset()
+    job_id = api.job(dataset_id=dataset_id)
+    api.post(f"/jobs/{job_id}/cancel")
+    before = api.get(f"/jobs/{job_id}")
+    assert before.json()["links"]["dataset"] == f"/datasets/{dataset_id}"
+    assert api.client.delete(f"/datasets/{dataset_id}").status_code == 204
+    after = api.get(f"/jobs/{job_id}", headers={"If-None-Match": before.headers["etag"]})
+    assert after.status_code == 200
+    assert after.json()["dataset_id"] is None
+    assert not {"dataset", "resume"} & set(after.json()["links"])
+    assert after.json()["updated_at"] == before.json()["updated_at"]
+    assert_problem(api.post(f"/jobs/{job_id}/resume"), 409, "not_resumable")
 
 
 def test_a_succeeded_job_leads_to_its_model(api: Api) -> None:
@@ -156,6 +186,9 @@ def test_a_deleted_job_leaves_its_model(api: Api) -> None:
     checkpoints = api.settings.checkpoints / claim.job_id
     checkpoints.mkdir(parents=True)
     (checkpoints / "last.pt").write_bytes(b"weights")
+    log = api.settings.job_logs / f"{claim.job_id}.log"
+    log.parent.mkdir(parents=True)
+    log.write_text("a line of the job's process")
     assert_problem(api.client.delete(f"/jobs/{claim.job_id}"), 409, "job_active")
     with api.session() as session:
         protocol.report(session, claim.job_id, claim.fence, series=[(1, 1, {"loss": 1.0})], log_lines=["x"])
@@ -164,6 +197,7 @@ def test_a_deleted_job_leaves_its_model(api: Api) -> None:
     assert_problem(api.get(f"/jobs/{claim.job_id}"), 404, "not_found")
     assert_problem(api.client.delete(f"/jobs/{claim.job_id}"), 404, "not_found")
     assert not checkpoints.exists()
+    assert not log.exists()
     assert api.rows(JobMetric) == []
     assert [model.id for model in api.rows(Model)] == [model_id]
 

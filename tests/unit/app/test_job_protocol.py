@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, func, select, update
+from sqlalchemy.orm import Session
 
 from app.database.clock import database_now
 from app.database.session import Sessions, create_database_engine, create_sessions
 from app.database.tables import Dataset, Job, JobEvent, JobMetric, JobTransition, Model, OutboxRow, Table
 from app.jobs import protocol
-from app.jobs.protocol import Failure, LostLeaseError
+from app.jobs.protocol import Claim, Failure, LostLeaseError
 from app.jobs.states import TRANSITIONS, JobKind, JobStatus, Queue
 from app.settings import Settings
 
@@ -182,7 +183,9 @@ def test_a_drain_costs_no_attempt(sessions: Sessions) -> None:
         fence = claimed(sessions, job_id).fence
         with sessions() as session:
             assert protocol.requeue(session, job_id, fence, drained, costs_attempt=False) is JobStatus.QUEUED
-    assert (job(sessions, job_id).attempt, job(sessions, job_id).no_progress) == (0, 0)
+    drained_job = job(sessions, job_id)
+    assert (drained_job.charged_attempts, drained_job.no_progress) == (0, 0)
+    assert drained_job.attempt == 2 * protocol.MAX_ATTEMPTS, "every start has a number of its own"
 
 
 def test_a_delayed_job_waits(sessions: Sessions) -> None:
@@ -256,6 +259,83 @@ def test_resume_is_for_ended_trainings(sessions: Sessions) -> None:
     assert claimed(sessions, training).attempt == 1
 
 
+def test_attempts_are_counted_on_after_a_resume(sessions: Sessions) -> None:
+    job_id = queued(sessions)
+    for number in (1, 2):
+        claim = claimed(sessions, job_id)
+        assert claim.attempt == number
+        with sessions() as session:
+            protocol.fail(session, job_id, claim.fence, WORKER_LOST)
+            assert protocol.resume(session, job_id)
+    assert (job(sessions, job_id).attempt, job(sessions, job_id).charged_attempts) == (2, 0)
+    with sessions() as session:
+        running = select(JobTransition.attempt).where(JobTransition.status == JobStatus.RUNNING)
+        assert list(session.scalars(running.order_by(JobTransition.id))) == [1, 2]
+
+
+def give_back(session: Session, claim: Claim) -> None:
+    protocol.requeue(session, claim.job_id, claim.fence, WORKER_LOST, costs_attempt=True)
+
+
+def fail_and_resume(session: Session, claim: Claim) -> None:
+    protocol.fail(session, claim.job_id, claim.fence, WORKER_LOST)
+    protocol.resume(session, claim.job_id)
+
+
+def cancel(session: Session, claim: Claim) -> None:
+    protocol.request_cancel(session, claim.job_id)
+    protocol.end_cancelled(session, claim.job_id, claim.fence)
+
+
+@pytest.mark.parametrize(
+    ("how", "stage", "device"),
+    [
+        (lambda session, claim: protocol.succeed(session, claim.job_id, claim.fence, {}), "done", "0"),
+        (
+            lambda session, claim: protocol.fail(session, claim.job_id, claim.fence, WORKER_LOST),
+            "failed",
+            "0",
+        ),
+        (cancel, "cancelled", "0"),
+        (give_back, "queued", None),
+        (fail_and_resume, "queued", None),
+    ],
+    ids=["succeeded", "failed", "cancelled", "given back", "resumed"],
+)
+def test_what_is_true_of_a_running_job_ends_with_it(
+    sessions: Sessions, how: Callable[[Session, Claim], None], stage: str, device: str | None
+) -> None:
+    job_id = queued(sessions)
+    claim = claimed(sessions, job_id)
+    with sessions() as session:
+        protocol.report(
+            session, job_id, claim.fence, stage="training", progress={"fraction": 0.5}, eta_s=9.0, device="0"
+        )
+        how(session, claim)
+    row = job(sessions, job_id)
+    assert (row.stage, row.eta_s, row.device) == (stage, None, device)
+    assert row.progress == {"fraction": 1.0 if stage == "done" else 0.5}
+
+
+def test_a_job_cancelled_while_queued_is_in_no_stage_of_work(sessions: Sessions) -> None:
+    job_id = queued(sessions)
+    with sessions() as session:
+        protocol.request_cancel(session, job_id)
+    assert job(sessions, job_id).stage == "cancelled"
+
+
+def test_nobody_waits_for_the_end_of_what_is_being_cancelled(sessions: Sessions) -> None:
+    job_id = queued(sessions)
+    fence = claimed(sessions, job_id).fence
+    with sessions() as session:
+        protocol.report(session, job_id, fence, progress={"step": 1}, eta_s=9.0)
+        protocol.request_cancel(session, job_id)
+    assert job(sessions, job_id).eta_s is None
+    with sessions() as session:
+        protocol.report(session, job_id, fence, progress={"step": 2}, eta_s=8.0)
+    assert job(sessions, job_id).eta_s is None
+
+
 def test_the_series_has_one_row_per_step_over_a_resume(sessions: Sessions) -> None:
     job_id = queued(sessions)
     fence = claimed(sessions, job_id).fence
@@ -279,7 +359,6 @@ def test_a_report_is_shown_and_streamed(sessions: Sessions) -> None:
     job_id = queued(sessions)
     fence = claimed(sessions, job_id).fence
     with sessions() as session:
-        protocol.request_cancel(session, job_id)
         protocol.report(
             session,
             job_id,
@@ -303,7 +382,7 @@ def test_a_report_is_shown_and_streamed(sessions: Sessions) -> None:
         3.0,
     )
     assert kinds[-3:] == ["metric", "log", "status"]
-    assert newest["status"] == "cancelling"
+    assert newest["status"] == "running"
 
 
 def test_bells_are_rung_again_with_growing_patience(sessions: Sessions) -> None:

@@ -24,7 +24,7 @@ from detection.training.callbacks import (
 from detection.training.config import ScheduleConfig
 from detection.training.plan import EpochPlan, TrainingPlan
 from detection.training.report import Report
-from detection.training.reporting import Progress, SilentReporter
+from detection.training.reporting import SilentReporter
 from detection.training.state import StopReason, StopRequest, TrainingState
 from detection.training.trainer import Callback, StepResult, Trainer
 from tests.tiny_training import DrawnBatches, tiny_config, tiny_trainer
@@ -38,7 +38,6 @@ class Notebook(SilentReporter):
     def __init__(self) -> None:
         self.stages: list[str] = []
         self.starts: list[int] = []
-        self.progress: list[Progress] = []
         self.rows: list[tuple[int, int, dict[str, float]]] = []
         self.checkpoints: list[int] = []
 
@@ -47,9 +46,6 @@ class Notebook(SilentReporter):
 
     def on_start(self, step: int) -> None:
         self.starts.append(step)
-
-    def on_progress(self, progress: Progress) -> None:
-        self.progress.append(progress)
 
     def on_metrics(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
         self.rows.append((step, epoch, dict(values)))
@@ -273,7 +269,7 @@ def test_a_checkpoint_that_is_there_is_not_written_again() -> None:
 def test_callbacks_hear_of_a_checkpoint() -> None:
     notebook = Notebook()
     save = SaveCheckpoints(lambda trainer: None, every_epochs=1)
-    tiny_trainer([Report(notebook, evaluate_every_epochs=None), save]).fit()
+    tiny_trainer([Report(notebook), save]).fit()
     assert notebook.checkpoints == [4, 8, 12]
 
 
@@ -308,7 +304,7 @@ def test_time_is_counted_without_a_limit_too() -> None:
 
 def test_every_step_of_a_short_training_is_a_row() -> None:
     notebook = Notebook()
-    trainer = tiny_trainer([Report(notebook, evaluate_every_epochs=None, clock=Ticking())])
+    trainer = tiny_trainer([Report(notebook, clock=Ticking())])
     trainer.fit()
     assert [(step, epoch) for step, epoch, _ in notebook.rows] == [
         (n, (n - 1) // 4 + 1) for n in range(1, 13)
@@ -346,11 +342,11 @@ def test_an_accelerator_is_read_in_blocks_and_no_step_is_left_out() -> None:
 
     count, at_once = Count(notebook), Notebook()
     config = tiny_config(epochs=2, batch_size=2)
-    report = Report(notebook, evaluate_every_epochs=None, clock=clock)
+    report = Report(notebook, clock=clock)
     as_if_accelerated(tiny_trainer([report, count], config=config, source=DrawnBatches(batch))).fit()
     assert count.told == [0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12, 16]
     assert [step for step, _, _ in notebook.rows] == list(range(1, 17))
-    tiny_trainer([Report(at_once, evaluate_every_epochs=None)], config=config).fit()
+    tiny_trainer([Report(at_once)], config=config).fit()
     for (_, _, found), (_, _, expected) in zip(notebook.rows, at_once.rows, strict=True):
         assert found.pop("images_per_s") == pytest.approx(2 / 0.3)
         assert expected.pop("images_per_s") > 0
@@ -367,7 +363,7 @@ def test_every_row_is_told_before_the_checkpoint_of_its_step(at_step: int) -> No
     ask = Ask(at_step, StopRequest.DRAIN)
     clock = Ticking(0.0)
     callbacks = [
-        Report(notebook, evaluate_every_epochs=None, clock=clock),
+        Report(notebook, clock=clock),
         *(ask, ObeyRequests(ask), SaveCheckpoints(save, every_epochs=9, clock=clock)),
     ]
     as_if_accelerated(tiny_trainer(callbacks)).fit()
@@ -377,7 +373,7 @@ def test_every_row_is_told_before_the_checkpoint_of_its_step(at_step: int) -> No
 def test_the_rows_before_a_divergence_are_told() -> None:
     notebook = Notebook()
     source = DrawnBatches(lambda step, images: images * (torch.nan if step == 2 else 1))
-    report = Report(notebook, evaluate_every_epochs=None, clock=Ticking(0.0))
+    report = Report(notebook, clock=Ticking(0.0))
     trainer = as_if_accelerated(tiny_trainer([report], source=source))
     with pytest.raises(TrainingDivergedError):
         trainer.fit()
@@ -388,7 +384,7 @@ def test_the_rows_before_a_divergence_are_told() -> None:
 
 def test_a_measured_ap_joins_the_row_of_its_step() -> None:
     notebook, lines = Notebook(), list[str]()
-    callbacks = [Report(notebook, evaluate_every_epochs=1), evaluating(Scripted(0.25, None, 0.5))]
+    callbacks = [Report(notebook), evaluating(Scripted(0.25, None, 0.5))]
     tiny_trainer(callbacks, log=lines.append).fit()
     at_4 = [values for step, _, values in notebook.rows if step == 4]
     assert len(at_4) == 2
@@ -410,47 +406,8 @@ class Dawdle(Callback):
 def test_the_speed_is_that_of_the_training_alone() -> None:
     def speeds(clock: Ticking, *others: Callback) -> list[float]:
         notebook = Notebook()
-        tiny_trainer([Report(notebook, evaluate_every_epochs=None, clock=clock), *others]).fit()
+        tiny_trainer([Report(notebook, clock=clock), *others]).fit()
         return [values["images_per_s"] for _, _, values in notebook.rows]
 
     dawdling = Ticking()
     assert speeds(dawdling, Dawdle(dawdling)) == speeds(Ticking())
-
-
-def test_progress_is_true_and_its_end_is_the_end() -> None:
-    notebook = Notebook()
-    callbacks = [
-        Report(notebook, evaluate_every_epochs=1, clock=Ticking()),
-        evaluating(Scripted(0.1, 0.2, 0.3)),
-    ]
-    tiny_trainer(callbacks).fit()
-    first, last = notebook.progress[0], notebook.progress[-1]
-    assert (first.epoch, first.epochs, first.step, first.steps, first.fraction) == (1, 3, 0, 12, 0.0)
-    assert first.eta_s is None
-    assert first.images_per_s is None
-    assert (last.epoch, last.step, last.fraction, last.eta_s) == (3, 12, 1.0, 0.0)
-    assert last.as_json() == {"epoch": 3, "epochs": 3, "step": 12, "steps": 12, "fraction": 1.0}
-    fractions = [each.fraction for each in notebook.progress]
-    assert fractions == sorted(fractions)
-
-
-def test_the_eta_counts_steps_and_evaluations_that_are_left() -> None:
-    """A step takes the same time throughout, and so does an evaluation."""
-    notebook, clock = Notebook(), Ticking(0.0)
-
-    class Work(Callback):
-        def on_epoch_trained(self, trainer: Trainer, plan: EpochPlan) -> None:
-            clock.now += 100.0
-
-    def batch(step: int, images: torch.Tensor) -> torch.Tensor:
-        clock.now += 2.0
-        return images
-
-    report = Report(notebook, evaluate_every_epochs=1, clock=clock)
-    callbacks = [report, Work(), evaluating(Scripted(0.1, 0.2, 0.3))]
-    tiny_trainer(callbacks, source=DrawnBatches(batch)).fit()
-    etas = {each.step: each.eta_s for each in notebook.progress}
-    assert etas[5] == pytest.approx(7 * 2 + 2 * 100)
-    assert etas[9] == pytest.approx(3 * 2 + 100)
-    speeds = [each.images_per_s for each in notebook.progress[1:]]
-    assert speeds == [pytest.approx(2.0)] * len(speeds)

@@ -161,7 +161,7 @@ def test_a_drain_costs_nothing(
     context.draining.set()
     ended(thread)
     row = job(context)
-    assert (row.status, row.attempt, row.no_progress) == (JobStatus.QUEUED, 0, 0)
+    assert (row.status, row.charged_attempts, row.no_progress) == (JobStatus.QUEUED, 0, 0)
     assert bell.rung == [(job_id, Queue.GPU)]
     assert not keep(job_id, context), "a worker that stops takes nothing more"
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from app.database.tables import Evaluation, Job, Model, ModelFile
+from app.database.tables import Evaluation, Job, JobTransition, Model, ModelFile
 from app.jobs import protocol
 from app.jobs.protocol import Claim, LostLeaseError
 from app.jobs.states import JobKind, JobStatus
 from detection.analysis.complexity import Complexity
 from detection.deploy.package import ModelFile as WrittenFile
+from detection.evaluation.curves import detail_detections
 from detection.model_record import ModelRecord
 from tests.unit.worker.conftest import OpenAttempt
 from worker import fault_points
@@ -64,9 +65,16 @@ def publish(attempt: Attempt, model: NewModel) -> None:
         model,
         add_rows=lambda session, model_id: session.add(
             evaluation_row(
-                attempt, model_id, dataset_sha256="0" * 64, split="val", metrics=model.metrics or {}
+                attempt,
+                model_id,
+                dataset_sha256="0" * 64,
+                split="val",
+                metrics=model.metrics or {},
+                details=detail_detections([], [], ["a", "b"], score_threshold=0.3),
             )
         ),
+        result={"ended_early": "finish"},
+        reason="finished by its user",
     )
 
 
@@ -83,7 +91,10 @@ def test_a_model_becomes_visible_with_the_end_of_its_job(
     assert counts(context) == [1, 2, 1]
     with context.sessions() as session:
         job, row = session.scalars(select(Job)).one(), session.scalars(select(Model)).one()
-        assert (job.status, job.result) == (JobStatus.SUCCEEDED, {"model_id": row.id})
+        assert job.status == JobStatus.SUCCEEDED
+        assert job.result == {"model_id": row.id, "ended_early": "finish"}
+        newest = select(JobTransition).order_by(JobTransition.id.desc()).limit(1)
+        assert session.scalars(newest).one().reason == "finished by its user"
         assert (row.classes, row.input_size, row.parameters) == (["a", "b"], [64, 64], 2)
         for file in session.scalars(select(ModelFile)):
             with context.storage.open(file.key) as content:

@@ -63,13 +63,14 @@ def test_everything_that_was_said_is_written(report: JobReport, sessions: Sessio
     report.row(1, 1, {"loss": 2.0, "ap": 0.5})
     report.row(2, 1, {"loss": 1.0})
     report.config({"batch_size": 4})
+    report.device("1")
     report.line("hello")
     report.checkpoint(2)
     report.flush()
     row = job(sessions)
     assert (row.stage, row.progress, row.eta_s) == ("training", {"step": 2, "steps": 8}, 4.0)
     assert row.metrics == {"loss": 1.0, "ap": 0.5}, "the newest of each"
-    assert row.config == {"batch_size": 4}
+    assert (row.config, row.device) == ({"batch_size": 4}, "1")
     assert row.checkpoint_step == 2
     assert row.timing["training_s"] >= 5.0
     assert series(sessions) == {1: {"loss": 2.0, "ap": 0.5}, 2: {"loss": 1.0}}

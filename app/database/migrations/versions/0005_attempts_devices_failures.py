@@ -1,0 +1,31 @@
+"""Jobs say where they run and count every attempt; a dataset itself says why it was rejected."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("jobs", sa.Column("device", sa.String(64), nullable=True))
+    op.add_column("jobs", sa.Column("charged_attempts", sa.Integer(), nullable=False, server_default="0"))
+    op.execute("update jobs set charged_attempts = attempt")
+    op.add_column("datasets", sa.Column("failure", JSON, nullable=True))
+    op.execute(
+        "update datasets set failure = (select jobs.failure from jobs where jobs.dataset_id = datasets.id"
+        " and jobs.kind = 'dataset-import' order by jobs.id desc limit 1) where status = 'rejected'"
+    )
+
+
+def downgrade() -> None:
+    op.drop_column("datasets", "failure")
+    op.drop_column("jobs", "charged_attempts")
+    op.drop_column("jobs", "device")

@@ -1,0 +1,152 @@
+"""How far a training is, and how long it will take: told by the pictures that it has to look at.
+
+Pictures are trained on, evaluated, and measured once more for the model that is published. What was not timed
+yet is taken to be as slow as training, which is timed from the first step on; nothing else is guessed.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from itertools import accumulate
+from typing import Any
+
+from detection.training.callbacks import Clock, evaluation_is_due
+from detection.training.plan import EpochPlan, TrainingPlan
+from detection.training.reporting import Progress, Reporter
+from detection.training.state import StopReason
+from detection.training.trainer import Callback, StepResult, Trainer
+
+PROGRESS_EVERY_S = 1.0
+SPEED_MEMORY = 0.9
+"""Weight of the past in the running average of the time that a picture takes."""
+ALL_SEEN = 0.99
+"""The fraction that is done with the last picture; the rest is the writing of the model."""
+
+Seen = Callable[[int], None]
+"""Is told how many pictures of a measurement are done."""
+
+
+class ProgressMeter(Callback):
+    """Tells a reporter about once a second how far a training is, and goes on when its model is published."""
+
+    def __init__(
+        self,
+        reporter: Reporter,
+        plan: TrainingPlan,
+        *,
+        num_val_images: int,
+        evaluate_every_epochs: int | None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        """Measure the way through `plan`; `evaluate_every_epochs` is None when nothing is evaluated."""
+        self._reporter, self._plan, self._clock = reporter, plan, clock
+        self._num_val_images = num_val_images
+        self._ahead = _pictures_ahead(plan, num_val_images, evaluate_every_epochs)
+        self._step_at = self._told_at = self._measuring_since = clock()
+        self._trained_s: float | None = None
+        self._measured_s: float | None = None
+        self._seen = 0
+        self._trainer: Trainer | None = None
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        self._trainer, self._step_at = trainer, self._clock()
+        self._tell()
+
+    def on_epoch_start(self, trainer: Trainer, plan: EpochPlan) -> None:
+        # What came since the last step, an evaluation or a checkpoint, is no time spent on training.
+        self._step_at = self._clock()
+
+    def on_step_end(self, trainer: Trainer, step: StepResult) -> None:
+        now = self._clock()
+        took_s, self._step_at = (now - self._step_at) / step.num_images, now
+        past_s = took_s if self._trained_s is None else self._trained_s
+        self._trained_s = SPEED_MEMORY * past_s + (1 - SPEED_MEMORY) * took_s
+        if step.last_of_epoch:
+            self._tell()
+        else:
+            self._tell_now_and_then()
+
+    def on_epoch_trained(self, trainer: Trainer, plan: EpochPlan) -> None:
+        self._measuring_since = self._clock()
+
+    def on_evaluated(self, trainer: Trainer, metrics: Mapping[str, Any]) -> None:
+        self._measured_s = (self._clock() - self._measuring_since) / max(self._num_val_images, 1)
+        self._seen = 0
+        self._tell()
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        self._seen, self._measuring_since = 0, self._clock()
+        self._tell()
+
+    def saw(self, num_images: int) -> None:
+        """Hear how many pictures of the evaluation, or of the publication's measurement, are done."""
+        self._seen = num_images
+        if num_images == self._num_val_images:
+            self._tell()
+        else:
+            self._tell_now_and_then()
+
+    def _tell_now_and_then(self) -> None:
+        if self._clock() - self._told_at >= PROGRESS_EVERY_S:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._told_at = self._clock()
+        if self._trainer is not None:
+            self._reporter.on_progress(self._progress(self._trainer))
+
+    def _progress(self, trainer: Trainer) -> Progress:
+        state, plan = trainer.state, self._plan
+        to_train, to_measure = self._left(trainer)
+        all_pictures = sum(self._ahead[0]) + self._num_val_images
+        return Progress(
+            epoch=min(state.epoch + 1, plan.epochs),
+            epochs=plan.epochs,
+            step=state.step,
+            steps=plan.total_steps,
+            fraction=ALL_SEEN * (1 - (to_train + to_measure) / all_pictures),
+            eta_s=self._eta_s(to_train, to_measure),
+            images_per_s=1 / self._trained_s if self._trained_s else None,
+        )
+
+    def _left(self, trainer: Trainer) -> tuple[int, int]:
+        """Return how many pictures are still to be trained on, and how many to be measured."""
+        published = self._num_val_images - self._seen
+        state, plan = trainer.state, self._plan
+        if trainer.reason is not None and trainer.reason.publishes:
+            is_due = trainer.reason is StopReason.FINISHED and state.evaluated_step != state.step
+            return 0, self._num_val_images * is_due + published
+        to_train, to_evaluate = self._ahead[state.epoch]
+        if state.epoch < plan.epochs:
+            epoch = plan.epoch(state.epoch)
+            to_train -= state.epoch_step * epoch.batch_size
+            if state.epoch_step == epoch.steps and state.evaluated_step == state.step:
+                to_evaluate -= self._num_val_images
+        return to_train, to_evaluate + published
+
+    def _eta_s(self, to_train: int, to_measure: int) -> float | None:
+        """Return the seconds that these pictures will take; None when it cannot be told, or none is left."""
+        measured_s = self._measured_s or self._present_measurement_s() or self._trained_s
+        if (to_train and self._trained_s is None) or (to_measure and measured_s is None):
+            return None
+        seconds = to_train * (self._trained_s or 0.0) + to_measure * (measured_s or 0.0)
+        return seconds or None
+
+    def _present_measurement_s(self) -> float | None:
+        return (self._clock() - self._measuring_since) / self._seen if self._seen else None
+
+
+def _pictures_ahead(
+    plan: TrainingPlan, num_val_images: int, evaluate_every_epochs: int | None
+) -> list[tuple[int, int]]:
+    """Return how many pictures are to be trained on and evaluated from each epoch on; 0 after the last."""
+    trained = [epoch.steps * epoch.batch_size for epoch in plan]
+    evaluated = [
+        num_val_images
+        if evaluate_every_epochs is not None and evaluation_is_due(epoch, plan, evaluate_every_epochs)
+        else 0
+        for epoch in plan
+    ]
+    from_each = (accumulate(reversed(each), initial=0) for each in (trained, evaluated))
+    return list(zip(*from_each, strict=True))[::-1]
