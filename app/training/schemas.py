@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, TypeAdapter
+from pydantic import AfterValidator, Field, TypeAdapter, WithJsonSchema
 
 from app.api.links import Links
 from app.api.shapes import EXAMPLE_ID, Name, Shape, example
 from detection.training.config import STRICT, TrainingConfig
 
-DEVICE = r"^(auto|cpu|[0-9]{1,3}(,[0-9]{1,3})*)$"
+DEVICE = r"^(auto|cpu|[0-9]{1,3}(,[0-9]{1,3}){0,15})$"
+
+
+def _known_device(text: str) -> str:
+    if re.fullmatch(DEVICE, text) is None:
+        raise ValueError(
+            "should be `auto`, `cpu`, or accelerators by number, separated by commas: `0`, `0,1`"
+        )
+    return text
+
+
+Device = Annotated[
+    str, AfterValidator(_known_device), WithJsonSchema({"type": "string", "maxLength": 64, "pattern": DEVICE})
+]
+
 TRAIN_EXAMPLES = [
     {"dataset_id": EXAMPLE_ID, "epochs": 10},
     {
@@ -43,7 +58,7 @@ class TrainRequest(TrainingConfig):
 
     dataset_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
     """The dataset to train on; it must be `ready`."""
-    device: Annotated[str, Field(max_length=64, pattern=DEVICE)] = "auto"
+    device: Device = "auto"
     name: Name | None = None
     """Shown in lists, and the model's name in the end; default is made of architecture and dataset."""
 

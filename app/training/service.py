@@ -21,7 +21,7 @@ from app.errors import (
     NoPretrainedWeightsError,
     NotFoundError,
 )
-from app.jobs.protocol import add_job
+from app.jobs.protocol import add_job, note_line
 from app.jobs.schemas import JobRead
 from app.jobs.service import check_queue_has_room, commit_and_announce
 from app.jobs.states import JobKind
@@ -31,6 +31,7 @@ from app.training.faults import contradictions
 from app.training.schemas import ArchitectureDetail, ArchitectureRead, PublishedRead, TrainRequest
 from app.usage.service import check_room
 from detection.architectures import ARCHITECTURES, Architecture
+from detection.data.coco_classes import COCO_CLASSES
 from detection.data.records import Split
 from detection.errors import UnknownNameError
 from detection.training.config import TrainingConfig
@@ -69,6 +70,8 @@ def queue_training(
         dataset_id=dataset.id,
         model_id=start.id if start is not None else None,
     )
+    if start is not None and request.init == PRETRAINED:
+        note_line(session, job.id, _choice(start))
     return commit_and_announce(session, bell, job, action="job.train", author=author, once=once)
 
 
@@ -132,16 +135,35 @@ def _start(session: Session, init: str, architecture: Architecture) -> Model | N
 
 
 def _newest_pretrained(session: Session, architecture: Architecture) -> Model:
-    model = session.scalars(
+    """Return the newest import that knows COCO's classes, one with its batch norms if there is any."""
+    imported = session.scalars(
         select(Model)
         .where(Model.architecture == architecture.name, Model.origin == "imported")
         .order_by(Model.id.desc())
-        .limit(1)
-    ).one_or_none()
-    if model is None:
+    )
+    of_coco = [model for model in imported if tuple(model.classes) == COCO_CLASSES]
+    if not of_coco:
         raise NoPretrainedWeightsError(
-            f"no weights of {architecture.name} were imported yet: send a file of the original project to"
-            f" POST /models/import, or run `harrier weights get {architecture.name}`",
+            f"no COCO weights of {architecture.name} were imported yet: send a file of the original project"
+            f" to POST /models/import, or run `harrier weights get {architecture.name}`."
+            " To start from a model with other classes, give its id as `init`",
             links={"import": "/models/import"},
         )
-    return model
+    return next((model for model in of_coco if not _is_folded(model)), of_coco[0])
+
+
+def _is_folded(model: Model) -> bool:
+    return bool(model.provenance.get("folded", False))
+
+
+def _choice(start: Model) -> str:
+    """Return a line for the job's log about what `pretrained` came to mean."""
+    line = (
+        f"pretrained: the COCO weights {start.name!r}, model {start.id}, imported {start.created_at:%Y-%m-%d}"
+    )
+    if not _is_folded(start):
+        return line
+    return (
+        f"{line}. Their batch norms are folded into the convolutions, which is a poor start for fine-tuning:"
+        " better import a file of the original project that still has them (.pth)"
+    )

@@ -8,6 +8,7 @@ import pytest
 
 from app.database.tables import Job, OutboxRow
 from app.jobs.states import Queue
+from detection.data.coco_classes import COCO_CLASSES
 from tests.integration.api.conftest import Api, MakeApi, assert_problem, pointers
 
 
@@ -30,6 +31,8 @@ def test_the_job_shows_the_whole_recipe(api: Api) -> None:
     assert config["input_size"] == 416
     assert config["optimizer"]["lr"] == pytest.approx(4 * 0.01 / 64 * 4)
     assert config["schedule"]["no_aug_epochs"] == 2
+    assert config["assigner"]["centre_radius"] == 2.5
+    assert config["schedule"]["warmup_start"] == 0.0
     assert config["init"] == "random"
     assert "dataset_id" not in config
     assert "name" not in config
@@ -83,6 +86,12 @@ def test_what_is_chosen_is_what_runs(api: Api) -> None:
         ({"processes": 2, "batch_size": 2}, "/processes"),
         ({"sync_bn": True}, "/sync_bn"),
         ({"device": "0,1", "batch_size": 2}, "/device"),
+        ({"device": "banana"}, "/device"),
+        ({"device": "cpu,0"}, "/device"),
+        ({"device": ""}, "/device"),
+        ({"weight_init": {"gain": 5}}, "/weight_init/gain"),
+        ({"init": "pretrained", "weight_init": {"gain": 3}}, "/weight_init/gain"),
+        ({"schedule": {"kind": "multistep", "milestones": [5, 20]}}, "/schedule/milestones"),
         ({"freeze": {"parts": ["backbone", "head"]}}, "/freeze/parts/1"),
         ({"dataset_id": "../x"}, "/dataset_id"),
     ],
@@ -115,13 +124,39 @@ def test_pretrained_is_the_newest_import_of_the_architecture(api: Api) -> None:
     )
     assert "POST /models/import" in problem["detail"]
     assert "harrier weights get yolox-nano" in problem["detail"]
-    api.model()
-    newest = api.model()
-    api.model(origin="trained")
-    api.model(architecture="yolox-s")
+    api.model(classes=["cat", "dog"])
+    api.model(classes=[*COCO_CLASSES], origin="trained")
+    api.model(classes=[*COCO_CLASSES], architecture="yolox-s")
+    problem = assert_problem(
+        api.post("/train", {"dataset_id": dataset_id, "init": "pretrained"}), 409, "no_pretrained_weights"
+    )
+    assert "give its id" in problem["detail"]
+    api.model(classes=[*COCO_CLASSES])
+    newest = api.model(classes=[*COCO_CLASSES])
     job = api.post("/train", {"dataset_id": dataset_id, "init": "pretrained"}).json()
     assert job["config"]["init"] == newest
     assert job["model_id"] == newest
+
+
+def test_pretrained_weights_with_folded_batch_norms_are_the_last_choice_and_the_log_says_which(
+    api: Api,
+) -> None:
+    def chosen() -> tuple[str, str]:
+        job = api.post("/train", {"dataset_id": dataset_id, "init": "pretrained"}).json()
+        return job["model_id"], api.get(f"/jobs/{job['id']}/log").text
+
+    dataset_id = api.ready_dataset()
+    folded = api.model(name="from onnx", classes=[*COCO_CLASSES], provenance={"folded": True})
+    model_id, log = chosen()
+    assert model_id == folded
+    assert f"'from onnx', model {folded}" in log
+    assert "poor start for fine-tuning" in log
+    whole = api.model(name="from pth", classes=[*COCO_CLASSES], provenance={"folded": False})
+    api.model(classes=[*COCO_CLASSES], provenance={"folded": True})
+    model_id, log = chosen()
+    assert model_id == whole
+    assert f"'from pth', model {whole}" in log
+    assert "folded" not in log
 
 
 def test_a_training_can_start_from_any_model_of_its_architecture(api: Api) -> None:
