@@ -11,6 +11,7 @@ import typer
 from sqlalchemy.orm import Session
 
 from app.cli.client import CommandError
+from app.cli.home import require_home
 from app.cli.terminal import say, show, show_table
 from app.database.session import create_database_engine, create_sessions
 from app.database.tables import utc_now
@@ -71,10 +72,8 @@ def _state(revoked_at: object) -> str:
 @contextmanager
 def _session(settings: Settings) -> Iterator[Session]:
     """Open the database of the home, which must be there: only `serve` and `demo` make one."""
-    if settings.database_url is None and not settings.home_path.is_dir():
-        raise CommandError(
-            f"there is no home at {settings.home_path}; `harrier serve` makes one, HARRIER_HOME names another"
-        )
+    if settings.database_url is None:
+        require_home(settings)
     upgrade_database(settings)
     engine = create_database_engine(settings)
     try:

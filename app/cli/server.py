@@ -12,7 +12,9 @@ from sqlalchemy import make_url
 
 from app.cli.client import CommandError
 from app.cli.demo import run_demo
+from app.cli.home import require_home
 from app.cli.terminal import say, show, show_json
+from app.database.revision import is_current
 from app.database.session import create_database_engine, create_sessions
 from app.database.upgrade import upgrade_database
 from app.keys.service import bootstrap_key, check_exposure
@@ -78,6 +80,8 @@ def api() -> None:
     from app.server import run_api
 
     settings = get_settings()
+    require_home(settings)
+    _require_schema(settings)
     _see_to_keys(settings)
     run_api(settings)
 
@@ -85,10 +89,21 @@ def api() -> None:
 def migrate() -> None:
     """Bring the database up to date, and do nothing else."""
     settings = get_settings()
-    if settings.database_url is None and not settings.home_path.is_dir():
-        raise CommandError(f"there is no home at {settings.home_path}; `harrier serve` makes one")
+    if settings.database_url is None:
+        require_home(settings)
     upgrade_database(settings)
     say("the database is up to date")
+
+
+def _require_schema(settings: Settings) -> None:
+    engine = create_database_engine(settings)
+    try:
+        current = is_current(engine)
+    finally:
+        engine.dispose()
+    if not current:
+        where = make_url(settings.database_address).render_as_string(hide_password=True)
+        raise CommandError(f"the database {where} does not have this version's schema: run `harrier migrate`")
 
 
 def list_settings(

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.cli import server
+from app.cli.client import CommandError
 from app.database.session import create_database_engine, create_sessions
 from app.database.upgrade import upgrade_database
 from app.keys.service import ExposureError, find_caller
@@ -21,6 +22,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     file.write_text(f"{SECRET}\n", encoding="utf-8")
     settings = Settings(home=tmp_path / "home", host="0.0.0.0", bootstrap_key_file=file)
     monkeypatch.setattr(server, "get_settings", lambda: settings)
+    settings.home_path.mkdir()
     upgrade_database(settings)
     return settings
 
@@ -34,7 +36,7 @@ def test_the_first_key_is_there_before_it_serves(settings: Settings, monkeypatch
         callers.append(find_caller(sessions, sessions, SECRET))
         engine.dispose()
 
-    monkeypatch.setattr(server, "run_api", serving)
+    monkeypatch.setattr("app.server.run_api", serving)
     server.api()
     assert [caller.name for caller in callers if caller] == ["bootstrap"]
 
@@ -42,6 +44,18 @@ def test_the_first_key_is_there_before_it_serves(settings: Settings, monkeypatch
 def test_it_does_not_serve_others_without_a_key(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     open_to_all = settings.model_copy(update={"bootstrap_key_file": None})
     monkeypatch.setattr(server, "get_settings", lambda: open_to_all)
-    monkeypatch.setattr(server, "run_api", lambda settings: pytest.fail("it serves"))
+    monkeypatch.setattr("app.server.run_api", lambda settings: pytest.fail("it serves"))
     with pytest.raises(ExposureError):
+        server.api()
+
+
+def test_it_makes_neither_a_home_nor_a_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings(home=tmp_path / "home")
+    monkeypatch.setattr(server, "get_settings", lambda: settings)
+    monkeypatch.setattr("app.server.run_api", lambda settings: pytest.fail("it serves"))
+    with pytest.raises(CommandError, match=f"there is no home at {settings.home_path}"):
+        server.api()
+    assert not settings.home_path.exists()
+    settings.home_path.mkdir()
+    with pytest.raises(CommandError, match="run `harrier migrate`"):
         server.api()

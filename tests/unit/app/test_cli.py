@@ -196,6 +196,7 @@ class TestErrors:
             (["jobs", "list"], "no Harrier server answers"),
             (["keys", "list"], "there is no home at"),
             (["migrate"], "there is no home at"),
+            (["api"], "there is no home at /"),
         ):
             environment.setattr("sys.argv", ["harrier", *arguments])
             environment.setenv("HARRIER_URL", "http://127.0.0.1:1")
