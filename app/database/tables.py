@@ -284,6 +284,7 @@ class IdempotencyKey(Table):
     """The API key that sent it; keys of different callers never meet."""
     key: Mapped[str] = mapped_column(String(255))
     fingerprint: Mapped[str] = mapped_column(String(64))
+    """Of method, path and content."""
     status_code: Mapped[int | None] = mapped_column(Integer)
     """Null while the first request is still running."""
     headers: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
@@ -294,7 +295,6 @@ class IdempotencyKey(Table):
 
 
 class AuditRow(Table):
-    """Of method, path and content."""
     __tablename__ = "audit"
 
     id: Mapped[int] = mapped_column(Serial, primary_key=True, autoincrement=True)
