@@ -112,6 +112,10 @@ class ExportError(DetectionError):
     """An exported file does not compute what the model computes."""
 
 
+class MissingPackageError(DetectionError):
+    """A library that is installed only where it is wanted is not installed here; the message says how to."""
+
+
 class TrainingDivergedError(DetectionError):
     def __init__(self, step: int, losses: Mapping[str, float]) -> None:
         self.step, self.losses = step, dict(losses)

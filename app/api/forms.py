@@ -26,7 +26,9 @@ def parse_fields(kind: type[Fields], fields: Mapping[str, str | list[str]]) -> F
         raise invalid_input(problems_of(faults, shape=kind)) from None
 
 
-def form_body(kind: type[BaseModel], *, file: str, description: str) -> dict[str, Any]:
+def form_body(
+    kind: type[BaseModel], *, file: str, description: str, example: Mapping[str, Any]
+) -> dict[str, Any]:
     """Return OpenAPI's `requestBody` of a form with one file."""
     schema = _inlined(kind.model_json_schema())
     properties = {file: {"type": "string", "format": "binary", "description": description}}
@@ -40,7 +42,8 @@ def form_body(kind: type[BaseModel], *, file: str, description: str) -> dict[str
                         "required": [file, *schema.get("required", ())],
                         "properties": {**properties, **schema["properties"]},
                         "additionalProperties": False,
-                    }
+                    },
+                    "example": example,
                 }
             },
         }

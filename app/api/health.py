@@ -18,11 +18,14 @@ from app.api.shapes import Shape, example
 from app.api.state import State
 from app.database.revision import is_current
 from app.database.tables import Worker, utc_now
-from app.errors import HarrierError, HostNotAllowedError, InternalError
+from app.errors import HarrierError, HostNotAllowedError, InternalError, MethodNotAllowedError
 from app.jobs.states import Queue
 from app.settings import Settings
 
 router = create_router("operations")
+
+EVERYWHERE = (HostNotAllowedError, MethodNotAllowedError, InternalError)
+"""What these calls may answer as well; nobody needs a key for them."""
 
 BROKER_TIMEOUT_S = 1.0
 FINE = "ok"
@@ -39,6 +42,7 @@ class LiveRead(Shape):
     model_config = example(status="alive")
 
     status: str
+    """Always `alive`."""
 
 
 class ReadyRead(Shape):
@@ -50,10 +54,12 @@ class ReadyRead(Shape):
     )
 
     status: Readiness
+    """`ready`, `degraded` or `not_ready`."""
     checks: dict[str, str]
+    """By what is needed: `ok`, or what is wrong."""
 
 
-@router.get("/livez", response_model=LiveRead, responses=documented(HostNotAllowedError, InternalError))
+@router.get("/livez", response_model=LiveRead, responses=documented(*EVERYWHERE))
 async def live() -> object:
     """Say that the process answers. Nothing else is looked at."""
     return LiveRead(status="alive")
@@ -64,7 +70,7 @@ async def live() -> object:
     response_model=ReadyRead,
     responses={
         503: {"model": ReadyRead, "description": "Not ready; `checks` says what is missing."},
-        **documented(HostNotAllowedError, InternalError),
+        **documented(*EVERYWHERE),
     },
 )
 async def ready(state: StateDep, response: Response) -> object:

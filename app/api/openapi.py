@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 
 from app.api.problems import Problem, problem_examples
 from app.api.security import PUBLIC
+from app.api.shapes import with_nulls
 from app.settings import Settings
 
 KEYS = {
@@ -47,10 +48,21 @@ def _document(app: FastAPI) -> dict[str, Any]:
     components["examples"] = problem_examples()
     components["securitySchemes"] = KEYS
     for path, calls in document["paths"].items():
-        if path not in PUBLIC:
-            for call in calls.values():
+        for call in calls.values():
+            _show_lists(call, components["schemas"])
+            if path not in PUBLIC:
                 call["security"] = [*({name: []} for name in KEYS), {}]
-    return document
+    shown: dict[str, Any] = with_nulls(document)
+    return shown
+
+
+def _show_lists(call: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """A list that is no page has no schema of its own to hold an example: it is one of its item's."""
+    for answer in call["responses"].values():
+        content = answer.get("content", {}).get("application/json", {})
+        item = content.get("schema", {}).get("items", {}).get("$ref", "").rpartition("/")[2]
+        if item:
+            content["example"] = [schemas[item]["example"]]
 
 
 def written(document: dict[str, Any]) -> str:

@@ -19,6 +19,10 @@ from app.keys.service import Scope
 
 router = create_router("operations")
 
+MEASURES = """# HELP harrier_requests_total Requests answered.
+# TYPE harrier_requests_total counter
+harrier_requests_total{method="GET",route="/jobs",status="200"} 42.0
+"""
 VERSIONED = ("harrier", "fastapi", "sqlalchemy", "celery", "torch", "torchvision", "onnxruntime")
 
 
@@ -28,22 +32,58 @@ class VersionRead(Shape):
     model_config = example(version="0.1.0", python="3.11.7", packages={"torch": "2.15.0"})
 
     version: str
+    """Of Harrier."""
     python: str
+    """That runs it."""
     packages: dict[str, str]
+    """What its numbers depend on."""
 
 
 class WorkerRead(Shape):
     """A process that takes jobs from a queue."""
 
+    model_config = example(
+        name="gpu@rack-1:4711",
+        queue="gpu",
+        hostname="rack-1",
+        pid=4711,
+        devices=[
+            {
+                "index": 0,
+                "name": "NVIDIA L4",
+                "memory_total_bytes": 24_152_899_584,
+                "memory_used_bytes": 1_073_741_824,
+            }
+        ],
+        versions={"python": "3.11.7", "harrier": "0.1.0", "torch": "2.15.0"},
+        memory={
+            "total_bytes": 67_430_813_696,
+            "available_bytes": 51_539_607_552,
+            "worker_bytes": 2_147_483_648,
+        },
+        started_at="2026-11-20T08:00:00Z",
+        seen_at="2026-11-20T12:00:05Z",
+        alive=True,
+    )
+
     name: str
+    """One per process."""
     queue: str
+    """The queue that it serves."""
     hostname: str
+    """Where it runs."""
     pid: int
+    """Of its process, on that host."""
     devices: list[Any]
+    """The accelerators of its host; without any it computes on the CPU."""
     versions: dict[str, Any]
+    """Of what is installed there."""
     memory: dict[str, Any]
+    """Bytes: of its host, and of itself with its job processes."""
     started_at: datetime
+    """When its process began."""
     seen_at: datetime
+    """When it last said that it lives."""
     alive: bool
     """Seen within the lease time."""
 
@@ -81,7 +121,10 @@ def list_workers(session: ReadingDep, settings: SettingsDep) -> object:
     "/metrics",
     dependencies=[needs(Scope.READ)],
     response_class=PlainTextResponse,
-    responses={200: {"description": "Prometheus text."}, **answers()},
+    responses={
+        200: {"description": "Prometheus text.", "content": {"text/plain": {"example": MEASURES}}},
+        **answers(),
+    },
 )
 def show_metrics(state: StateDep) -> object:
     """Show the counters in Prometheus' text format."""

@@ -6,13 +6,14 @@ import base64
 import binascii
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar, get_args
 
 from fastapi import Query
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from app.api.shapes import EXAMPLE_ID, example_of
 from app.errors import InvalidInputError, Problem
 
 Row = TypeVar("Row")
@@ -21,12 +22,18 @@ Item = TypeVar("Item")
 MAX_LIMIT = 200
 
 
+def _add_example(schema: dict[str, Any], page: type[BaseModel]) -> None:
+    (item,) = get_args(page.model_fields["items"].annotation)
+    schema["example"] = {"items": [example_of(item)], "next_cursor": encode_cursor(EXAMPLE_ID)}
+
+
 class Page(BaseModel, Generic[Item]):
     """One page of a list."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
+    model_config = ConfigDict(use_attribute_docstrings=True, json_schema_extra=_add_example)
 
     items: list[Item]
+    """The newest first; pictures in the dataset's own order."""
     next_cursor: str | None
     """Give it back as `cursor` for the next page; null when there is none."""
 

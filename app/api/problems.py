@@ -55,11 +55,15 @@ class Problem(BaseModel):
     type: str
     """A name of the kind of problem; it need not lead anywhere."""
     title: str
+    """The kind of problem in words; the same for every case of it."""
     status: int = Field(ge=400, le=599)
+    """The answer's status code."""
     detail: str
+    """What is wrong in this case, and what would be right."""
     code: str
     """Stable; for programs."""
     errors: list[ProblemItem]
+    """Every single fault, when there are several places to look at."""
     request_id: str
     """Quote it when you ask for help; the log knows more."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from app.names import INVISIBLE, NAME_LENGTH, checked_name
 
 EXAMPLE_ID = "019b3c1e-8f10-7d42-a1cf-0b6a5c1d2e3f"
+NULL = "\0null"
 _VISIBLE = Field(json_schema_extra={"minLength": 1, "pattern": f"^[^{INVISIBLE}]*$"})
 
 Name = Annotated[
@@ -37,6 +38,31 @@ class Wish(BaseModel):
     model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
 
+def example_of(shape: type[BaseModel]) -> dict[str, Any]:
+    """Return the example of a shape that has one."""
+    extra: Any = shape.model_config["json_schema_extra"]
+    found: dict[str, Any] = extra["example"]
+    return found
+
+
 def example(**fields: object) -> ConfigDict:
     """Return the configuration of a shape with this example."""
-    return ConfigDict(json_schema_extra={"example": fields})  # type: ignore[dict-item]
+    return ConfigDict(json_schema_extra={"example": _marked(fields)})
+
+
+def _marked(value: Any) -> Any:
+    """Return an example whose nulls FastAPI does not take out; `with_nulls` puts them back."""
+    if isinstance(value, dict):
+        return {key: _marked(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_marked(each) for each in value]
+    return NULL if value is None else value
+
+
+def with_nulls(document: Any) -> Any:
+    """Return a document in which the marks of `example` are nulls."""
+    if isinstance(document, dict):
+        return {key: with_nulls(each) for key, each in document.items()}
+    if isinstance(document, list):
+        return [with_nulls(each) for each in document]
+    return None if document == NULL else document

@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from app.api.dependencies import Id, StateDep, answers, create_router, needs
 from app.api.events import Event, EventHub
 from app.api.head import EVENT_STREAM, EventStream
+from app.api.shapes import EXAMPLE_ID
 from app.database.session import Sessions
 from app.database.tables import Job, JobEvent
 from app.errors import DrainingError, NotFoundError
@@ -35,10 +36,24 @@ EVENT = {
         "retry": {"type": "integer"},
     },
 }
+EVENT_EXAMPLE = {
+    "id": "4711",
+    "event": "metric",
+    "data": json.dumps(
+        {
+            "subject": f"jobs/{EXAMPLE_ID}",
+            "at": "2026-11-20T12:01:30Z",
+            "step": 84,
+            "epoch": 3,
+            "loss": 4.81,
+            "lr": 0.0048,
+        }
+    ),
+}
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "`id`, `event` and `data` (JSON) per event; comments as heartbeats.",
-        "content": {EVENT_STREAM: {"schema": EVENT}},
+        "content": {EVENT_STREAM: {"schema": EVENT, "example": EVENT_EXAMPLE}},
     }
 }
 

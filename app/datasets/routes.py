@@ -77,7 +77,16 @@ def check_archive_head(head: bytes) -> None:
         **answers(QuotaExceededError, NoSpaceError, OverloadedError, *CREATING),
     },
     openapi_extra=form_body(
-        DatasetFields, file="archive", description="zip, tar, tar.gz or tar.zst, told apart by content."
+        DatasetFields,
+        file="archive",
+        description="zip, tar, tar.gz or tar.zst, told apart by content.",
+        example={
+            "archive": "cells.zip",
+            "name": "blood cells",
+            "format": "auto",
+            "validation_fraction": 0.2,
+            "classes": '{"rename": {"rbc": "red cell"}, "drop": ["other"]}',
+        },
     ),
 )
 async def upload_dataset(

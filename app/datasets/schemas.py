@@ -63,18 +63,23 @@ class DatasetPatch(Wish):
     model_config = example(name="blood cells, cleaned")
 
     name: Name
+    """The new name."""
 
 
 class SplitCounts(Shape):
     images: int
+    """Pictures, also those without boxes."""
     boxes: int
+    """Boxes in them."""
 
 
 class DatasetFailure(Shape):
     """Why the archive was rejected."""
 
     code: str
+    """Stable; docs/errors.md explains it."""
     message: str
+    """What was looked for and what was seen."""
 
 
 class DatasetRead(Shape):
@@ -99,14 +104,21 @@ class DatasetRead(Shape):
     )
 
     id: str
+    """For all calls about it."""
     name: str
+    """As it was given, or made of the file's name."""
     status: DatasetStatus
+    """Only a `ready` one can be trained on."""
     requested_format: str
+    """`auto`, or the one that was asked for."""
     format: str | None
     """The format that was found; null while importing."""
     classes: list[str]
+    """In the order of their ids."""
     splits: dict[Split, SplitCounts]
+    """What lies in `train`, `val` and `test`."""
     options: dict[str, Any]
+    """What was chosen about the import."""
     sha256: str
     """Of the uploaded archive."""
     size_bytes: int
@@ -116,67 +128,126 @@ class DatasetRead(Shape):
     failure: DatasetFailure | None
     """Only when `rejected`."""
     created_at: datetime
+    """When it was uploaded."""
     updated_at: datetime
+    """When something about it changed last."""
     links: Links
+    """Where to go on, as far as there is something."""
 
 
 class FindingRead(Shape):
     """One problem in one place, and what was done about it."""
 
     code: str
+    """The kind of problem; stable."""
     severity: Severity
+    """How much it matters."""
     action: Action
+    """What was done about it."""
     file: str
+    """In the archive."""
     where: str = ""
+    """Line, annotation or element in that file."""
     message: str
+    """What is wrong, in words."""
     image_id: str = ""
+    """The picture it is about, when there is one."""
 
 
 class ReportRead(Shape):
     """Everything that was noticed in the archive."""
 
+    model_config = example(
+        status="ready",
+        counts={"box_empty": 1},
+        findings=[
+            {
+                "code": "box_empty",
+                "severity": "warning",
+                "action": "dropped",
+                "file": "labels/002.txt",
+                "where": "line 3",
+                "message": "the box has no area",
+                "image_id": "im002",
+            }
+        ],
+    )
+
     status: DatasetStatus
+    """Of the dataset."""
     counts: dict[str, int]
     """How often each code was found; findings beyond the limit are only counted."""
     findings: list[FindingRead]
+    """In the order of the archive."""
 
 
 class BoxRead(Shape):
     label: str
+    """The class by name."""
     class_id: int
+    """Its index in `classes`."""
     x1: float
+    """Left edge."""
     y1: float
+    """Top edge."""
     x2: float
+    """Right edge."""
     y2: float
+    """Bottom edge."""
     crowd: bool = False
+    """It holds many objects; evaluation neither wants nor punishes detections there."""
     difficult: bool = False
+    """Its annotator found it hard to see; it is kept."""
 
 
 class ImageRead(Shape):
     """One picture with its boxes, in pixels of the picture as a person sees it."""
 
+    model_config = example(
+        id="im002",
+        file_name="photos/002.jpg",
+        width=640,
+        height=480,
+        split="train",
+        boxes=[{"label": "RBC", "class_id": 1, "x1": 12.0, "y1": 30.5, "x2": 118.0, "y2": 141.0}],
+        findings=["box_empty"],
+        links={"image": f"/datasets/{EXAMPLE_ID}/images/im002"},
+    )
+
     id: str
+    """For the picture itself."""
     file_name: str
+    """In the archive."""
     width: int
+    """Pixels, EXIF orientation applied."""
     height: int
+    """Pixels, EXIF orientation applied."""
     split: Split
+    """`train`, `val` or `test`."""
     boxes: list[BoxRead]
+    """What is labelled in it."""
     findings: list[str]
     """Codes of what was noticed about this picture."""
     links: Links
+    """The picture, as it is and with its boxes drawn."""
 
 
 class SplitNumbers(Shape):
     """One number per split."""
 
     train: int
+    """In `train`."""
     val: int
+    """In `val`."""
     test: int
+    """In `test`."""
 
 
 class ClassNumbers(Shape):
     name: str
+    """Of the class."""
     boxes: SplitNumbers
+    """Its boxes."""
     images: SplitNumbers
     """Pictures that show it."""
 
@@ -185,36 +256,69 @@ class Histogram(Shape):
     """Counts between edges; the last edge may be null, which is without end."""
 
     edges: list[float | None]
+    """One more than there are counts."""
     counts: list[int]
+    """How many lie between an edge and the next."""
 
 
 class AreaNumbers(Shape):
     """Boxes by COCO's borders: below 32², below 96², and above, in square pixels."""
 
     small: int
+    """Below 32²."""
     medium: int
+    """From 32² to 96²."""
     large: int
+    """96² and more."""
 
 
 class ImageSizeNumbers(Shape):
     width: int
+    """Pixels."""
     height: int
+    """Pixels."""
     images: int
+    """How many are of this size."""
 
 
 class StatisticsRead(Shape):
     """What the dataset is made of, counted."""
 
+    model_config = example(
+        images={"train": 3, "val": 1, "test": 0},
+        boxes={"train": 4, "val": 1, "test": 0},
+        images_without_boxes={"train": 1, "val": 0, "test": 0},
+        classes=[
+            {
+                "name": "RBC",
+                "boxes": {"train": 4, "val": 1, "test": 0},
+                "images": {"train": 2, "val": 1, "test": 0},
+            }
+        ],
+        box_sides={"edges": [0.0, 0.1, 0.2, None], "counts": [1, 3, 1]},
+        box_areas={"small": 1, "medium": 3, "large": 1},
+        aspect_ratios={"edges": [0.0, 0.5, 2.0, None], "counts": [0, 5, 0]},
+        boxes_per_image={"edges": [0, 1, 2, None], "counts": [1, 1, 2]},
+        centres=[[0, 2], [2, 1]],
+        image_sizes=[{"width": 640, "height": 480, "images": 4}],
+    )
+
     images: SplitNumbers
+    """All pictures."""
     boxes: SplitNumbers
+    """All boxes."""
     images_without_boxes: SplitNumbers
+    """Pictures in which nothing is labelled."""
     classes: list[ClassNumbers]
+    """In the order of their ids."""
     box_sides: Histogram
     """Of √(box area / picture area)."""
     box_areas: AreaNumbers
+    """By COCO's borders."""
     aspect_ratios: Histogram
     """Of width / height."""
     boxes_per_image: Histogram
+    """Of the number of boxes in a picture."""
     centres: list[list[int]]
     """A square grid over the picture, rows from the top: how many boxes have their centre there."""
     image_sizes: list[ImageSizeNumbers]

@@ -68,14 +68,21 @@ def _body_schema(field: str, item: dict[str, Any], **other_forms: dict[str, Any]
     return {**parameters, "properties": properties, "required": [field]}
 
 
-ONE_OR_MANY_CLASSES = {"type": "string", "description": "The name of one class, or a JSON list of names."}
+ONE_OR_MANY_CLASSES = {
+    "anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}],
+    "description": "Only these classes: the field again for every name, or once with a JSON list of names.",
+}
+RAW_BODY = {"schema": PICTURE, "example": "(the bytes of the file: curl --data-binary @photo.jpg)"}
 REQUEST_BODY: dict[str, Any] = {
     "required": True,
     "description": "JPEG, PNG, WebP or BMP, told by content: raw, as files of a form, or as base64 in JSON.",
     "content": {
-        "image/*": {"schema": PICTURE},
-        "application/octet-stream": {"schema": PICTURE},
-        "multipart/form-data": {"schema": _body_schema("image", PICTURE, classes=ONE_OR_MANY_CLASSES)},
+        "image/*": RAW_BODY,
+        "application/octet-stream": RAW_BODY,
+        "multipart/form-data": {
+            "schema": _body_schema("image", PICTURE, classes=ONE_OR_MANY_CLASSES),
+            "example": {"image": ["photo.jpg"], "score_threshold": 0.5, "classes": ["dog", "person"]},
+        },
         "application/json": {
             "schema": _body_schema("images", ENCODED_PICTURE),
             "example": {"images": [{"data": "/9j/4AAQSkZJRgABAQAAAQABAAD…"}], "score_threshold": 0.5},

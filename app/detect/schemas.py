@@ -58,22 +58,31 @@ class BoxCorners(Shape):
     """Pixels of the picture as a person sees it, from its top left corner; clipped to it."""
 
     x1: float
+    """Left edge."""
     y1: float
+    """Top edge."""
     x2: float
+    """Right edge."""
     y2: float
+    """Bottom edge."""
 
 
 class Detection(Shape):
     label: str
+    """The class by name."""
     class_id: int
+    """Its index among the model's classes."""
     score: Annotated[float, Field(ge=0, le=1)]
+    """How sure the model is."""
     box: BoxCorners
+    """Where it is."""
 
 
 class ImageResult(Shape):
     width: int
     """Pixels, EXIF orientation applied."""
     height: int
+    """Pixels, EXIF orientation applied."""
     detections: list[Detection]
     """By decreasing score."""
     annotated: str | None = None
@@ -82,17 +91,22 @@ class ImageResult(Shape):
 
 class ImageFailure(Shape):
     error: Problem
+    """Why this picture could not be used."""
 
 
 class DetectTiming(Shape):
     """Milliseconds, summed over the pictures; a batch's inference counts for each picture in it."""
 
     decode_ms: float
+    """From file to pixels."""
     queue_ms: float
     """Waiting for a free place, for the model to be loaded, for others of the batch."""
     preprocess_ms: float
+    """From pixels to the network's input."""
     inference_ms: float
+    """In the network."""
     postprocess_ms: float
+    """From the network's output to boxes."""
     batch_size: int
     """The largest batch that one of the pictures was part of."""
 
@@ -129,3 +143,4 @@ class DetectAnswer(Shape):
     images: list[ImageResult | ImageFailure]
     """In the order sent; with several pictures one that fails does not spoil the others."""
     timing: DetectTiming
+    """Where the time went."""

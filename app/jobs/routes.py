@@ -40,6 +40,8 @@ from app.keys.service import Scope
 
 router = create_router("jobs")
 
+SERIES_EXAMPLE = "step,epoch,ap,loss,lr\r\n26,1,,6.02,0.0016\r\n52,2,0.33,5.11,0.0033\r\n"
+LOG_EXAMPLE = "2026-11-20T12:00:04+00:00 epoch 1 of 10 begins\n"
 ETAG_HEADER = {"ETag": {"description": "Changes with every visible change.", "schema": {"type": "string"}}}
 
 
@@ -97,7 +99,7 @@ def show_job(
     dependencies=[needs(Scope.READ)],
     response_model=MetricsRead,
     responses={
-        200: {"content": {"text/csv": {"schema": {"type": "string"}}}},
+        200: {"content": {"text/csv": {"schema": {"type": "string"}, "example": SERIES_EXAMPLE}}},
         **answers(NotFoundError),
     },
 )
@@ -129,7 +131,7 @@ def show_metrics(
     response_class=PlainTextResponse,
     responses={
         200: {
-            "content": {"text/plain": {"schema": {"type": "string"}}},
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": LOG_EXAMPLE}},
             "description": "One line per entry.",
         },
         307: {

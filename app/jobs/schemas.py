@@ -18,9 +18,13 @@ class ProgressRead(Shape):
     model_config = ConfigDict(extra="allow")
 
     epoch: int | None = None
+    """The one that runs; the first is 1."""
     epochs: int | None = None
+    """How many there will be."""
     step: int | None = None
+    """Steps done."""
     steps: int | None = None
+    """How many there will be."""
     fraction: float | None = None
     """0 to 1, and 1 only when the job has succeeded. In a training it counts pictures: trained on, evaluated,
     and measured once more for the model; the last hundredth is the writing of the model."""
@@ -30,17 +34,24 @@ class FailureRead(Shape):
     """Why it failed, for people and for programs."""
 
     code: str
+    """Stable; docs/errors.md explains it."""
     message: str
+    """What went wrong, for the person who began it."""
     retryable: bool
+    """The same job could succeed another time."""
     details: dict[str, Any] | None = None
+    """What more is known, by kind of failure."""
 
 
 class TransitionRead(Shape):
     status: JobStatus
+    """What it became."""
     attempt: int
     """Which attempt it was then; 0 before the first."""
     reason: str
+    """Why, in a word."""
     at: datetime
+    """When."""
 
 
 class JobRead(Shape):
@@ -55,8 +66,8 @@ class JobRead(Shape):
         stage="training",
         progress={"epoch": 3, "epochs": 10, "step": 84, "steps": 260, "fraction": 0.323},
         eta_s=97.4,
-        timing={"images_per_s": 14.2},
-        metrics={"loss": 4.81, "lr": 0.0048, "ap": 0.41},
+        timing={"preparing_s": 1.9, "training_s": 81.4, "evaluating_s": 6.7},
+        metrics={"loss": 4.81, "lr": 0.0048, "ap": 0.41, "images_per_s": 14.2},
         attempt=1,
         failure=None,
         result=None,
@@ -76,24 +87,31 @@ class JobRead(Shape):
     )
 
     id: str
+    """For all calls about it."""
     kind: JobKind
+    """What it does."""
     queue: Queue
     """Which workers do it."""
     name: str
+    """Shown in lists."""
     status: JobStatus
+    """Where it is on its way."""
     stage: str
     """What it is doing: `preparing`, `training`, `evaluating`, `publishing`, …; `queued` while it waits, and
     `done`, `failed` or `cancelled` once it has ended."""
     progress: ProgressRead
+    """How far it is; what cannot be known is null."""
     eta_s: float | None
     """Seconds to the end, as far as they follow from what was timed in this attempt. Null before that, while
     only the result is to be written, of which nothing is known, and when nobody works on it."""
     timing: dict[str, Any]
+    """Seconds by part of the work, as `preparing_s`, `training_s`, `evaluating_s`, `publishing_s`."""
     metrics: dict[str, Any]
     """The last losses by part, learning rate, AP, images a second, memory."""
     attempt: int
     """How often it was begun, also after a resume or a worker's stop; so each start has its own number."""
     failure: FailureRead | None
+    """Only when it has failed."""
     result: dict[str, Any] | None
     """What it made: `model_id`, `dataset_id`, `evaluation_id`. A training also has `ended_early`: `finish`,
     `early_stopping`, or null."""
@@ -102,26 +120,46 @@ class JobRead(Shape):
     config: dict[str, Any]
     """Fully resolved; what really runs. When a worker begins, `auto` becomes its device and precision."""
     dataset_id: str | None
+    """The dataset that it reads or makes."""
     model_id: str | None
     """The model that it reads."""
     transitions: list[TransitionRead]
+    """Every change of its state."""
     created_at: datetime
+    """When it was asked for."""
     updated_at: datetime
+    """When something about it changed last."""
     started_at: datetime | None
+    """When its newest attempt began."""
     ended_at: datetime | None
+    """When it ended, whichever way."""
     links: Links
+    """Where to go on, as far as its state allows."""
 
 
 class MetricRow(Shape):
     """What was measured at one step."""
 
     step: int
+    """Steps done since the training began."""
     epoch: int
+    """The epoch of this step."""
     values: dict[str, Any]
+    """Losses by part, learning rate; after an evaluation AP and its like."""
 
 
 class MetricsRead(Shape):
     """The whole series, one row per step."""
 
+    model_config = example(
+        job_id=EXAMPLE_ID,
+        rows=[
+            {"step": 26, "epoch": 1, "values": {"loss": 6.02, "lr": 0.0016}},
+            {"step": 52, "epoch": 2, "values": {"loss": 5.11, "lr": 0.0033, "ap": 0.33}},
+        ],
+    )
+
     job_id: str
+    """The job that measured."""
     rows: list[MetricRow]
+    """By step."""

@@ -59,7 +59,12 @@ from app.models.schemas import (
 router = create_router("models")
 
 LOCATION = {"Location": {"description": "The job.", "schema": {"type": "string"}}}
-SUFFIX = {WeightsFormat.SAFETENSORS: "safetensors", WeightsFormat.ONNX: "onnx", WeightsFormat.TORCH: "pt"}
+SUFFIX = {
+    WeightsFormat.SAFETENSORS: "safetensors",
+    WeightsFormat.ONNX: "onnx",
+    WeightsFormat.OPENVINO: "openvino.zip",
+    WeightsFormat.TORCH: "pt",
+}
 
 
 @router.get("/models", dependencies=[needs(Scope.READ)], response_model=Page[ModelRead], responses=answers())
@@ -128,7 +133,8 @@ def download_weights(
     session: ReadingDep,
     storage: StorageDep,
     wanted: Annotated[
-        WeightsFormat, Query(alias="format", description="Which file.")
+        WeightsFormat,
+        Query(alias="format", description="Which file; `openvino` is a zip of graph and weights."),
     ] = WeightsFormat.SAFETENSORS,
 ) -> object:
     """Download the weights. `ETag` and one `Range` are honoured, so that a broken download can go on."""
@@ -155,6 +161,7 @@ def check_weights_head(head: bytes) -> None:
         ImportFields,
         file="weights",
         description="`.pth`, `.ckpt`, `.safetensors` or `.onnx` of one of the architectures.",
+        example={"weights": "yolox_nano.pth", "name": "YOLOX-nano on COCO", "architecture": "yolox-nano"},
     ),
 )
 async def import_model(

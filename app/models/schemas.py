@@ -19,18 +19,24 @@ Finite = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
 Three = tuple[Finite, Finite, Finite]
 PositiveFinite = Annotated[float, Field(allow_inf_nan=False, gt=0, le=1e6)]
 COCO_CLASSES = 80
+ONE_OF_ALL: dict[str, Any] = {"enum": list(ARCHITECTURES.names())}
+"""Said only, for the validator says more than that the value is none of them."""
 
 
 class WeightsFormat(StrEnum):
     SAFETENSORS = "safetensors"
     ONNX = "onnx"
+    OPENVINO = "openvino"
     TORCH = "torch"
 
 
 class FileRead(Shape):
     format: WeightsFormat
+    """As `GET /models/{id}/weights` takes it."""
     size_bytes: int
+    """Of the download."""
     sha256: str
+    """Of the download, to check it."""
 
 
 class ModelMetrics(Shape):
@@ -39,12 +45,19 @@ class ModelMetrics(Shape):
     model_config = ConfigDict(extra="allow")
 
     ap: float | None = None
+    """Mean over IoU 0.5 to 0.95 and over classes."""
     ap50: float | None = None
+    """At IoU 0.5."""
     ap75: float | None = None
+    """At IoU 0.75."""
     ap_small: float | None = None
+    """Of boxes below 32² pixels."""
     ap_medium: float | None = None
+    """Of boxes from 32² to 96² pixels."""
     ap_large: float | None = None
+    """Of larger boxes."""
     per_class: dict[str, Any] | list[Any] | None = None
+    """The same for each class."""
     split: str | None = None
     """The split they were measured on."""
 
@@ -73,28 +86,39 @@ class ModelRead(Shape):
     )
 
     id: str
+    """For all calls about it."""
     name: str
+    """Shown in lists."""
     alias: str | None
     """Another name for `/detect`; it names one model at a time."""
     origin: str
     """`trained` or `imported`."""
     architecture: str
+    """The network, as `GET /architectures` lists them."""
     classes: list[str]
+    """In the order of their ids."""
     input_size: list[int]
     """[height, width], pixels."""
     metrics: ModelMetrics | None
     """Null when it was never evaluated."""
     parameters: int
+    """Numbers in its weights."""
     gflops: float | None
+    """2 × multiply-adds at its input size, in billions."""
     record: dict[str, Any]
     """Input convention and thresholds: enough to serve the exported file elsewhere."""
     provenance: dict[str, Any]
     """Dataset sha256, configuration, seed, versions."""
     files: list[FileRead]
+    """The formats that are there."""
     job_id: str | None
+    """The job that made it; null when that was deleted."""
     created_at: datetime
+    """When it was published."""
     updated_at: datetime
+    """When something about it changed last."""
     links: Links
+    """Where to go on."""
 
 
 class ModelPatch(Wish):
@@ -103,6 +127,7 @@ class ModelPatch(Wish):
     model_config = example(name="blood cells v2", alias="production")
 
     name: Name | None = None
+    """The new name."""
     alias: Alias | None = None
     """Moves here when another model has it."""
 
@@ -118,11 +143,17 @@ class ConventionFields(Wish):
     """An input convention spelled out; what is left out is YOLOX's."""
 
     order: ChannelOrder = ChannelOrder.BGR
+    """Of the colour channels."""
     scale: PositiveFinite = 1.0
+    """Every value is multiplied by it first."""
     mean: Three = (0.0, 0.0, 0.0)
+    """Then this is subtracted, by channel."""
     std: tuple[PositiveFinite, PositiveFinite, PositiveFinite] = (1.0, 1.0, 1.0)
+    """Then it is divided by this, by channel."""
     resize: Resize = Resize.LETTERBOX
+    """How a picture comes to the input size."""
     pad_value: Annotated[float, Field(allow_inf_nan=False, ge=0, le=255)] = 114.0
+    """What fills the rest."""
 
 
 class ImportFields(Wish):
@@ -130,7 +161,7 @@ class ImportFields(Wish):
 
     name: Name | None = None
     """Shown in lists; default is the file's own name."""
-    architecture: Annotated[str, Field(max_length=64)] | None = None
+    architecture: Annotated[str, Field(max_length=64, json_schema_extra=ONE_OF_ALL)] | None = None
     """Default: told from the shapes of the weights."""
     classes: Json[Annotated[list[NewClassName], Field(min_length=1, max_length=10_000)]] | None = None
     """JSON list of names; default is COCO's when there are 80."""
@@ -162,13 +193,16 @@ class ExportWish(Wish):
     model_config = example(format="onnx")
 
     format: WeightsFormat
+    """The one to make."""
 
 
 class EvaluateWish(Wish):
     model_config = example(dataset_id=EXAMPLE_ID, split="val")
 
     dataset_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+    """The dataset to measure on; it must be `ready`."""
     split: Split = Split.VAL
+    """Which of its splits."""
     device: Annotated[str, Field(max_length=64, pattern=r"^(auto|cpu|[0-9]{1,3})$")] = "auto"
     """`auto`, `cpu`, or one accelerator by number."""
 
@@ -179,6 +213,7 @@ class ClassCurvesRead(Shape):
     label: str | None
     """None for the mean."""
     boxes: int
+    """How many were to be found."""
     precision_at_recall: list[float]
     """One for each of `recalls`: the best precision with that recall or more, as COCO defines it."""
     precision: list[float | None]
@@ -188,6 +223,7 @@ class ClassCurvesRead(Shape):
     f1: list[float]
     """One for each of `score_thresholds`."""
     best_f1: float | None
+    """The highest F1; null without boxes."""
     best_score_threshold: float | None
     """The lowest threshold with the best F1: a good `score_threshold` for `POST /detect`."""
 
@@ -198,16 +234,22 @@ class CurvesRead(Shape):
     iou: float
     """A box is found when a detection of its class overlaps it by this much."""
     recalls: list[float]
+    """From 0 to 1, as COCO takes them."""
     score_thresholds: list[float]
+    """From 0 to 1."""
     mean: ClassCurvesRead
+    """Over the classes with boxes."""
     per_class: list[ClassCurvesRead]
+    """In the order of the model's classes."""
 
 
 class ConfusionMatrixRead(Shape):
     """Which class was taken for which."""
 
     iou: float
+    """A detection and a box belong together when they overlap by this much."""
     score_threshold: float
+    """Detections below it are left out."""
     labels: list[str]
     """The classes, and `background` at the end."""
     counts: list[list[int]]
@@ -215,23 +257,75 @@ class ConfusionMatrixRead(Shape):
     there is nothing, the last column boxes that were missed."""
 
 
+EVALUATION = {
+    "id": EXAMPLE_ID,
+    "model_id": EXAMPLE_ID,
+    "dataset_id": EXAMPLE_ID,
+    "dataset_sha256": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
+    "split": "val",
+    "metrics": {"ap": 0.579, "ap50": 0.882, "ap75": 0.66},
+    "job_id": EXAMPLE_ID,
+    "created_at": "2026-11-20T12:00:00Z",
+    "links": {"self": f"/evaluations/{EXAMPLE_ID}", "model": f"/models/{EXAMPLE_ID}"},
+}
+CLASS_CURVES = {
+    "label": "RBC",
+    "boxes": 1166,
+    "precision_at_recall": [1.0, 0.97, 0.0],
+    "precision": [0.31, 0.92, None],
+    "recall": [0.98, 0.9, 0.0],
+    "f1": [0.47, 0.91, 0.0],
+    "best_f1": 0.91,
+    "best_score_threshold": 0.5,
+}
+
+
 class EvaluationRead(Shape):
     """COCO metrics of a model on a split; classes are matched by name."""
 
+    model_config = example(**EVALUATION)
+
     id: str
+    """For all calls about it."""
     model_id: str
+    """The model that was measured."""
     dataset_id: str | None
+    """The dataset it was measured on; null when that was deleted."""
     dataset_sha256: str
+    """Of that dataset's archive."""
     split: Split
+    """Which of its splits."""
     metrics: dict[str, Any]
     """`ap`, `ap50`, …, `per_class`."""
     job_id: str | None
+    """The job that measured; null when that was deleted."""
     created_at: datetime
+    """When it was measured."""
     links: Links
+    """Where to go on."""
 
 
 class EvaluationDetail(EvaluationRead):
     """One evaluation with everything that was measured; null for those of older versions."""
 
+    model_config = example(
+        **EVALUATION,
+        curves={
+            "iou": 0.5,
+            "recalls": [0.0, 0.5, 1.0],
+            "score_thresholds": [0.0, 0.5, 1.0],
+            "mean": {**CLASS_CURVES, "label": None},
+            "per_class": [CLASS_CURVES],
+        },
+        confusion_matrix={
+            "iou": 0.5,
+            "score_threshold": 0.3,
+            "labels": ["RBC", "background"],
+            "counts": [[1049, 117], [91, 0]],
+        },
+    )
+
     curves: CurvesRead | None
+    """Precision, recall and F1."""
     confusion_matrix: ConfusionMatrixRead | None
+    """Which class was taken for which."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field, TypeAdapter, WithJsonSchema
 
 from app.api.links import Links
-from app.api.shapes import EXAMPLE_ID, Name, Shape, example
+from app.api.shapes import EXAMPLE_ID, Name, Shape, example, example_of
+from detection.architectures import ARCHITECTURES
 from detection.training.config import STRICT, TrainingConfig
 
 DEVICE = r"^(auto|cpu|[0-9]{1,3}(,[0-9]{1,3}){0,15})$"
@@ -42,12 +44,20 @@ TRAIN_EXAMPLES = [
 ]
 
 
+@lru_cache(maxsize=1)
+def config_schema() -> dict[str, Any]:
+    """Return the JSON schema of a training's configuration."""
+    schema = TypeAdapter(TrainingConfig).json_schema()
+    schema["properties"]["architecture"]["enum"] = list(ARCHITECTURES.names())
+    return schema
+
+
 def _complete(schema: dict[str, Any]) -> None:
     """Add the examples, and the descriptions of inherited fields, which pydantic does not look for."""
     schema["examples"] = TRAIN_EXAMPLES
-    for name, inherited in TypeAdapter(TrainingConfig).json_schema()["properties"].items():
-        if "description" in inherited:
-            schema["properties"][name]["description"] = inherited["description"]
+    for name, inherited in config_schema()["properties"].items():
+        for key in inherited.keys() & {"description", "enum"}:
+            schema["properties"][name][key] = inherited[key]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +104,9 @@ class ArchitectureRead(Shape):
     )
 
     name: str
+    """As `POST /train` takes it."""
     family: str
+    """Networks of a family share recipe, losses and input convention."""
     input_size: int
     """Side of the square network input, pixels."""
     input_multiple: int
@@ -102,14 +114,24 @@ class ArchitectureRead(Shape):
     parameters: int
     """With 80 classes."""
     gflops: float
+    """2 × multiply-adds at `input_size`, in billions."""
     published: PublishedRead
+    """What the original project measured."""
     weights_licence: str
     """Of the original project's weights."""
     links: Links
+    """Where to go on."""
 
 
 class ArchitectureDetail(ArchitectureRead):
     """A network with everything that can be chosen about its training."""
+
+    model_config = example(
+        **example_of(ArchitectureRead),
+        default_config={"architecture": "yolox-nano", "epochs": 300, "optimizer": {"lr": None}},
+        recipe={"architecture": "yolox-nano", "epochs": 300, "optimizer": {"lr": 0.005}},
+        config_schema={"type": "object", "properties": {"epochs": {"type": "integer", "minimum": 1}}},
+    )
 
     default_config: dict[str, Any]
     """What `POST /train` takes when nothing is chosen; null is filled in from the recipe."""

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from functools import lru_cache
 from typing import Any
 
-from pydantic import TypeAdapter
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -28,7 +26,13 @@ from app.jobs.states import JobKind
 from app.settings import Settings
 from app.task_queue import Bell
 from app.training.faults import contradictions
-from app.training.schemas import ArchitectureDetail, ArchitectureRead, PublishedRead, TrainRequest
+from app.training.schemas import (
+    ArchitectureDetail,
+    ArchitectureRead,
+    PublishedRead,
+    TrainRequest,
+    config_schema,
+)
 from app.usage.service import check_room
 from detection.architectures import ARCHITECTURES, Architecture
 from detection.data.coco_classes import COCO_CLASSES
@@ -91,12 +95,6 @@ def read_architecture(name: str) -> ArchitectureDetail:
         recipe=asdict(resolve(default, num_images=RECIPE_IMAGES)),
         config_schema=config_schema(),
     )
-
-
-@lru_cache(maxsize=1)
-def config_schema() -> dict[str, Any]:
-    """Return the JSON schema of a training's configuration."""
-    return TypeAdapter(TrainingConfig).json_schema()
 
 
 def _facts(architecture: Architecture) -> dict[str, Any]:

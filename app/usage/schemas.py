@@ -7,8 +7,11 @@ from app.api.shapes import EXAMPLE_ID, Shape, example
 
 class UsedBytes(Shape):
     id: str
+    """Of the dataset, model or job."""
     name: str
+    """As it is shown in lists."""
     bytes: int
+    """What it takes."""
 
 
 class RetentionRead(Shape):
@@ -47,7 +50,10 @@ class UsageRead(Shape):
     quota_left_bytes: int | None
     """What may still be added; null without a quota."""
     retention: RetentionRead
+    """What goes by itself."""
     datasets: list[UsedBytes]
+    """With what was made of their archives."""
     models: list[UsedBytes]
+    """All files of each."""
     jobs: list[UsedBytes]
     """Checkpoints; they go with `DELETE /jobs/{id}`."""

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from detection.errors import ExportError
+from detection.inference.backends.backend import Backend
 from detection.inference.backends.onnx_runtime import OnnxRuntimeBackend
 from detection.model_files import encode_record
 from detection.model_record import ModelRecord
@@ -79,12 +80,21 @@ def check_onnx(graph: bytes, detector: Detector, images_BCHW: Tensor) -> float:
     Raises:
         ExportError: boxes or scores differ by more than rounding explains, or are not finite at all.
     """
+    return check_backend(OnnxRuntimeBackend(graph, threads=1), detector, images_BCHW)
+
+
+def check_backend(backend: Backend, detector: Detector, images_BCHW: Tensor) -> float:
+    """Compare a loaded model with its detector on prepared pictures; return the largest score difference.
+
+    Raises:
+        ExportError: boxes or scores differ by more than rounding explains, or are not finite at all.
+    """
     fused = copy.deepcopy(detector).eval().cpu()
     with torch.inference_mode():
         expected_boxes, expected_scores = fused.predict(images_BCHW)
     if not (expected_boxes.isfinite().all() and expected_scores.isfinite().all()):
         raise ExportError("the model itself answers numbers that are not finite: its weights are useless")
-    boxes, scores = OnnxRuntimeBackend(graph, threads=1).run(images_BCHW)
+    boxes, scores = backend.run(images_BCHW)
     if boxes.shape != expected_boxes.shape or scores.shape != expected_scores.shape:
         raise ExportError(
             f"the exported graph returns boxes {list(boxes.shape)} and scores {list(scores.shape)}, "

@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from detection.deploy.export import check_onnx, export_onnx
+from detection.deploy.export import check_backend, check_onnx, export_onnx
+from detection.deploy.openvino_ir import open_openvino, write_openvino
 from detection.images import decode_image
 from detection.model_files import ONNX_FILE, RECORD_FILE, WEIGHTS_FILE, encode_record
 from detection.model_record import ModelRecord
@@ -20,6 +21,7 @@ from detection.preprocess import fit_image
 from detection.training.durable import write_durably
 
 CHECKED_PICTURES = 4
+OPENVINO_FILE = "model.openvino.zip"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,22 @@ def write_model(
         ModelFile(name=name, sha256=write_durably(folder / name, content), size_bytes=len(content))
         for name, content in contents.items()
     )
+
+
+def write_openvino_package(
+    detector: Detector, record: ModelRecord, folder: Path, *, pictures: Sequence[bytes] = ()
+) -> Path:
+    """Write `model.openvino.zip` into an existing folder, compared with the detector like `model.onnx`.
+
+    Raises:
+        ExportError: the graph cannot be made or does not compute what the detector computes.
+        MissingPackageError: OpenVINO is not installed here.
+        OSError: a file cannot be written.
+    """
+    path = folder / OPENVINO_FILE
+    write_openvino(export_onnx(detector, record), record, path)
+    check_backend(open_openvino(path), detector, _prepared(pictures[:CHECKED_PICTURES], record))
+    return path
 
 
 def _plain_weights(detector: Detector) -> dict[str, Tensor]:

@@ -75,6 +75,7 @@ class FreezeConfig:
 
     __pydantic_config__: ClassVar = STRICT
     parts: tuple[Literal["backbone", "neck"], ...] = ()
+    """Which parts stay as they begin: `backbone`, `neck` or both; empty is none."""
     epochs: Annotated[int, Ge(1)] | None = None
     """How many epochs they stay frozen; null is the whole run."""
     batch_size: Annotated[int, Ge(1), Le(4096)] | None = None
@@ -87,6 +88,7 @@ class OptimizerConfig:
 
     __pydantic_config__: ClassVar = STRICT
     kind: OptimizerKind = OptimizerKind.SGD
+    """`sgd`, `adam`, or `adamw`, which keeps the weight decay out of the gradients."""
     lr: Positive | None = None
     """Peak learning rate for the whole batch; not together with `lr_per_image`."""
     lr_per_image: Positive | None = None
@@ -94,6 +96,7 @@ class OptimizerConfig:
     momentum: Annotated[float, Ge(0), Lt(1)] | None = None
     """Momentum of SGD, or Adam's first beta."""
     nesterov: bool = True
+    """Look ahead by the momentum; only with `sgd`."""
     weight_decay: Annotated[float, Ge(0), Le(1)] = 5e-4
     """On weights of layers that are no normalisation; biases and norms never decay."""
     clip_norm: Positive | None = None
@@ -106,9 +109,11 @@ class ScheduleConfig:
 
     __pydantic_config__: ClassVar = STRICT
     kind: ScheduleKind = ScheduleKind.YOLOXWARMCOS
+    """The shape of the curve; `yoloxwarmcos` is a warmup, half a cosine and a flat tail."""
     warmup_epochs: Annotated[float, Ge(0), Le(1000)] | None = None
     """Not together with `warmup_steps`."""
     warmup_steps: Annotated[int, Ge(0)] | None = None
+    """Not together with `warmup_epochs`."""
     warmup_start: Annotated[float, Ge(0), Le(1e6)] | None = None
     """Learning rate of the first step: null is 0, and for `epoch_cos` a tenth of the peak."""
     no_aug_epochs: Annotated[int, Ge(0)] | None = None
@@ -130,10 +135,13 @@ class EmaConfig:
 
     __pydantic_config__: ClassVar = STRICT
     enabled: bool = True
+    """Without it the trained weights themselves are evaluated and published."""
     decay: Annotated[float, Ge(0), Lt(1)] | None = None
+    """How much of the average each update keeps, once the ramp is over; null is the recipe's."""
     ramp_updates: Positive | None = None
     """Time constant of the decay's ramp, in updates (tau)."""
     integer_buffers: Literal["copy", "keep"] = "copy"
+    """Counters such as those of batch norm: `copy` takes the newest, `keep` the first."""
 
 
 CENTRE_RADIUS = {"inbox25": 2.5, "center15": 1.5}
@@ -146,10 +154,13 @@ class YoloxAssignerConfig:
 
     __pydantic_config__: ClassVar = STRICT
     rule: Literal["inbox25", "center15"] = "inbox25"
+    """Which priors may predict a box: inside it or near its centre (`inbox25`), only near it (`center15`)."""
     centre_radius: Positive | None = None
     """Radius around a box's centre, in strides; null is the rule's: 2.5 or 1.5."""
     top_candidates: Annotated[int, Ge(1), Le(1000)] = 10
+    """So many of the best overlaps are summed up to say how many priors a box gets."""
     iou_cost_weight: Annotated[float, Ge(0), Le(1000)] = 3.0
+    """Weight of the overlap in the cost of a prior, beside that of its class."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,8 +169,11 @@ class YoloxLossConfig:
 
     __pydantic_config__: ClassVar = STRICT
     box: Literal["iou", "giou"] = "iou"
+    """Loss of a box by its overlap: `iou` or `giou`."""
     box_weight: Annotated[float, Ge(0), Le(1000)] = 5.0
+    """Weight of that loss, beside class and objectness."""
     l1: Literal["tail", "always", "never"] = "tail"
+    """When the L1 term of the boxes counts: in the last epochs (`tail`), `always` or `never`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,16 +190,23 @@ class AugmentationConfig:
     affine_scale: Range = (0.7, 1.0)
     """Zoom of the affine step without mosaic, placed at random inside the input."""
     rotate_degrees: Annotated[float, Ge(0), Le(180)] = 10.0
+    """Largest turn after a mosaic, either way."""
     shear_degrees: Annotated[float, Ge(0), Le(45)] = 2.0
+    """Largest shear after a mosaic, either way."""
     translate: Annotated[float, Ge(0), Le(0.9)] = 0.1
     """Largest shift after a mosaic, as a fraction of the input."""
     mixup: Fraction | None = None
+    """Probability of blending a second picture into a mosaic."""
     mixup_scale: Range = (0.5, 1.5)
+    """Zoom of that second picture."""
     hsv: Fraction | None = None
     """Probability of the colour step."""
     hue: Annotated[int, Ge(0), Le(90)] = 5
+    """Largest shift of the hue by the colour step, either way, in steps of two degrees."""
     saturation: Annotated[int, Ge(0), Le(255)] = 30
+    """Largest shift of the saturation, of 255."""
     value: Annotated[int, Ge(0), Le(255)] = 30
+    """Largest shift of the brightness, of 255."""
     flip: Fraction = 0.5
     """Probability of the left-right mirror."""
     multi_scale: bool | None = None
@@ -193,6 +214,7 @@ class AugmentationConfig:
     multi_scale_range: tuple[int, int] | None = None
     """Smallest and largest side, pixels; multiples of 32."""
     multi_scale_every: Annotated[int, Ge(1), Le(10_000)] = 10
+    """Steps between two input sizes; only with `multi_scale`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,8 +225,11 @@ class EvaluationConfig:
     every_epochs: Annotated[int, Ge(1)] | None = None
     """Always after the last epoch, and after every epoch of the tail."""
     score_threshold: Annotated[float, Ge(0), Lt(1)] = 0.001
+    """Detections below it are left out."""
     nms_iou: Annotated[float, Gt(0), Le(1)] = 0.65
+    """Of two boxes of a class that overlap by more only the better one counts."""
     max_detections: Annotated[int, Ge(1), Le(10_000)] = 1000
+    """Most detections in one picture; the best count."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -215,6 +240,7 @@ class EarlyStoppingConfig:
     patience: Annotated[int, Ge(1)] | None = None
     """Evaluations without a better AP before the training ends; null is never."""
     min_delta: Fraction = 0.0
+    """An AP is better when it is higher by more than this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,13 +249,17 @@ class TrainingConfig:
 
     __pydantic_config__: ClassVar = STRICT
     architecture: str = "yolox-nano"
+    """The network, as `GET /architectures` lists them."""
     init: Annotated[str, MaxLen(64)] = "random"
     """`random`, `pretrained` (the newest imported weights of this architecture), or a model id."""
     init_exclude: tuple[str, ...] = ()
     """Weights whose name contains one of these are not taken from `init`."""
     weight_init: WeightInitConfig = field(default_factory=WeightInitConfig)
+    """How weights begin that are not taken from `init`."""
     freeze: FreezeConfig = field(default_factory=FreezeConfig)
+    """What does not learn, and for how long."""
     epochs: Annotated[int, Ge(1), Le(10_000)] = 300
+    """How often every picture is seen."""
     batch_size: Annotated[int, Ge(1), Le(4096)] | Literal["auto"] = "auto"
     """Pictures per step over all devices."""
     input_size: Annotated[int, Ge(64), Le(2048)] | None = None
@@ -240,6 +270,7 @@ class TrainingConfig:
     precision: Precision = Precision.AUTO
     """`auto` is `amp` on an accelerator and `fp32` on the CPU; a job shows which, and keeps to it."""
     seed: Annotated[int, Ge(0), Le(2**31 - 1)] = 0
+    """Of the first weights, the order of pictures and the augmentation."""
     deterministic: bool = True
     """Slower on accelerators, the same numbers every time."""
     processes: Annotated[int, Ge(1), Le(64)] | None = None
@@ -247,13 +278,21 @@ class TrainingConfig:
     sync_bn: bool = False
     """Batch norm over all ranks; refused while a training has one."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    """How weights follow their gradients."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    """How the learning rate changes over the run."""
     ema: EmaConfig = field(default_factory=EmaConfig)
+    """The running average of the weights."""
     assigner: YoloxAssignerConfig = field(default_factory=YoloxAssignerConfig)
+    """Which prior must predict which box."""
     loss: YoloxLossConfig = field(default_factory=YoloxLossConfig)
+    """What a wrong prediction costs."""
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    """What may happen to a picture before it is shown."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """How the validation split is measured meanwhile."""
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
+    """When to end before the last epoch."""
     checkpoint_every: Annotated[int, Ge(1)] = 1
     """Epochs between checkpoints."""
     time_limit_s: Annotated[int, Ge(1)] | None = None

@@ -152,7 +152,7 @@ def test_a_file_that_was_not_made_shows_the_way(api: Api) -> None:
     model_id = api.model({"safetensors": b"x"})
     problem = assert_problem(api.get(f"/models/{model_id}/weights?format=torch"), 409, "file_not_made")
     assert problem["links"] == {"export": f"/models/{model_id}/export"}
-    assert_problem(api.get(f"/models/{model_id}/weights?format=openvino"), 422, "invalid_input")
+    assert_problem(api.get(f"/models/{model_id}/weights?format=tflite"), 422, "invalid_input")
     assert_problem(api.get("/models/nothing/weights"), 404, "not_found")
 
 
@@ -246,7 +246,7 @@ def test_another_format_is_a_job(api: Api) -> None:
     assert answer.status_code == 202
     assert job["config"] == {"model_id": model_id, "format": "torch"}
     assert api.bell.rings == [(job["id"], Queue.CPU)]
-    assert_problem(api.post(f"/models/{model_id}/export", {"format": "openvino"}), 422, "invalid_input")
+    assert_problem(api.post(f"/models/{model_id}/export", {"format": "tflite"}), 422, "invalid_input")
     assert_problem(api.post("/models/nothing/export", {"format": "onnx"}), 404, "not_found")
 
 

@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 from fastapi import FastAPI
+from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from app.api.openapi import written
 from app.main import create_app
 from app.settings import Settings
+from app.training.schemas import config_schema
+from detection.architectures import ARCHITECTURES
 
 ROOT = Path(__file__).resolve().parents[3]
 PUBLIC = {"/livez", "/readyz"}
@@ -64,7 +67,7 @@ def test_every_call_documents_its_errors(document: dict[str, Any]) -> None:
     for name, call in calls(document):
         if name.split()[1] in PUBLIC:
             continue
-        assert {"400", "401", "403", "413", "415", "422", "500", "503"} <= set(call["responses"]), name
+        assert {"400", "401", "403", "405", "413", "415", "422", "500", "503"} <= set(call["responses"]), name
         for status, response in call["responses"].items():
             if int(status) >= 400:
                 content = response["content"]["application/problem+json"]
@@ -89,14 +92,73 @@ def test_every_parameter_is_described(document: dict[str, Any]) -> None:
             assert parameter.get("description"), (name, parameter["name"])
 
 
-def test_every_body_has_an_example(document: dict[str, Any]) -> None:
+def resolved(document: dict[str, Any], schema: dict[str, Any]) -> dict[str, Any]:
+    name = schema.get("$ref", "").rpartition("/")[2]
+    return document["components"]["schemas"][name] if name else schema
+
+
+def examples_of(document: dict[str, Any], content: dict[str, Any]) -> list[Any]:
+    """Return every example of a body: its own, or those of its schema."""
+    schema = resolved(document, content["schema"])
+    for place in (content, schema):
+        if "example" in place:
+            return [place["example"]]
+        if "examples" in place:
+            return list(place["examples"])
+    return []
+
+
+def check_examples(document: dict[str, Any], content: dict[str, Any], where: object) -> None:
+    found = examples_of(document, content)
+    assert found, where
+    for each in found:
+        whole = {**content["schema"], "components": document["components"]}
+        Draft202012Validator(whole).validate(each)
+
+
+def test_every_body_has_examples_that_are_right(document: dict[str, Any]) -> None:
     for name, call in calls(document):
         for kind, content in call.get("requestBody", {}).get("content", {}).items():
-            if kind == "application/json":
-                schema = content["schema"]
-                if "$ref" in schema:
-                    schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
-                assert "example" in content or "example" in schema or "examples" in schema, name
+            check_examples(document, content, (name, kind))
+
+
+def test_every_answer_has_examples_that_are_right(document: dict[str, Any]) -> None:
+    for name, call in calls(document):
+        for status, answer in call["responses"].items():
+            for kind, content in answer.get("content", {}).items():
+                binary = content["schema"].get("format") == "binary"
+                if int(status) < 400 and not binary:  # test_every_call_documents_its_errors sees to the rest
+                    check_examples(document, content, (name, status, kind))
+
+
+def test_examples_are_what_the_service_would_write(document: dict[str, Any]) -> None:
+    """Without fields that no answer has: the schemas of answers are open, for the sake of clients."""
+    for name, schema in document["components"]["schemas"].items():
+        for each in [schema["example"]] if "example" in schema else schema.get("examples", []):
+            assert each.keys() <= schema["properties"].keys() or schema.get("additionalProperties"), name
+
+
+def test_every_field_is_described(document: dict[str, Any]) -> None:
+    missing = [
+        f"{name}.{field}"
+        for name, schema in document["components"]["schemas"].items()
+        for field, described in schema.get("properties", {}).items()
+        if not described.get("description")
+    ]
+    assert missing == []
+
+
+def test_bodies_that_are_no_component_describe_their_fields(document: dict[str, Any]) -> None:
+    for name, call in calls(document):
+        for kind, content in call.get("requestBody", {}).get("content", {}).items():
+            for field, described in content["schema"].get("properties", {}).items():
+                assert described.get("description"), (name, kind, field)
+
+
+def test_the_networks_are_named(document: dict[str, Any], app: FastAPI) -> None:
+    names = list(ARCHITECTURES.names())
+    assert document["components"]["schemas"]["TrainRequest"]["properties"]["architecture"]["enum"] == names
+    assert config_schema()["properties"]["architecture"]["enum"] == names
 
 
 def test_a_training_shows_every_bound_and_default(document: dict[str, Any]) -> None:
