@@ -95,7 +95,7 @@ def a_training_becomes_a_model(home: Home, dataset_id: str) -> str:
     job = home.wait_for(job_id, timeout_s=240)
     assert job.status == JobStatus.SUCCEEDED, home.logs()
     model = get(home, Model, job_id=job_id)
-    assert job.result == {"model_id": model.id}
+    assert job.result == {"model_id": model.id, "ended_early": None}
     assert (model.name, model.origin, model.architecture) == ("tiny training", "trained", "yolox-nano")
     assert (model.classes, model.input_size) == (list(CLASSES), [64, 64])
     assert (model.metrics["split"], model.metrics["images"]) == ("val", NUM_VAL)

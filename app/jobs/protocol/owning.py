@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import case, delete, select, update
+from sqlalchemy import Float, case, cast, delete, select, update
 from sqlalchemy.orm import Session
 
 from app.database.clock import database_now
@@ -121,7 +121,7 @@ def report(
     if device is not None:
         changes["device"] = device
     if eta_s is not None or progress is not None:  # nobody waits for the end of what is being cancelled
-        changes["eta_s"] = case((Job.status == JobStatus.RUNNING, eta_s), else_=None)
+        changes["eta_s"] = case((Job.status == JobStatus.RUNNING, cast(eta_s, Float)))
     now = write(session, job_id, fence, {**changes, "version": Job.version + 1})
     for step, epoch, values in replace_series(session, job_id, series):
         note(session, job_id, "metric", {"step": step, "epoch": epoch, **values})
