@@ -99,5 +99,7 @@ class TrainingJob:
             faults.append(Fault("/dataset_id", "the dataset has no picture in its split `train`"))
         if self.config.processes not in (None, 1):
             faults.append(Fault("/processes", "one process per training is what this version can do"))
+        if self.config.sync_bn:
+            faults.append(Fault("/sync_bn", "needs several processes, which this version cannot do"))
         if faults:
             raise ConfigError(faults)

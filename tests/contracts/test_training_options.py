@@ -1,25 +1,36 @@
-"""Every option of a training does something: two steps with a value that is not the default, one by one."""
+"""Every option of a training does something: a few steps with every value that it can have, one by one.
+
+Of the architectures, the smallest two train; the others are the same code with other widths and depths, and
+`test_detectors.py` builds each of them.
+"""
 
 from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import NoneType
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 import pytest
 import torch
 from pydantic import TypeAdapter
 
+from detection.devices import CPU
+from detection.errors import ConfigError, DeviceError
+from detection.models import create_model
 from detection.training.config import TrainingConfig
 from detection.training.job import TrainingJob
 from detection.training.recipes import resolve
-from detection.training.run import TrainingResult, train
-from detection.training.state import StopRequest
+from detection.training.run import TrainingResult, detect_in_validation, train
+from detection.training.state import StopReason, StopRequest
 from tests.small_job import NUM_TRAIN, Series, final_digest, small_job
 
+ROOT = Path(__file__).resolve().parents[2]
 BASE: dict[str, Any] = {
     "architecture": "yolox-nano",
     "epochs": 1,
@@ -29,100 +40,172 @@ BASE: dict[str, Any] = {
     "schedule": {"warmup_steps": 0, "no_aug_epochs": 0},
 }
 """Three steps in one epoch, the first one at the peak of the learning rate already."""
+TAIL = {"schedule": {"no_aug_epochs": 1}}
 MOSAIC = {"augmentation": {"mosaic": 1.0}}
 MIXUP = {"augmentation": {"mixup": 1.0}}
 COLOUR = {"augmentation": {"hsv": 1.0}}
 SIZES = {"augmentation": {"multi_scale": True, "multi_scale_range": [64, 160], "multi_scale_every": 1}}
 FROZEN = {"freeze": {"parts": ["backbone"]}}
 SLOW_START = {"schedule": {"warmup_steps": 2, "no_aug_epochs": 0}}
-PLATEAUS = {"epochs": 4, "schedule": {"kind": "epoch_step", "step_num": 4, "no_aug_epochs": 0}}
-DROPS = {"epochs": 3, "schedule": {"kind": "multistep", "milestones": [1], "no_aug_epochs": 0}}
+PLATEAUS = {"epochs": 4, "schedule": {"kind": "epoch_step", "step_num": 4}}
+DROPS = {"epochs": 3, "schedule": {"kind": "multistep", "milestones": [1]}}
+EVERYTHING = {"evaluation": {"score_threshold": 0.0}}
+"""So early, nothing is sure."""
+NEVER_BETTER = {"epochs": 3, "early_stopping": {"min_delta": 1.0}}
+TO_THE_END = 10**6
+ON_CPU_ALONE = not torch.cuda.is_available()
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What is left of a training."""
+
+    job: TrainingJob
+    series: Series
+    result: TrainingResult
+
+
+Look = Callable[[Outcome], object]
+
+
+def weights(outcome: Outcome) -> object:
+    """Hash weights, average and momentum; without an average, say that there is none."""
+    return final_digest(outcome.job) if outcome.job.config.ema.enabled else "no average"
+
+
+def measured_steps(outcome: Outcome) -> object:
+    return [step for step, row in outcome.series.rows.items() if "ap" in row]
+
+
+def num_measured(outcome: Outcome) -> object:
+    """Count what an evaluation of this training would look at, with weights that know nothing."""
+    torch.manual_seed(0)
+    detector = create_model("yolox-nano", num_classes=2).eval()
+    found = detect_in_validation(outcome.job, detector, CPU, interrupted=lambda: False)
+    assert found is not None
+    return [len(each) for each in found]
+
+
+def length(outcome: Outcome) -> object:
+    return outcome.result.state.step
+
+
+def saved_steps(outcome: Outcome) -> object:
+    return outcome.series.checkpoints
+
+
+def kernels(outcome: Outcome) -> object:
+    """Tell which kernels the training asked for; those of a CPU are repeatable either way."""
+    return torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark
 
 
 class Example(NamedTuple):
-    """A value of an option that is not its default, and what it needs to be of use."""
+    """A value of an option, and what it takes to see that it does something."""
 
     value: Any
     along: Mapping[str, Any] = {}
-    changes: bool = True
-    """Whether the weights after the steps must differ; false where the option acts elsewhere."""
+    """Settings with which the value and the default are compared."""
     steps: int = 2
+    shows: Look = weights
+    """In what the value must differ from the default."""
+    val: int = 0
+    """Pictures to measure on."""
+    needs: Mapping[str, Any] = {}
+    """Settings that the value cannot do without, and the default cannot have."""
+    same: bool = False
+    """The value is what the default means here: nothing may differ."""
 
 
-ELSEWHERE = "tried by a test of its own"
-EXAMPLES: dict[str, Example | str] = {
-    "architecture": Example("yolox-tiny"),
-    "init": ELSEWHERE,
-    "init_exclude": ELSEWHERE,
-    "weight_init.kind": Example("xavier"),
-    "weight_init.gain": Example(0.5, {"weight_init": {"kind": "normal"}}),
-    "freeze.parts": Example(["backbone", "neck"]),
-    "freeze.epochs": Example(1, {**FROZEN, "epochs": 2}, steps=4),
-    "freeze.batch_size": Example(6, FROZEN),
-    "epochs": Example(2),
-    "batch_size": Example(2),
-    "input_size": Example(96),
-    "device": Example("auto", changes=torch.cuda.is_available()),
-    "precision": Example("amp"),
-    "seed": Example(1),
-    "deterministic": Example(False, changes=torch.cuda.is_available()),
-    "processes": Example(1, changes=False),
-    "sync_bn": Example(True, changes=False),
-    "optimizer.kind": Example("adamw"),
-    "optimizer.lr": Example(0.001),
-    "optimizer.lr_per_image": Example(0.001),
-    "optimizer.momentum": Example(0.5),
-    "optimizer.nesterov": Example(False),
-    "optimizer.weight_decay": Example(0.1),
-    "optimizer.clip_norm": Example(0.1),
-    "schedule.kind": Example("warmcos"),
-    "schedule.warmup_epochs": Example(0.5, {"schedule": {"warmup_steps": None}, "epochs": 2}),
-    "schedule.warmup_steps": Example(2),
-    "schedule.warmup_start": Example(0.001, SLOW_START),
-    "schedule.no_aug_epochs": Example(1),
-    "schedule.min_lr_ratio": Example(0.5),
-    "schedule.milestones": Example([2], DROPS, steps=4),
-    "schedule.gamma": Example(0.5, DROPS, steps=4),
-    "schedule.step_num": Example(3, PLATEAUS, steps=5),
-    "ema.enabled": Example(False),
-    "ema.decay": Example(0.5),
-    "ema.ramp_updates": Example(100.0, {"ema": {"decay": 0.9}}),
-    "ema.integer_buffers": Example("keep"),
-    "assigner.rule": Example("center15"),
-    "assigner.centre_radius": Example(1.0),
-    "assigner.top_candidates": Example(1),
-    "assigner.iou_cost_weight": Example(0.0),
-    "loss.box": Example("giou"),
-    "loss.box_weight": Example(1.0),
-    "loss.l1": Example("always"),
-    "augmentation.mosaic": Example(1.0),
-    "augmentation.mosaic_scale": Example([0.3, 0.4], MOSAIC),
-    "augmentation.affine": Example(0.0),
-    "augmentation.affine_scale": Example([0.3, 0.4]),
-    "augmentation.rotate_degrees": Example(90.0, MOSAIC),
-    "augmentation.shear_degrees": Example(30.0, MOSAIC),
-    "augmentation.translate": Example(0.5, MOSAIC),
-    "augmentation.mixup": Example(1.0),
-    "augmentation.mixup_scale": Example([0.2, 0.3], MIXUP),
-    "augmentation.hsv": Example(0.0),
-    "augmentation.hue": Example(60, COLOUR),
-    "augmentation.saturation": Example(200, COLOUR),
-    "augmentation.value": Example(200, COLOUR),
-    "augmentation.flip": Example(1.0),
-    "augmentation.multi_scale": Example(
-        True, {"augmentation": {"multi_scale_range": [96, 96], "multi_scale_every": 1}}
-    ),
-    "augmentation.multi_scale_range": Example([96, 96], SIZES),
-    "augmentation.multi_scale_every": Example(100, SIZES, steps=3),
-    "evaluation.every_epochs": ELSEWHERE,
-    "evaluation.score_threshold": ELSEWHERE,
-    "evaluation.nms_iou": ELSEWHERE,
-    "evaluation.max_detections": ELSEWHERE,
-    "early_stopping.patience": ELSEWHERE,
-    "early_stopping.min_delta": ELSEWHERE,
-    "checkpoint_every": ELSEWHERE,
-    "time_limit_s": ELSEWHERE,
+RUN, CALLBACKS = "tests/unit/detection/test_run.py::", "tests/unit/detection/test_callbacks.py::"
+ELSEWHERE = {
+    "init": RUN + "test_weights_may_start_from_a_file",
+    "init_exclude": RUN + "test_weights_may_start_from_a_file",
+    "early_stopping.min_delta": CALLBACKS + "test_small_gains_add_up",
+    "time_limit_s": "test_a_training_ends_at_its_time_limit",
+    "processes": "test_what_takes_several_processes_is_refused",
+    "sync_bn": "test_what_takes_several_processes_is_refused",
 }
+"""Options with a test of their own, and which."""
+EXAMPLES: dict[str, list[Example]] = {
+    "architecture": [Example("yolox-tiny")],
+    "weight_init.kind": [
+        Example("normal"),
+        Example("xavier"),
+        Example("kaiming"),
+        Example("orthogonal"),
+    ],
+    "weight_init.gain": [Example(0.5, {"weight_init": {"kind": "normal"}})],
+    "freeze.parts": [Example(["backbone"]), Example(["neck"]), Example(["backbone", "neck"])],
+    "freeze.epochs": [Example(1, {**FROZEN, "epochs": 2}, steps=4)],
+    "freeze.batch_size": [Example(6, FROZEN)],
+    "epochs": [Example(2)],
+    "batch_size": [Example(2), Example("auto")],
+    "input_size": [Example(96)],
+    "device": [Example("auto", same=ON_CPU_ALONE)],
+    "precision": [Example("amp"), Example("fp32", same=True)],
+    "seed": [Example(1)],
+    "deterministic": [Example(False, shows=kernels)],
+    "optimizer.kind": [Example("adam"), Example("adamw")],
+    "optimizer.lr": [Example(0.001)],
+    "optimizer.lr_per_image": [Example(0.001)],
+    "optimizer.momentum": [Example(0.5)],
+    "optimizer.nesterov": [Example(False)],
+    "optimizer.weight_decay": [Example(0.1)],
+    "optimizer.clip_norm": [Example(0.1)],
+    "schedule.kind": [
+        Example("warmcos"),
+        Example("cos"),
+        Example("multistep", {"epochs": 2}, needs={"schedule": {"milestones": [1]}}),
+        Example("epoch_cos"),
+        Example("epoch_step", {"epochs": 2}, needs={"schedule": {"step_num": 2}}),
+    ],
+    "schedule.warmup_epochs": [Example(0.5, {"schedule": {"warmup_steps": None}, "epochs": 2})],
+    "schedule.warmup_steps": [Example(2)],
+    "schedule.warmup_start": [Example(0.001, SLOW_START)],
+    "schedule.no_aug_epochs": [Example(1)],
+    "schedule.min_lr_ratio": [Example(0.5)],
+    "schedule.milestones": [Example([2], DROPS, steps=4)],
+    "schedule.gamma": [Example(0.5, DROPS, steps=4)],
+    "schedule.step_num": [Example(3, PLATEAUS, steps=5)],
+    "ema.enabled": [Example(False)],
+    "ema.decay": [Example(0.5)],
+    "ema.ramp_updates": [Example(100.0, {"ema": {"decay": 0.9}})],
+    "ema.integer_buffers": [Example("keep")],
+    "assigner.rule": [Example("center15")],
+    "assigner.centre_radius": [Example(1.0)],
+    "assigner.top_candidates": [Example(1)],
+    "assigner.iou_cost_weight": [Example(0.0)],
+    "loss.box": [Example("giou")],
+    "loss.box_weight": [Example(1.0)],
+    "loss.l1": [Example("always"), Example("never", TAIL)],
+    "augmentation.mosaic": [Example(1.0)],
+    "augmentation.mosaic_scale": [Example([0.3, 0.4], MOSAIC)],
+    "augmentation.affine": [Example(0.0)],
+    "augmentation.affine_scale": [Example([0.3, 0.4])],
+    "augmentation.rotate_degrees": [Example(90.0, MOSAIC)],
+    "augmentation.shear_degrees": [Example(30.0, MOSAIC)],
+    "augmentation.translate": [Example(0.5, MOSAIC)],
+    "augmentation.mixup": [Example(1.0)],
+    "augmentation.mixup_scale": [Example([0.2, 0.3], MIXUP)],
+    "augmentation.hsv": [Example(0.0)],
+    "augmentation.hue": [Example(60, COLOUR)],
+    "augmentation.saturation": [Example(200, COLOUR)],
+    "augmentation.value": [Example(200, COLOUR)],
+    "augmentation.flip": [Example(1.0)],
+    "augmentation.multi_scale": [
+        Example(True, {"augmentation": {"multi_scale_range": [96, 96], "multi_scale_every": 1}}),
+        Example(False, same=True),
+    ],
+    "augmentation.multi_scale_range": [Example([96, 96], SIZES)],
+    "augmentation.multi_scale_every": [Example(100, SIZES, steps=3)],
+    "evaluation.every_epochs": [Example(2, {"epochs": 2}, TO_THE_END, measured_steps, val=4)],
+    "evaluation.score_threshold": [Example(0.0, shows=num_measured, val=4)],
+    "evaluation.nms_iou": [Example(0.01, EVERYTHING, shows=num_measured, val=4)],
+    "evaluation.max_detections": [Example(1, EVERYTHING, shows=num_measured, val=4)],
+    "early_stopping.patience": [Example(1, NEVER_BETTER, TO_THE_END, length, val=4)],
+    "checkpoint_every": [Example(2, {"epochs": 2}, TO_THE_END, saved_steps)],
+}
+CASES = [(option, example) for option, examples in EXAMPLES.items() for example in examples]
 
 
 def options(config: object, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -151,54 +234,118 @@ def as_settings(option: str, value: Any) -> dict[str, Any]:
     return {name: as_settings(rest, value) if rest else value}
 
 
-def run(folder: Path, settings: Mapping[str, Any], steps: int) -> tuple[TrainingJob, Series, TrainingResult]:
+def run(
+    folder: Path, settings: Mapping[str, Any], steps: int, val: int = 0, series: Series | None = None
+) -> Outcome:
     """Train a number of steps as `POST /train` would with these settings."""
     config = TypeAdapter(TrainingConfig).validate_python(dict(settings))
-    job = replace(small_job(folder, val=0), config=resolve(config, num_images=NUM_TRAIN))
-    series = Series()
+    job = replace(small_job(folder, val=val), config=resolve(config, num_images=NUM_TRAIN))
+    series = series or Series()
     result = train(job, reporter=series, requests=lambda: StopRequest.DRAIN if steps in series.rows else None)
-    return job, series, result
+    return Outcome(job, series, result)
 
 
-def digest_of(job: TrainingJob) -> str:
-    """Hash weights and average; without an average, that there is none."""
-    return final_digest(job) if job.config.ema.enabled else "no average"
+Usual = Callable[[Mapping[str, Any], Example], object]
 
 
 @pytest.fixture(scope="module")
-def usual_digest(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Mapping[str, Any], int], str]:
-    """Train with settings that several options are compared with, once."""
-    known: dict[str, str] = {}
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Usual:
+    """Train with settings that several options are compared with, once; return what an example looks at."""
+    known: dict[str, object] = {}
 
-    def digest(settings: Mapping[str, Any], steps: int) -> str:
-        key = json.dumps([settings, steps], sort_keys=True)
+    def look(settings: Mapping[str, Any], example: Example) -> object:
+        key = json.dumps([settings, example.steps, example.val, example.shows.__name__], sort_keys=True)
         if key not in known:
-            job, _, _ = run(tmp_path_factory.mktemp("usual"), settings, steps)
-            known[key] = digest_of(job)
+            outcome = run(tmp_path_factory.mktemp("usual"), settings, example.steps, example.val)
+            known[key] = example.shows(outcome)
         return known[key]
 
-    return digest
+    return look
+
+
+def choices(annotation: Any) -> set[Any]:
+    """Return the values of an option that has a handful of them; nothing for numbers and names."""
+    if annotation is bool:
+        return {True, False}
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return {member.value for member in annotation}
+    arguments = get_args(annotation)
+    if get_origin(annotation) is Literal:
+        return set(arguments)
+    return {value for each in arguments if each not in (NoneType, ...) for value in choices(each)}
+
+
+def options_with_choices(config: type = TrainingConfig, prefix: str = "") -> Iterator[tuple[str, set[Any]]]:
+    for name, annotation in get_type_hints(config).items():
+        if is_dataclass(annotation):
+            yield from options_with_choices(annotation, f"{prefix}{name}.")
+        elif found := choices(annotation):
+            yield prefix + name, found
 
 
 def test_every_option_has_an_example() -> None:
     defaults = dict(options(TrainingConfig()))
-    assert EXAMPLES.keys() == defaults.keys()
-    for name, example in EXAMPLES.items():
-        if isinstance(example, Example) and name != "device":
-            assert example.value != defaults[name], name
+    assert EXAMPLES.keys() | ELSEWHERE.keys() == defaults.keys()
+    for name, example in CASES:
+        assert example.value != {**defaults, **BASE}[name], name
+
+
+CHOICES = {name: values for name, values in options_with_choices() if name not in ELSEWHERE}
+
+
+@pytest.mark.parametrize(("option", "values"), CHOICES.items(), ids=CHOICES)
+def test_every_value_of_a_choice_is_trained(option: str, values: set[Any]) -> None:
+    tried = {dict(options(TrainingConfig()))[option]}
+    for example in EXAMPLES[option]:
+        tried |= set(example.value) if isinstance(example.value, list) else {example.value}
+    assert values <= tried
+
+
+@pytest.mark.parametrize("test", sorted(set(ELSEWHERE.values())))
+def test_a_test_of_its_own_exists(test: str) -> None:
+    file, _, name = test.rpartition("::")
+    path = ROOT / file if file else Path(__file__)
+    assert f"def {name}(" in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(
-    "option", [name for name, example in EXAMPLES.items() if isinstance(example, Example)]
+    ("option", "example"), CASES, ids=[f"{option}={example.value}" for option, example in CASES]
 )
-def test_an_option_trains_and_changes_what_it_should(
-    tmp_path: Path, usual_digest: Callable[[Mapping[str, Any], int], str], option: str
+def test_a_value_trains_and_changes_what_it_should(
+    tmp_path: Path, usual: Usual, option: str, example: Example
 ) -> None:
-    example = EXAMPLES[option]
-    assert isinstance(example, Example)
-    usual = merged(BASE, example.along)
-    other = merged(usual, as_settings(option, example.value))
-    job, series, result = run(tmp_path, other, example.steps)
-    assert result.state.step == example.steps
-    assert all(math.isfinite(value) for row in series.rows.values() for value in row.values())
-    assert (digest_of(job) != usual_digest(usual, example.steps)) is example.changes
+    base = merged(BASE, example.along)
+    expected = usual(base, example)
+    changed = merged(base, as_settings(option, example.value), example.needs)
+    outcome = run(tmp_path, changed, example.steps, example.val)
+    rows = outcome.series.rows
+    assert len(rows) >= 2
+    assert all(math.isfinite(row["loss"]) for row in rows.values())
+    assert (example.shows(outcome) == expected) is example.same
+
+
+@pytest.mark.parametrize("changes", [{"processes": 2}, {"sync_bn": True}])
+def test_what_takes_several_processes_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Until it is built; `POST /train` says so as well, in test_training.py."""
+    with pytest.raises(ConfigError) as refusal:
+        run(tmp_path, merged(BASE, changes), steps=2)
+    assert [f"/{name}" for name in changes] == [fault.pointer for fault in refusal.value.faults]
+
+
+@pytest.mark.skipif(not ON_CPU_ALONE, reason="this machine has an accelerator, so this is no fault here")
+def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="cpu"):
+        run(tmp_path, merged(BASE, {"device": "0"}), steps=2)
+
+
+class Slow(Series):
+    """Takes its time to write a row down."""
+
+    def on_metrics(self, step: int, epoch: int, values: Mapping[str, float]) -> None:
+        super().on_metrics(step, epoch, values)
+        time.sleep(0.6)
+
+
+def test_a_training_ends_at_its_time_limit(tmp_path: Path) -> None:
+    outcome = run(tmp_path, merged(BASE, {"time_limit_s": 1}), steps=3, series=Slow())
+    assert (outcome.result.reason, outcome.result.state.step) == (StopReason.TIME_LIMIT, 2)
