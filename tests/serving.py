@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx2
 import psutil
@@ -77,6 +77,21 @@ class Serve:
     @property
     def printed(self) -> str:
         return self.output.read_text(errors="replace")
+
+    def ended(self, job: str, *, within_s: float = 120.0) -> dict[str, Any]:
+        """Wait for the end of the job at this path, and return it."""
+
+        def look() -> dict[str, Any] | None:
+            found: dict[str, Any] = self.http.get(job).json()
+            return found if found["status"] in ("succeeded", "failed", "cancelled") else None
+
+        return wait_for(look, within_s)
+
+    def succeeded(self, job: str, *, within_s: float = 120.0) -> dict[str, Any]:
+        """Wait for the success of the job at this path, and return it."""
+        last = self.ended(job, within_s=within_s)
+        assert last["status"] == "succeeded", last["failure"]
+        return last
 
     def stop(self, number: signal.Signals = signal.SIGINT, *, within_s: float = 40.0) -> int:
         """Ask it to stop and return its exit status."""
@@ -154,7 +169,7 @@ def _facts(pid: int, name: str) -> bytes:
         return b""
 
 
-def wait_for(condition: Callable[[], T], within_s: float) -> T:
+def wait_for(condition: Callable[[], T | None], within_s: float) -> T:
     """Return the first true answer of `condition`."""
     deadline = time.monotonic() + within_s
     while not (answer := condition()):

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
+import psutil
 import pytest
 
 from tests.pictures import jpeg, quadrants
 from tests.published import add_model
+from tests.services import QUICK
 from tests.serving import Serve, short_folder, taken_port, wait_for
+from tests.tiny_dataset import tiny_archive
 
 PICTURE = jpeg(quadrants(120, 80))
 RAW = {"Content-Type": "image/jpeg"}
+ENDLESS = {
+    "epochs": 2000,
+    "batch_size": 2,
+    "input_size": 64,
+    "schedule": {"no_aug_epochs": 0},
+    "augmentation": {"mosaic": 0.0, "multi_scale": False},
+    "evaluation": {"every_epochs": 2000},
+}
+"""A training that is saved every other step, and measured when it is told to finish."""
 
 
 @pytest.fixture
@@ -36,14 +50,19 @@ def command(serve: Serve, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_a_life_of_a_server(home: Path) -> None:
-    with Serve(home) as serve:
+    with Serve(home, **QUICK) as serve:
         assert f"http://127.0.0.1:{serve.settings.port}" in serve.printed
         a_second_server_is_refused(serve)
         everything_is_there(serve)
         add_model(serve.settings)
-        it_detects(serve)
-        a_killed_engine_is_answered_with_503_and_comes_back(serve)
-        a_killed_broker_comes_back(serve)
+        it_detects(serve, "m1")
+        job = a_training_begins(serve)
+        a_killed_trainer_is_replaced(serve, job)
+        a_killed_worker_is_replaced(serve, job)
+        a_killed_engine_is_answered_with_503_and_comes_back(serve, job)
+        a_killed_broker_comes_back(serve, job)
+        it_detects(serve, "m1")
+        the_training_ends_as_if_nothing_had_been(serve, job)
         assert serve.stop(signal.SIGINT) == 0
         assert serve.processes() == []
         assert "Stopped." in serve.printed
@@ -62,17 +81,69 @@ def everything_is_there(serve: Serve) -> None:
         assert serve.pid_of(*words), words
 
 
-def it_detects(serve: Serve) -> None:
-    answer = serve.http.post("/detect", content=PICTURE, headers=RAW, params={"score_threshold": 0.01})
+def it_detects(serve: Serve, model: str) -> None:
+    parameters = {"model": model, "score_threshold": 0.001}
+    answer = serve.http.post("/detect", content=PICTURE, headers=RAW, params=parameters)
     assert answer.status_code == 200, answer.text
-    assert answer.json()["model"] == "m1"
+    assert answer.json()["model"] == model
     assert answer.json()["images"][0]["detections"]
 
 
-def a_killed_engine_is_answered_with_503_and_comes_back(serve: Serve) -> None:
-    engine = serve.pid_of("app.engine")
-    assert engine
-    subprocess.run(["kill", "-9", str(engine)], check=True)
+def a_training_begins(serve: Serve) -> str:
+    """Start a training that ends only when it is told to; return the address of its job."""
+    files = {"archive": ("tiny.zip", tiny_archive())}
+    dataset = serve.http.post("/datasets", files=files, data={"name": "tiny"}).json()
+    serve.succeeded(f"/jobs/{dataset['job_id']}")
+    answer = serve.http.post("/train", json={"dataset_id": dataset["id"], **ENDLESS})
+    assert answer.status_code == 202, answer.text
+    job: str = answer.headers["Location"]
+    got_on(serve, job)
+    return job
+
+
+def got_on(serve: Serve, job: str, *, after_attempt: int = 0) -> int:
+    """Wait until an attempt later than this one has trained some steps; return which attempt it is."""
+
+    def look() -> dict[str, Any]:
+        found: dict[str, Any] = serve.http.get(job).json()
+        assert found["status"] in ("queued", "running"), found["failure"]
+        return found
+
+    wait_for(lambda: look()["attempt"] > after_attempt and look()["stage"] == "training", 90)
+    before = look()["progress"]["step"]
+    wait_for(lambda: look()["progress"]["step"] >= before + 4, 90)
+    return attempt_at(serve, job)
+
+
+def attempt_at(serve: Serve, job: str) -> int:
+    return int(serve.http.get(job).json()["attempt"])
+
+
+def killed(serve: Serve, *words: str) -> int:
+    """End the process whose command line holds these words as `kill -9` does; return its id."""
+    pid = serve.pid_of(*words)
+    assert pid, words
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def a_killed_trainer_is_replaced(serve: Serve, job: str) -> None:
+    attempt = attempt_at(serve, job)
+    trainer = killed(serve, "worker.process")
+    assert got_on(serve, job, after_attempt=attempt) == attempt + 1
+    assert serve.pid_of("worker.process") != trainer
+
+
+def a_killed_worker_is_replaced(serve: Serve, job: str) -> None:
+    attempt = attempt_at(serve, job)
+    trainer, worker = serve.pid_of("worker.process"), killed(serve, "worker", "gpu")
+    assert got_on(serve, job, after_attempt=attempt) == attempt + 1
+    assert serve.pid_of("worker", "gpu") != worker
+    assert serve.pid_of("worker.process") != trainer
+
+
+def a_killed_engine_is_answered_with_503_and_comes_back(serve: Serve, job: str) -> None:
+    attempt, engine = attempt_at(serve, job), killed(serve, "app.engine")
     seen: list[httpx2.Response] = []
 
     def answers() -> bool:
@@ -85,13 +156,30 @@ def a_killed_engine_is_answered_with_503_and_comes_back(serve: Serve) -> None:
     assert all(answer.json()["code"] == "engine_unavailable" for answer in refused)
     assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refused)
     assert serve.pid_of("app.engine") != engine
+    assert got_on(serve, job) == attempt
 
 
-def a_killed_broker_comes_back(serve: Serve) -> None:
-    broker = next(process for process in serve.processes() if process.name() == "valkey-server")
+def a_killed_broker_comes_back(serve: Serve, job: str) -> None:
+    attempt, broker = attempt_at(serve, job), broker_of(serve)
+    assert broker
     broker.kill()
-    wait_for(lambda: any(process.name() == "valkey-server" for process in serve.processes()), 10)
+    wait_for(lambda: broker_of(serve) not in (None, broker), 10)
     wait_for(lambda: serve.http.get("/readyz").is_success, 30)
+    assert got_on(serve, job) == attempt
+
+
+def broker_of(serve: Serve) -> psutil.Process | None:
+    return next((process for process in serve.processes() if process.name() == "valkey-server"), None)
+
+
+def the_training_ends_as_if_nothing_had_been(serve: Serve, job: str) -> None:
+    assert serve.http.post(f"{job}/finish").status_code == 202
+    last = serve.succeeded(job)
+    models = [model for model in serve.http.get("/models").json()["items"] if model["job_id"] == last["id"]]
+    assert [model["id"] for model in models] == [last["result"]["model_id"]]
+    steps = [row["step"] for row in serve.http.get(f"{job}/metrics").json()["rows"]]
+    assert steps == list(range(1, last["progress"]["step"] + 1)), "no hole and no double"
+    it_detects(serve, models[0]["id"])
 
 
 @pytest.mark.parametrize("victim", ["harrier serve", "supervisord"])

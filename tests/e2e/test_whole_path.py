@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import httpx2
 import numpy as np
-import onnxruntime
 import pytest
+import safetensors.numpy
 
 from detection.data.synthetic import CLASSES, write_synthetic_dataset
 from detection.images import Pixels, decode_image
+from tests.onnx_alone import detect_alone
 from tests.pictures import png
-from tests.serving import Serve, short_folder
+from tests.serving import Serve
 
 TURNS: dict[int, Callable[[Pixels], Pixels]] = {
     1: lambda upright: upright,
@@ -31,12 +34,6 @@ TURNS: dict[int, Callable[[Pixels], Pixels]] = {
     8: lambda upright: upright.transpose(1, 0, 2)[:, ::-1],
 }
 """How the pixels lie in a file that is marked with each EXIF orientation."""
-
-
-@pytest.fixture(scope="module")
-def serve() -> Iterator[Serve]:
-    with short_folder() as folder, Serve(folder / "home") as serve:
-        yield serve
 
 
 def harrier(serve: Serve, *arguments: object, status: int = 0) -> str:
@@ -78,8 +75,43 @@ def test_a_folder_becomes_a_model_that_detects(serve: Serve, tmp_path: Path) -> 
 
     graph = tmp_path / "model.onnx"
     harrier(serve, "models", "download", model, "--format", "onnx", "--output", graph)
-    session = onnxruntime.InferenceSession(str(graph), providers=["CPUExecutionProvider"])
-    assert [output.name for output in session.get_outputs()] == ["boxes", "scores"]
+    assert graph.read_bytes() == downloaded(serve, model, "onnx")
+    weights = safetensors.numpy.load(downloaded(serve, model, "safetensors"))
+    learnt = [value for name, value in weights.items() if not name.endswith(("_mean", "_var", "_tracked"))]
+    assert sum(value.size for value in learnt) == shown["parameters"]
+    wide = cv2.resize(decode_image(pictures[0].read_bytes()).pixels, (150, 110))
+    it_sees_the_same_without_us(serve, model, png(wide), score_threshold=0.0)
+
+
+def downloaded(serve: Serve, model: str, form: str) -> bytes:
+    """Download weights; see that they are what the model says, come once, and can be gone on with."""
+    files = serve.http.get(f"/models/{model}").json()["files"]
+    (listed,) = (file for file in files if file["format"] == form)
+    path, asked = f"/models/{model}/weights", {"format": form}
+    answer = serve.http.get(path, params=asked)
+    etag = answer.headers["ETag"]
+    assert answer.status_code == 200
+    assert len(answer.content) == listed["size_bytes"]
+    assert hashlib.sha256(answer.content).hexdigest() == listed["sha256"] == etag.strip('"')
+    assert serve.http.get(path, params=asked, headers={"If-None-Match": etag}).status_code == 304
+    rest = serve.http.get(path, params=asked, headers={"Range": "bytes=1000-", "If-Range": etag})
+    assert (rest.status_code, rest.content) == (206, answer.content[1000:])
+    return answer.content
+
+
+def it_sees_the_same_without_us(serve: Serve, model: str, picture: bytes, *, score_threshold: float) -> None:
+    """ONNX Runtime and the downloaded graph alone find what `/detect` finds."""
+    parameters = {"model": model, "score_threshold": score_threshold, "max_detections": 1000}
+    served = ask(serve, picture, **parameters).json()["images"][0]["detections"]
+    alone = detect_alone(downloaded(serve, model, "onnx"), picture, score_threshold=score_threshold)
+    assert len(served) == len(alone) >= 3
+    for expected in served:
+        twin = max(
+            (found for found in alone if found.label == expected["label"]),
+            key=lambda found: overlap(expected["box"], dict(zip(expected["box"], found.box, strict=True))),
+        )
+        assert twin.score == pytest.approx(expected["score"], abs=1e-4)
+        assert twin.box == pytest.approx(list(expected["box"].values()), abs=0.05)
 
 
 def test_a_picture_that_fails_is_listed_and_the_others_are_not_lost(serve: Serve, tmp_path: Path) -> None:
@@ -111,14 +143,14 @@ def awkward(reference: Path) -> dict[str, bytes]:
     return {name: files[name] for name in (line.split("\t")[0] for line in table[1:])}
 
 
-def ask(serve: Serve, model: str, picture: bytes, accept: str = "*/*") -> httpx2.Response:
+def ask(serve: Serve, picture: bytes, accept: str = "*/*", **parameters: object) -> httpx2.Response:
     headers = {"Content-Type": "image/jpeg", "Accept": accept}
-    parameters = {"model": model, "score_threshold": 0.01}
-    return serve.http.post("/detect", content=picture, headers=headers, params=parameters)
+    chosen = {"score_threshold": 0.01, **parameters}
+    return serve.http.post("/detect", content=picture, headers=headers, params=chosen)
 
 
 def image(serve: Serve, model: str, picture: bytes) -> dict[str, Any]:
-    found: dict[str, Any] = ask(serve, model, picture).json()["images"][0]
+    found: dict[str, Any] = ask(serve, picture, model=model).json()["images"][0]
     return found
 
 
@@ -126,12 +158,12 @@ def image(serve: Serve, model: str, picture: bytes) -> dict[str, Any]:
 def test_no_awkward_picture_hurts_the_server(serve: Serve, coco: str, awkward: dict[str, bytes]) -> None:
     engine = serve.pid_of("app.engine")
     assert len(awkward) == 71
-    answers = {name: ask(serve, coco, picture) for name, picture in awkward.items()}
+    answers = {name: ask(serve, picture, model=coco) for name, picture in awkward.items()}
     assert {answer.status_code for answer in answers.values()} == {200, 413, 415, 422}
     for name, answer in answers.items():
         if answer.status_code != 200:
             assert "image" in answer.json()["code"], name
-        drawn = ask(serve, coco, awkward[name], accept="image/jpeg")
+        drawn = ask(serve, awkward[name], accept="image/jpeg", model=coco)
         assert drawn.status_code == answer.status_code, name
     assert serve.pid_of("app.engine") == engine
 
@@ -170,7 +202,9 @@ def test_a_dog_is_a_dog(serve: Serve, coco: str, reference: Path) -> None:
     picture = (reference / "photos" / "dog.jpg").read_bytes()
     labels = {found["label"] for found in image(serve, coco, picture)["detections"]}
     assert labels >= {"dog", "bicycle"}
-    assert decode_image(ask(serve, coco, picture, accept="image/jpeg").content).size_wh == (768, 576)
+    drawn = ask(serve, picture, accept="image/jpeg", model=coco)
+    assert decode_image(drawn.content).size_wh == (768, 576)
+    it_sees_the_same_without_us(serve, coco, picture, score_threshold=0.1)
 
 
 def overlap(one: dict[str, float], other: dict[str, float]) -> float:

@@ -1,4 +1,8 @@
-"""Hundreds of requests that the API's description allows or forbids: no 5xx, every answer as described."""
+"""Hundreds of requests that the API's description allows or forbids: no 5xx, every answer as described.
+
+In this process, where a case costs milliseconds and begins with a home in which there is one of everything;
+tests/e2e/test_description_over_http.py sends some to a real server.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,8 @@ WANTED = (
 )
 CASES_PER_CALL = 20
 ENDLESS = "/events"
-"""Goes on until the server stops; test_events.py listens to it."""
+"""The one call that no generated case can make: its answer has no end, so a client that reads answers as a
+whole waits for ever. test_events.py reads it event by event."""
 
 
 def furnish(api: Api) -> dict[str, str]:
