@@ -47,12 +47,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         worker.start()
     finally:
+        prompt_stop.end()  # from here on the worker ends by itself, with its own exit status
         context.draining.set()
         for thread in threads:
             thread.stop(timeout_s=STOP_S)
         with suppress(*DATABASE_AWAY), context.sessions() as session:
             end_presence(session, context)
-        prompt_stop.end()
     log.info("worker_stopped", name=context.name)
     return int(worker.exitcode or 0)
 
