@@ -225,7 +225,8 @@ class ClassCurvesRead(Shape):
     best_f1: float | None
     """The highest F1; null without boxes."""
     best_score_threshold: float | None
-    """The lowest threshold with the best F1: a good `score_threshold` for `POST /detect`."""
+    """In the middle of the thresholds with the best F1: a good `score_threshold` for `POST /detect`. Null where
+    nothing is right."""
 
 
 class CurvesRead(Shape):
@@ -306,7 +307,8 @@ class EvaluationRead(Shape):
 
 
 class EvaluationDetail(EvaluationRead):
-    """One evaluation with everything that was measured; null for those of older versions."""
+    """One evaluation with everything that was measured; null for those of older versions, and with more
+    than 500 classes."""
 
     model_config = example(
         **EVALUATION,

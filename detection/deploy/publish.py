@@ -32,7 +32,7 @@ class Publication:
     metrics: Mapping[str, Any] | None
     """COCO metrics of these very weights and the `split` they were measured on; None without one."""
     details: EvaluationDetails | None
-    """Curves and confusion matrix of the same measurement."""
+    """Curves and confusion matrix of the same measurement; None with too many classes, too."""
     complexity: Complexity
     files: tuple[ModelFile, ...]
     provenance: Mapping[str, Any]

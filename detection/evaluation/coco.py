@@ -8,6 +8,7 @@ K = classes, A = area ranges (all, small, medium, large), M = most detections pe
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -31,6 +32,8 @@ MOST_DETECTIONS = {1: 0, 10: 1, 100: 2}
 IOU_50, IOU_75 = 0, 5
 """Rows of the IoU thresholds."""
 IOU_OF_CURVES = 0.5
+MOST_MATCHED = 1000
+"""Detections per picture and class that are matched for curves; AP itself looks at 100, as COCO defines it."""
 PICTURES_AT_ONCE = 500
 """The library lists its matches as Python objects; so many pictures at once keep them small."""
 
@@ -181,7 +184,8 @@ def match_detections(ground_truth: Mapping[str, Any], detections: Floats) -> Mat
         ignored = np.array(matches["dtIgnore"][0], dtype=bool)
         of_crowd_N[np.array(matches["dtIds"]) - 1] = ignored
         found[matches["category_id"]].append((scores[~ignored], is_right[~ignored]))
-    per_class = (_class_matches(ground_truth, class_id, found[class_id]) for class_id in class_ids)
+    num_boxes = Counter(each["category_id"] for each in ground_truth["annotations"] if not each["iscrowd"])
+    per_class = (_class_matches(found[class_id], num_boxes[class_id]) for class_id in class_ids)
     return Matching(per_class=tuple(per_class), of_crowd_N=of_crowd_N)
 
 
@@ -195,7 +199,7 @@ def count_confusions(
         are detections where there is nothing, the last column boxes that were missed.
     """
     matrix = _comparison(ground_truth, detections).confusion_matrix(
-        iou_thr=IOU_OF_CURVES, min_score=score_threshold
+        iou_thr=IOU_OF_CURVES, max_det=MOST_MATCHED, min_score=score_threshold
     )
     counts: NDArray[np.uint64] = matrix["matrix"]
     return counts
@@ -208,18 +212,14 @@ def _matches_of_pictures(ground_truth: Mapping[str, Any], detections: Floats) ->
     evaluation.params.iou_thrs = [IOU_OF_CURVES]
     evaluation.params.area_rng = [[0.0, EVERY_AREA]]
     evaluation.params.area_rng_lbl = ["all"]
+    evaluation.params.max_dets = [MOST_MATCHED]
     for start in range(0, len(image_ids), PICTURES_AT_ONCE):
         evaluation.params.img_ids = image_ids[start : start + PICTURES_AT_ONCE]
         evaluation.evaluate()
         yield from (each for each in evaluation.eval_imgs if each is not None and each["dtScores"])
 
 
-def _class_matches(
-    ground_truth: Mapping[str, Any], class_id: int, found: Sequence[tuple[Floats, Bools]]
-) -> ClassMatches:
-    num_boxes = sum(
-        each["category_id"] == class_id and not each["iscrowd"] for each in ground_truth["annotations"]
-    )
+def _class_matches(found: Sequence[tuple[Floats, Bools]], num_boxes: int) -> ClassMatches:
     if not found:
         return ClassMatches(np.zeros(0), np.zeros(0, dtype=bool), num_boxes)
     scores_D, is_right_D = (np.concatenate(parts) for parts in zip(*found, strict=True))

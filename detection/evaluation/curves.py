@@ -25,7 +25,9 @@ from detection.evaluation.coco import (
     rows_of,
 )
 
-SCORE_THRESHOLDS = tuple(step / 100 for step in range(101))
+SCORE_THRESHOLDS = tuple(step / 100 for step in range(1, 100))
+MOST_CLASSES = 500
+"""With more, details would be larger than all the rest that is kept about a model."""
 BACKGROUND = "background"
 DECIMALS = 5
 """Digits that are kept: finer than one box of a large split."""
@@ -48,7 +50,8 @@ class ClassCurves:
     f1: tuple[float, ...]
     best_f1: float | None
     best_score_threshold: float | None
-    """The lowest threshold with the best F1: a good value for `score_threshold` of a detection."""
+    """In the middle of the thresholds with the best F1: a good `score_threshold` of a detection. None where
+    nothing is right."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,12 +95,16 @@ def detail_detections(
     classes: Sequence[str],
     *,
     score_threshold: float,
-) -> EvaluationDetails:
+) -> EvaluationDetails | None:
     """Look closer at what was found in `images`, one entry of `detections` per picture, in its pixels.
+
+    Returns None for more than `MOST_CLASSES` classes.
 
     Args:
         score_threshold: of the confusion matrix, which counts what a user would see.
     """
+    if len(classes) > MOST_CLASSES:
+        return None
     truth, rows = ground_truth_of(images, classes), rows_of(detections)
     matching = match_detections(truth, rows)
     per_class = tuple(
@@ -168,12 +175,11 @@ def _mean_of_known(values: Sequence[float | None]) -> float | None:
     return round(sum(known) / len(known), DECIMALS) if known else None
 
 
-def _best(f1_S: Floats) -> dict[str, float]:
-    index = int(f1_S.argmax())
-    return {
-        "best_f1": round(float(f1_S[index]), DECIMALS),
-        "best_score_threshold": SCORE_THRESHOLDS[index],
-    }
+def _best(f1_S: Floats) -> dict[str, float | None]:
+    best = float(f1_S.max())
+    (with_best,) = np.nonzero(f1_S == best)
+    middle = SCORE_THRESHOLDS[int(with_best[len(with_best) // 2])]
+    return {"best_f1": round(best, DECIMALS), "best_score_threshold": middle if best else None}
 
 
 def _without_boxes(label: str | None) -> ClassCurves:

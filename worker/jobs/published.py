@@ -112,7 +112,7 @@ def evaluation_row(
     dataset_sha256: str,
     split: str,
     metrics: Mapping[str, Any],
-    details: EvaluationDetails,
+    details: EvaluationDetails | None,
 ) -> Evaluation:
     """Return a new evaluation of a model, on the dataset of the job."""
     return Evaluation(
@@ -123,5 +123,5 @@ def evaluation_row(
         dataset_sha256=dataset_sha256,
         split=split,
         metrics=dict(metrics),
-        **details.as_json(),
+        **(details.as_json() if details is not None else {}),
     )

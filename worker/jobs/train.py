@@ -133,7 +133,7 @@ def _extent(training: TrainingJob, result: TrainingResult) -> str:
 def _add_evaluation(
     attempt: Attempt, dataset: StoredDataset, made: Publication, session: Session, model_id: str
 ) -> None:
-    if made.metrics is not None and made.details is not None:
+    if made.metrics is not None:
         row = evaluation_row(
             attempt,
             model_id,

@@ -294,8 +294,9 @@ def test_one_evaluation_shows_its_curves_and_what_was_taken_for_what(api: Api) -
     found = Detections(torch.tensor([[0.0, 0, 10, 10]]), torch.tensor([0.9]), torch.tensor([0]))
     box = BoxRecord(class_id=0, x1=0, y1=0, x2=10, y2=10)
     image = ImageRecord(id="a", file_name="a.jpg", width=20, height=20, split=Split.VAL, boxes=(box,))
-    made = detail_detections([image], [found], ["cat"], score_threshold=0.3).as_json()
-    evaluation_id = api.evaluation(model_id := api.model(), metrics={"ap": 1.0}, **made)
+    made = detail_detections([image], [found], ["cat"], score_threshold=0.3)
+    assert made is not None
+    evaluation_id = api.evaluation(model_id := api.model(), metrics={"ap": 1.0}, **made.as_json())
     shown = api.get(f"/evaluations/{evaluation_id}").json()
     assert shown["confusion_matrix"]["counts"] == [[1, 0], [0, 0]]
     assert shown["curves"]["per_class"][0]["best_f1"] == 1.0

@@ -14,7 +14,7 @@ from detection.data.records import BoxRecord, ImageRecord, Split
 from detection.detections import Detections
 from detection.evaluation import coco
 from detection.evaluation.coco import measure_detections
-from detection.evaluation.curves import SCORE_THRESHOLDS, EvaluationDetails, detail_detections
+from detection.evaluation.curves import MOST_CLASSES, SCORE_THRESHOLDS, EvaluationDetails, detail_detections
 
 CLASSES = ("cat", "dog", "owl")
 
@@ -33,7 +33,9 @@ def detections(*rows: tuple[float, float, float, float, float, int]) -> Detectio
 
 
 def details(images: list[ImageRecord], found: list[Detections]) -> EvaluationDetails:
-    return detail_detections(images, found, CLASSES, score_threshold=0.3)
+    made = detail_detections(images, found, CLASSES, score_threshold=0.3)
+    assert made is not None
+    return made
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def test_what_each_threshold_costs_and_gains(by_hand: EvaluationDetails) -> None
     assert (cat.precision[at(0.7)], cat.recall[at(0.7)]) == (1.0, 0.5)
     assert cat.f1[at(0.7)] == pytest.approx(2 / 3, abs=1e-5)
     assert (cat.precision[at(0.95)], cat.recall[at(0.95)], cat.f1[at(0.95)]) == (None, 0.0, 0.0)
-    assert (cat.best_f1, cat.best_score_threshold) == (pytest.approx(2 / 3, abs=1e-5), 0.61)
+    assert (cat.best_f1, cat.best_score_threshold) == (pytest.approx(2 / 3, abs=1e-5), 0.75)
 
 
 def test_a_crowd_is_in_no_curve(by_hand: EvaluationDetails) -> None:
@@ -90,6 +92,24 @@ def test_nothing_to_be_found_and_nothing_found() -> None:
     assert missed.curves.per_class[0].best_f1 == 0.0
     assert set(missed.curves.per_class[0].precision) == {None}
     assert details([], []).curves.mean.label is None
+
+
+def test_where_nothing_is_right_no_threshold_is_recommended() -> None:
+    wrong = details([image(box(0, 0, 50, 50))], [detections((200, 200, 250, 250, 0.9, 0))])
+    assert (wrong.curves.mean.best_f1, wrong.curves.mean.best_score_threshold) == (0.0, None)
+
+
+def test_a_crowded_picture_is_looked_at_whole() -> None:
+    cells = [(10.0 * n, 0.0, 10.0 * n + 8, 8.0) for n in range(250)]
+    found = detections(*((*cell, 0.9, 0) for cell in cells))
+    crowded = details([image(*(box(*cell) for cell in cells))], [found])
+    assert crowded.curves.mean.best_f1 == 1.0
+    assert crowded.confusion_matrix.counts[0] == (250, 0, 0, 0)
+
+
+def test_with_very_many_classes_there_are_no_details() -> None:
+    classes = [f"class {n}" for n in range(MOST_CLASSES + 1)]
+    assert detail_detections([image()], [detections()], classes, score_threshold=0.3) is None
 
 
 def slow_counts(
@@ -128,7 +148,7 @@ def test_a_slow_matching_agrees_on_random_scenes(seed: int, monkeypatch: pytest.
         found.append(detections(*rows))
     curves = details(images, found).curves
     for class_id, own in enumerate(curves.per_class):
-        for threshold in (0.0, 0.25, 0.5, 0.9):
+        for threshold in (0.01, 0.25, 0.5, 0.9):
             total, right = slow_counts(images, found, class_id, threshold)
             index = SCORE_THRESHOLDS.index(threshold)
             assert own.recall[index] == pytest.approx(right / own.boxes, abs=1e-5)
@@ -152,4 +172,4 @@ def test_the_mean_precision_over_recall_is_ap50(by_hand: EvaluationDetails) -> N
 def test_it_becomes_json(by_hand: EvaluationDetails) -> None:
     plain = json.loads(json.dumps(by_hand.as_json()))
     assert set(plain) == {"curves", "confusion_matrix"}
-    assert len(plain["curves"]["score_thresholds"]) == len(plain["curves"]["mean"]["f1"]) == 101
+    assert len(plain["curves"]["score_thresholds"]) == len(plain["curves"]["mean"]["f1"]) == 99
