@@ -104,7 +104,7 @@ class JobReport:
                 said, self._said = self._said, Said()
                 timing = self._clock.seconds()
             if time_too or said != Said():
-                self._lease.write(lambda session: self._write(session, said, timing))
+                self._write(said, timing)
 
     def close(self) -> None:
         """Write nothing more."""
@@ -121,24 +121,30 @@ class JobReport:
             if not self._closing.is_set():  # a job that nobody hears of must not go on
                 self._control.lose(RuntimeError("the report of the job has ended before the job"))
 
-    def _write(self, session: Session, said: Said, timing: Mapping[str, float]) -> None:
+    def _write(self, said: Said, timing: Mapping[str, float]) -> None:
+        """Write in two transactions, each tried again by itself, so that no line is stored twice."""
         job_id, fence = self._lease.job_id, self._lease.fence
-        protocol.report(
-            session,
-            job_id,
-            fence,
-            stage=said.stage,
-            progress=said.progress,
-            metrics=said.metrics,
-            timing=timing,
-            eta_s=said.eta_s,
-            config=said.config,
-            device=said.device,
-            series=said.rows,
-            log_lines=said.lines,
-        )
-        if said.checkpoint_step is not None:
-            protocol.note_checkpoint(session, job_id, fence, said.checkpoint_step)
+
+        def report(session: Session) -> None:
+            protocol.report(
+                session,
+                job_id,
+                fence,
+                stage=said.stage,
+                progress=said.progress,
+                metrics=said.metrics,
+                timing=timing,
+                eta_s=said.eta_s,
+                config=said.config,
+                device=said.device,
+                series=said.rows,
+                log_lines=said.lines,
+            )
+
+        self._lease.write(report)
+        step = said.checkpoint_step
+        if step is not None:
+            self._lease.write(lambda session: protocol.note_checkpoint(session, job_id, fence, step))
 
 
 class StageClock:

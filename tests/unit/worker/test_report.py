@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from app.database.session import Sessions
 from app.database.tables import Job, JobEvent, JobMetric
@@ -113,6 +114,28 @@ def test_a_database_that_stays_away_stops_the_job(
     monkeypatch.setattr(protocol, "report", away)
     report.line("for later")
     wait_until(lambda: control._error, timeout_s=10)
+
+
+def test_a_checkpoint_that_is_noted_late_repeats_no_line(
+    report: JobReport, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note_checkpoint, faults = protocol.note_checkpoint, [OperationalError("update", {}, Exception("locked"))]
+
+    def locked_once(session: Session, job_id: str, fence: int, step: int) -> None:
+        if faults:
+            raise faults.pop()
+        note_checkpoint(session, job_id, fence, step)
+
+    monkeypatch.setattr(protocol, "note_checkpoint", locked_once)
+    with report._writing:  # both in one write
+        report.line("once")
+        report.checkpoint(3)
+    report.flush()
+    assert not faults
+    assert job(sessions).checkpoint_step == 3
+    with sessions() as session:
+        lines = session.scalars(select(JobEvent.data).where(JobEvent.kind == "log")).all()
+    assert lines == [{"line": "once"}]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
