@@ -39,7 +39,7 @@ format: install-dev  ## format the code and apply the safe fixes of ruff
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: install-dev  ## measure the speed of what has to be fast; writes build/benchmarks/*.json
+bench: install-dev  ## measure speed, and how well trainings learn; writes build/benchmarks/*.json
 	@$(BIN)/python -m pytest -m benchmark --timeout=0 -s tests/benchmarks $(PYTEST_ARGS)
 
 openapi: install  ## write the API's description to docs/openapi.json

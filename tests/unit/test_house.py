@@ -151,7 +151,7 @@ def test_ci_runs_lint_and_test() -> None:
 
 def test_coverage_counts_child_processes() -> None:
     settings = project()["tool"]["coverage"]["run"]
-    assert settings["patch"] == ["subprocess"]
+    assert settings["patch"] == ["subprocess", "_exit", "execv"]
     assert settings["source"] == ["app", "worker", "detection"]
     assert "--cov-fail-under=90" in read("Makefile")
 
