@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.address import host_name, is_loopback
 from app.settings import EVERYBODY
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -40,7 +41,7 @@ class TrustedProxies:
         if scheme in SCHEMES:
             scope["scheme"] = scheme
         host = _nearest(headers, "x-forwarded-host")
-        if host:
+        if host and not is_loopback(host_name(host) or ""):  # nobody comes to us from there through a proxy
             MutableHeaders(scope=scope)["host"] = host
 
     def _client(self, hops: Sequence[str]) -> Address | None:

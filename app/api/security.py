@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from anyio import to_thread
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.address import is_loopback
+from app.address import host_name, is_loopback
 from app.api.context import request_id_of, route_path
 from app.api.docs import PATHS as DOCUMENTATION_PATHS
 from app.api.problems import problem_response
@@ -21,7 +19,6 @@ from app.settings import Settings
 PUBLIC = frozenset({"/", "/livez", "/readyz", "/openapi.json", *DOCUMENTATION_PATHS})
 USUAL_PORTS = {"http": ":80", "https": ":443"}
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::(?P<port>[0-9]{1,5}))?")
 
 
 class Guard:
@@ -51,10 +48,10 @@ class Guard:
     def _host_refusal(self, headers: Headers) -> HarrierError | None:
         """An open server answers to its own names only: a page that renames itself stays outside."""
         hosts = headers.getlist("host")
-        match = HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
-        if match is None:
+        name = host_name(hosts[0]) if len(hosts) == 1 else None
+        if name is None:
             return HostNotAllowedError("the Host header is missing or is no host name")
-        name, allowed = match["name"].lower(), self.settings.allowed_hosts
+        allowed = self.settings.allowed_hosts
         if name in allowed or ("*" in allowed and self.keys_needed) or is_loopback(name):
             return None
         return HostNotAllowedError("this server does not answer to that name; see HARRIER_ALLOWED_HOSTS")

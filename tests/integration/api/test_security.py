@@ -22,7 +22,7 @@ from app.keys.service import (
 )
 from app.main import create_app
 from app.settings import Settings
-from tests.integration.api.conftest import Api, MakeApi, assert_problem
+from tests.integration.api.conftest import HERE, Api, MakeApi, assert_problem
 
 PUBLIC = {"/livez", "/readyz"}
 
@@ -290,3 +290,13 @@ def test_the_usual_port_need_not_be_said(api: Api) -> None:
     for host, origin in (("localhost:80", "http://localhost"), ("localhost", "http://LOCALHOST:80")):
         answer = api.post("/train", {}, headers={"Host": host, "Origin": origin})
         assert_problem(answer, 422, "invalid_input")
+
+
+def test_no_client_of_a_proxy_renames_itself_to_this_machine(make_api: MakeApi) -> None:
+    api = make_api(allowed_hosts="vision.example", trusted_proxies="10.0.0.2")
+    client = TestClient(api.app, base_url=HERE, client=("10.0.0.2", 1))
+    for said in ("localhost", "127.0.0.1:8000", "[::1]"):
+        headers = {"Host": "evil.example", "X-Forwarded-Host": said}
+        assert_problem(client.get("/jobs", headers=headers), 400, "host_not_allowed")
+    headers = {"Host": "inner", "X-Forwarded-Host": "vision.example"}
+    assert client.get("/jobs", headers=headers).status_code == 200

@@ -78,6 +78,11 @@ def test_the_last_word_is_that_of_the_nearest_proxy() -> None:
     assert seen("10.0.0.2", ["10.0.0.2"], x_forwarded_proto="gopher")["scheme"] == "http"
 
 
+@pytest.mark.parametrize("said", ["localhost", "LOCALHOST:80", "127.0.0.1:8000", "127.9.9.9", "[::1]:8000"])
+def test_no_proxy_makes_a_name_of_this_machine_out_of_another(said: str) -> None:
+    assert seen("10.0.0.2", ["10.0.0.2"], x_forwarded_host=said)["host"] == "inner"
+
+
 @pytest.mark.parametrize(
     "values", [{"trusted_proxies": "10.0.0.0/99"}, {"trusted_proxies": "proxy"}, {"root_path": "/a b"}]
 )
