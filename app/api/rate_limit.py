@@ -26,17 +26,26 @@ class RateLimit:
 
     def refusal(self, caller: str) -> RateLimitedError | None:
         """Count one request of a caller; return the answer to it when it is one too many."""
-        now, each = self._now(), 60 / self._per_minute
-        full_at = max(self._full_at.get(caller, now), now) + each
-        wait = full_at - now - 60
-        if wait > 1e-9:
-            retry_after_s = math.ceil(wait)
-            return RateLimitedError(
-                f"more than {self._per_minute} requests a minute; try again in {retry_after_s} s",
-                retry_after_s=retry_after_s,
-            )
-        self._full_at[caller] = full_at
-        self._full_at.move_to_end(caller)
-        while len(self._full_at) > MOST_CALLERS:
-            self._full_at.popitem(last=False)
-        return None
+        refused = self.would_refuse(caller)
+        if refused is None:
+            self._full_at[caller] = self._full_after(caller)
+            self._full_at.move_to_end(caller)
+            while len(self._full_at) > MOST_CALLERS:
+                self._full_at.popitem(last=False)
+        return refused
+
+    def would_refuse(self, caller: str) -> RateLimitedError | None:
+        """Return the answer to one more request of a caller if it were one too many; count nothing."""
+        wait = self._full_after(caller) - self._now() - 60
+        if wait <= 1e-9:
+            return None
+        retry_after_s = math.ceil(wait)
+        return RateLimitedError(
+            f"more than {self._per_minute} requests a minute; try again in {retry_after_s} s",
+            retry_after_s=retry_after_s,
+        )
+
+    def _full_after(self, caller: str) -> float:
+        """Return when the bucket would be full again after one more request."""
+        now = self._now()
+        return max(self._full_at.get(caller, now), now) + 60 / self._per_minute

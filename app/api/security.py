@@ -9,6 +9,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.address import host_name, is_loopback
 from app.api.context import request_id_of, route_path
 from app.api.docs import PATHS as DOCUMENTATION_PATHS
+from app.api.good_keys import GoodKeys
 from app.api.problems import problem_response
 from app.api.rate_limit import RateLimit
 from app.database.session import Sessions
@@ -30,6 +31,7 @@ class Guard:
         self.keys_needed = keys_are_needed(settings)
         per_minute = settings.max_requests_per_minute
         self.rate = RateLimit(per_minute) if per_minute is not None else None
+        self.good_keys = GoodKeys()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -71,16 +73,24 @@ class Guard:
 
     async def _admitted(self, scope: Scope, headers: Headers) -> Caller | HarrierError:
         """Return who asks; or why not, also to those who ask too often, whether their key is good or not."""
-        path = route_path(scope)
-        caller = await self._caller(path, headers)
-        if self.rate is None or path in PUBLIC:
-            return caller
-        return self.rate.refusal(_counted_as(scope, caller)) or caller
-
-    async def _caller(self, path: str, headers: Headers) -> Caller | HarrierError:
-        secret = _secret(headers)
-        if path in PUBLIC:
+        if route_path(scope) in PUBLIC:
             return AT_HOME
+        secret = _secret(headers)
+        if self.rate is None:
+            return await self._caller(secret)
+        return await self._counted(self.rate, _address(scope), secret)
+
+    async def _counted(self, rate: RateLimit, address: str, secret: str | None) -> Caller | HarrierError:
+        """Count a request for its key, or for its address when it has none that is good."""
+        refused = None if self.good_keys.has(secret) else rate.would_refuse(address)
+        if refused is not None:  # before the database is asked: guessing costs us nothing
+            return refused
+        caller = await self._caller(secret)
+        key_id = caller.id if isinstance(caller, Caller) else ""
+        self.good_keys.note(secret, is_good=bool(key_id))
+        return rate.refusal(f"key {key_id}" if key_id else address) or caller
+
+    async def _caller(self, secret: str | None) -> Caller | HarrierError:
         if secret is None and not self.keys_needed:
             return AT_HOME
         caller = await to_thread.run_sync(find_caller, self.sessions, self.reading, secret or "")
@@ -95,10 +105,8 @@ def _site(origin: str) -> str:
     return f"{scheme}://{host.removesuffix(USUAL_PORTS.get(scheme, ''))}"
 
 
-def _counted_as(scope: Scope, caller: Caller | HarrierError) -> str:
-    """Return whose requests are counted together: a key's, else an address's."""
-    if isinstance(caller, Caller) and caller.id:
-        return f"key {caller.id}"
+def _address(scope: Scope) -> str:
+    """Return whose requests are counted together when no key tells them apart."""
     host, _ = scope["client"] or ("unknown", 0)
     return f"address {host}"
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from fastapi.testclient import TestClient
 
-from app.keys.service import Scope, create_key
+from app.api import security
+from app.database.session import Sessions
+from app.keys.service import Caller, Scope, create_key, find_caller, list_keys, revoke_key
 from tests.integration.api.conftest import HERE, Api, MakeApi, assert_problem
 
 
@@ -46,8 +49,34 @@ def test_each_key_has_its_own_limit(make_api: MakeApi) -> None:
 def test_wrong_keys_count_for_their_address_and_good_ones_do_not(make_api: MakeApi) -> None:
     api = make_api(max_requests_per_minute=2, require_keys=True)
     good = key(api)
+    assert statuses(api, 1, good) == [200]
     assert statuses(api, 4, {"X-API-Key": "guess"}) == [401, 401, 429, 429]
     assert statuses(api, 1, good) == [200]
+
+
+def test_guessing_over_the_limit_asks_no_database(make_api: MakeApi, monkeypatch: pytest.MonkeyPatch) -> None:
+    api = make_api(max_requests_per_minute=2, require_keys=True)
+    asked = []
+
+    def find(sessions: Sessions, reading: Sessions, secret: str) -> Caller | None:
+        asked.append(secret)
+        return find_caller(sessions, reading, secret)
+
+    monkeypatch.setattr(security, "find_caller", find)
+    for number in range(5):
+        statuses(api, 1, {"X-API-Key": f"guess-{number}"})
+    assert asked == ["guess-0", "guess-1"]
+    assert statuses(api, 1, key(api)) == [429], "nobody can know yet that it is a good one"
+
+
+def test_a_key_that_is_revoked_is_no_good_key_any_more(make_api: MakeApi) -> None:
+    api = make_api(max_requests_per_minute=2, require_keys=True)
+    good = key(api)
+    assert statuses(api, 1, good) == [200]
+    with api.session() as session:
+        (row,) = list_keys(session)
+        revoke_key(session, row.id)
+    assert statuses(api, 4, good) == [401, 401, 429, 429]
 
 
 def test_each_address_has_its_own_limit(make_api: MakeApi) -> None:
