@@ -6,19 +6,41 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
 Params = ParamSpec("Params")
 Value = TypeVar("Value")
 
 
-@dataclass(frozen=True, slots=True)
-class _Waiting:
-    turn: asyncio.Future[None]
-    size_bytes: int
+class Turn:
+    """Room in a lane for one picture, from when it is let in until it has left and no thread works on it."""
+
+    def __init__(self, pool: ThreadPoolExecutor, size_bytes: int, when_over: Callable[[Turn], None]) -> None:
+        self.let_in: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.size_bytes = size_bytes
+        self._pool, self._when_over = pool, when_over
+        self._threads = 0
+        self._left = False
+
+    async def run(self, work: Callable[Params, Value], *args: Params.args, **kwargs: Params.kwargs) -> Value:
+        """Return what `work` returns in a thread, as `Lane.run`; the room is held while the thread works."""
+        running = self._pool.submit(work, *args, **kwargs)
+        self._threads += 1
+        return await _outcome(running, self._end_thread)
+
+    def leave(self) -> None:
+        self._left = True
+        self._end_when_through()
+
+    def _end_thread(self) -> None:
+        self._threads -= 1
+        self._end_when_through()
+
+    def _end_when_through(self) -> None:
+        if self._left and not self._threads:
+            self._when_over(self)
 
 
 class Lane:
@@ -32,49 +54,65 @@ class Lane:
     ) -> None:
         self.pool = ThreadPoolExecutor(threads, name, initializer=_lower_priority, initargs=(niceness,))
         self._max_pictures, self._max_bytes = max_pictures, max_bytes
-        self._waiting: deque[_Waiting] = deque()
+        self._waiting: deque[Turn] = deque()
         self.pictures = 0
         self.bytes = 0
 
     @asynccontextmanager
-    async def turn(self, size_bytes: int) -> AsyncIterator[None]:
+    async def turn(self, size_bytes: int) -> AsyncIterator[Turn]:
         """Wait for room for one picture that takes so much memory, and hold it."""
-        waiting = _Waiting(asyncio.get_running_loop().create_future(), size_bytes)
-        self._waiting.append(waiting)
+        turn = Turn(self.pool, size_bytes, self._take_back)
+        self._waiting.append(turn)
         self._let_in()
         try:
-            await waiting.turn
-            yield
+            await turn.let_in
+            yield turn
         finally:
-            if not waiting.turn.cancelled():
-                self.pictures -= 1
-                self.bytes -= size_bytes
-            self._let_in()
+            turn.leave()
 
     async def run(self, work: Callable[Params, Value], *args: Params.args, **kwargs: Params.kwargs) -> Value:
-        """Return what `work` returns in a thread. Who is cancelled leaves when the thread is through with it:
-        until then it takes the memory that its turn stands for."""
-        running = self.pool.submit(work, *args, **kwargs)
-        answer = asyncio.wrap_future(running)
-        try:
-            return await asyncio.shield(answer)
-        except asyncio.CancelledError:
-            if not running.cancel():
-                await asyncio.wait({answer})
-            raise
+        """Return what `work` returns in a thread; for what takes no memory worth a turn.
+
+        Who is cancelled leaves when the thread is through, and at once when cancelled a second time.
+        """
+        return await _outcome(self.pool.submit(work, *args, **kwargs), lambda: None)
+
+    def _take_back(self, turn: Turn) -> None:
+        if not turn.let_in.cancelled():
+            self.pictures -= 1
+            self.bytes -= turn.size_bytes
+        self._let_in()
 
     def _let_in(self) -> None:
         while self._waiting and self._has_room_for(self._waiting[0]):
-            waiting = self._waiting.popleft()
-            if not waiting.turn.done():
+            turn = self._waiting.popleft()
+            if not turn.let_in.done():
                 self.pictures += 1
-                self.bytes += waiting.size_bytes
-                waiting.turn.set_result(None)
+                self.bytes += turn.size_bytes
+                turn.let_in.set_result(None)
 
-    def _has_room_for(self, waiting: _Waiting) -> bool:
-        if waiting.turn.done() or not self.pictures:
+    def _has_room_for(self, turn: Turn) -> bool:
+        if turn.let_in.done() or not self.pictures:
             return True
-        return self.pictures < self._max_pictures and self.bytes + waiting.size_bytes <= self._max_bytes
+        return self.pictures < self._max_pictures and self.bytes + turn.size_bytes <= self._max_bytes
+
+
+async def _outcome(running: Future[Value], when_through: Callable[[], None]) -> Value:
+    """Wait for a thread; `when_through` is called when it has ended, whether anybody waits or not."""
+    answer = asyncio.wrap_future(running)
+
+    def end(_: asyncio.Future[Value]) -> None:
+        if not answer.cancelled():
+            answer.exception()  # may be of interest to nobody any more
+        when_through()
+
+    answer.add_done_callback(end)
+    try:
+        return await asyncio.shield(answer)
+    except asyncio.CancelledError:
+        if not running.cancel():
+            await asyncio.wait({answer})
+        raise
 
 
 def _lower_priority(niceness: int) -> None:

@@ -27,7 +27,7 @@ from app.engine.admission import Admission
 from app.engine.batcher import Batcher
 from app.engine.device import choose_device, num_cores
 from app.engine.drawing import draw_picture, drawing_bytes
-from app.engine.lanes import Lane
+from app.engine.lanes import Lane, Turn
 from app.engine.loader import LoadedModel, Loader, ModelCache
 from app.settings import MIB, Settings
 from app.storage import Storage
@@ -112,12 +112,11 @@ class Pipeline:
             size_bytes = decoding_bytes(header, input_size_hw=request.model.record.input_size_hw)
             if request.annotate:
                 size_bytes = max(size_bytes, drawing_bytes(header))
-            lane = self._lane(header, size_bytes)
-            async with lane.turn(size_bytes):
-                prediction = await self._predict(request, model, lane)
+            async with self._lane(header, size_bytes).turn(size_bytes) as turn:
+                prediction = await self._predict(request, model, turn)
                 spent_s = time.perf_counter() - arrived
                 boxes = _boxes(prediction, request.model.record.classes)
-                annotated = await self._annotate(request, boxes, lane) if request.annotate else None
+                annotated = await self._annotate(request, boxes, turn) if request.annotate else None
         return Detected(
             id=request.id,
             width=prediction.width,
@@ -138,9 +137,8 @@ class Pipeline:
         with self.admission.admit(len(request.image)):
             header = await self._header(request.image)
             size_bytes = drawing_bytes(header, max_side=request.max_side)
-            lane = self._lane(header, size_bytes)
-            async with lane.turn(size_bytes):
-                jpeg = await lane.run(
+            async with self._lane(header, size_bytes).turn(size_bytes) as turn:
+                jpeg = await turn.run(
                     draw_picture,
                     request.image,
                     request.boxes,
@@ -168,19 +166,19 @@ class Pipeline:
         large = header.width * header.height > ORDINARY_PIXELS or size_bytes > ORDINARY_BYTES
         return self._large if large else self._ordinary
 
-    async def _predict(self, request: Detect, model: _ReadyModel, lane: Lane) -> Prediction:
+    async def _predict(self, request: Detect, model: _ReadyModel, turn: Turn) -> Prediction:
         self._busy += 1
         try:
             predictor = model.loaded.predictor
-            prepared = await lane.run(predictor.prepare, request.image)
+            prepared = await turn.run(predictor.prepare, request.image)
             inferred = await model.batcher.submit(prepared)
-            return await lane.run(predictor.finish, prepared, inferred, _options(request))
+            return await turn.run(predictor.finish, prepared, inferred, _options(request))
         finally:
             self._busy -= 1
 
-    async def _annotate(self, request: Detect, boxes: Sequence[Box], lane: Lane) -> bytes:
+    async def _annotate(self, request: Detect, boxes: Sequence[Box], turn: Turn) -> bytes:
         max_pixels = self._settings.max_image_pixels
-        return await lane.run(draw_picture, request.image, boxes, max_pixels=max_pixels)
+        return await turn.run(draw_picture, request.image, boxes, max_pixels=max_pixels)
 
     async def _load(self, model: ServedModel) -> _ReadyModel:
         loaded = await asyncio.to_thread(self._loader.load, model)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -120,8 +121,8 @@ def test_work_that_nobody_waits_for_keeps_its_room_until_its_thread_is_through()
             assert finish.wait(10)
 
         async def visit(bounded: Lane) -> None:
-            async with bounded.turn(70):
-                await bounded.run(work)
+            async with bounded.turn(70) as turn:
+                await turn.run(work)
 
         with lane() as bounded:
             visitor = asyncio.create_task(visit(bounded))
@@ -133,6 +134,44 @@ def test_work_that_nobody_waits_for_keeps_its_room_until_its_thread_is_through()
             with pytest.raises(asyncio.CancelledError):
                 await visitor
             assert bounded.bytes == 0
+
+    told(story)
+
+
+def test_room_is_kept_also_for_one_who_leaves_while_the_thread_works() -> None:
+    """Cancelled twice, as by a peer that is gone and then by the engine's end."""
+
+    async def story() -> None:
+        begun, finish, complaints = threading.Event(), threading.Event(), list[object]()
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+
+        def work() -> None:
+            begun.set()
+            assert finish.wait(10)
+            raise ZeroDivisionError
+
+        async def visit(bounded: Lane) -> None:
+            async with bounded.turn(70) as turn:
+                await turn.run(work)
+
+        with lane() as bounded:
+            visitor = asyncio.create_task(visit(bounded))
+            await asyncio.to_thread(begun.wait, 10)
+            for _ in range(2):
+                visitor.cancel()
+                await settled()
+            assert visitor.cancelled()
+            (next_one,) = await visitors(bounded, 60)
+            assert (bounded.pictures, bounded.bytes) == (1, 70)
+            assert not next_one.inside
+            finish.set()
+            while not next_one.inside:
+                await asyncio.sleep(0.01)
+            assert (bounded.pictures, bounded.bytes) == (1, 60)
+            await next_one.leave()
+        del visitor
+        gc.collect()
+        assert complaints == []
 
     told(story)
 
