@@ -41,9 +41,18 @@ def invalid_input(problems: Sequence[Problem]) -> InvalidInputError:
     return InvalidInputError(f"{first.pointer or first.place}: {first.problem}{rest}", problems=problems)
 
 
-def escaped(key: str) -> str:
-    """Return a key as JSON pointers write it."""
-    return key.replace("~", "~0").replace("/", "~1")
+def field_fault(name: str, problem: str) -> InvalidInputError:
+    """Return the answer to one field of a body that is wrong."""
+    return fault_at(pointer_to(name), problem)
+
+
+def fault_at(pointer: str, problem: str) -> InvalidInputError:
+    return invalid_input([Problem(pointer=pointer, problem=problem)])
+
+
+def pointer_to(*keys: str | int) -> str:
+    """Return the JSON pointer to what lies below these keys and places, from the outermost inwards."""
+    return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in keys)
 
 
 def _in_words(fault: Mapping[str, Any], shape: object) -> str:
@@ -66,7 +75,7 @@ def _either(first: str, second: str) -> str:
 
 
 def _pointer(path: Sequence[str | int], sent: object) -> str:
-    return "".join(f"/{escaped(str(part))}" for part in _keys(path, sent))
+    return pointer_to(*_keys(path, sent))
 
 
 def _keys(path: Sequence[str | int], sent: object) -> Iterator[str | int]:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from app.api.faults import field_fault
 from app.errors import (
     BadRequestError,
-    InvalidInputError,
     PayloadTooLargeError,
-    Problem,
     UnsupportedMediaError,
 )
 
@@ -178,13 +177,13 @@ class _FormReader:
 
     def _add_field(self, name: str, content: bytes) -> None:
         if name in self.fields and name not in self._repeatable:
-            raise _invalid(name, "the field comes twice")
+            raise field_fault(name, "the field comes twice")
         try:
             text = content.decode("utf-8")
         except UnicodeDecodeError:
-            raise _invalid(name, "the field is not UTF-8") from None
+            raise field_fault(name, "the field is not UTF-8") from None
         if "\0" in text:
-            raise _invalid(name, "the field holds NUL")
+            raise field_fault(name, "the field holds NUL")
         before = self.fields.get(name)
         self.fields[name] = text if before is None else [*_listed(before), text]
 
@@ -203,8 +202,3 @@ def _head_of(headers: dict[bytes, bytes]) -> PartHead:
         file_name=file_name.decode("utf-8", "replace") if file_name is not None else None,
         content_type=headers.get(b"content-type", b"").decode("latin-1"),
     )
-
-
-def _invalid(name: str, problem: str) -> InvalidInputError:
-    pointer = "/" + name.replace("~", "~0").replace("/", "~1")
-    return InvalidInputError(f"{name}: {problem}", problems=[Problem(pointer=pointer, problem=problem)])

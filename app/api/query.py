@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import Request
 from fastapi.routing import APIRoute
 
-from app.api.faults import invalid_input
+from app.api.faults import invalid_input, pointer_to
 from app.api.suggestions import did_you_mean
 from app.errors import Problem
 
@@ -29,6 +29,5 @@ def check_query(request: Request) -> None:
 
 
 def _fault(name: str, known: set[str]) -> Problem:
-    pointer = "/" + name.replace("~", "~0").replace("/", "~1")
     problem = "this parameter is not known" + (did_you_mean(name, sorted(known)))
-    return Problem(place="query", pointer=pointer, problem=problem)
+    return Problem(place="query", pointer=pointer_to(name), problem=problem)

@@ -13,10 +13,11 @@ from typing import BinaryIO
 from anyio import to_thread
 from fastapi import Request
 
+from app.api.faults import field_fault
 from app.api.limits import FORM_BYTES
 from app.api.multipart import FileSink, PartHead, read_form
 from app.database.tables import new_id
-from app.errors import InvalidInputError, NoSpaceError, PayloadTooLargeError, Problem
+from app.errors import NoSpaceError, PayloadTooLargeError
 
 WRITE_BYTES = 1 << 20
 """So much is gathered before a thread is asked to write it."""
@@ -69,16 +70,16 @@ async def received_form(request: Request, folder: Path, rules: UploadRules) -> A
 
     async def open_sink(head: PartHead) -> FileSink:
         if head.name != rules.field:
-            raise _field_fault(head.name, f"no file is wanted here; the file goes into `{rules.field}`")
+            raise field_fault(head.name, f"no file is wanted here; the file goes into `{rules.field}`")
         if sink.is_open:
-            raise _field_fault(head.name, "one file at a time")
+            raise field_fault(head.name, "one file at a time")
         sink.open(head.file_name or "")
         return sink
 
     try:
         fields = await read_form(request.stream(), request.headers.get("content-type", ""), open_sink)
         if not sink.is_open:
-            raise _field_fault(rules.field, "the file is missing")
+            raise field_fault(rules.field, "the file is missing")
         yield UploadedForm(fields, sink.result())
     finally:
         sink.discard()
@@ -156,8 +157,3 @@ def _check_space(folder: Path, wanted_bytes: int, min_free_bytes: int) -> None:
         raise NoSpaceError(
             f"{wanted_bytes} bytes are announced, {free} are free, {min_free_bytes} must stay free"
         )
-
-
-def _field_fault(name: str, problem: str) -> InvalidInputError:
-    pointer = "/" + name.replace("~", "~0").replace("/", "~1")
-    return InvalidInputError(f"{name}: {problem}", problems=[Problem(pointer=pointer, problem=problem)])

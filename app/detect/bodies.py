@@ -13,7 +13,7 @@ from anyio import to_thread
 from fastapi import Request
 from pydantic import ValidationError
 
-from app.api.faults import invalid_input, problems_of
+from app.api.faults import fault_at, field_fault, invalid_input, pointer_to, problems_of
 from app.api.forms import parse_fields
 from app.api.multipart import PartHead, read_form
 from app.api.strict_json import strict_json
@@ -22,10 +22,8 @@ from app.detect.schemas import DetectBody, DetectParameters, EncodedImage
 from app.errors import (
     BadRequestError,
     HarrierError,
-    InvalidInputError,
     OverloadedError,
     PayloadTooLargeError,
-    Problem,
     UnsupportedMediaError,
 )
 from app.settings import Settings
@@ -126,7 +124,7 @@ async def _read_form(body: AsyncIterator[bytes], content_type: str, settings: Se
 
     async def open_sink(head: PartHead) -> _MemorySink:
         if head.name != FILE_FIELD:
-            raise _fault(f"/{head.name}", f"no file is wanted here; pictures go into `{FILE_FIELD}`")
+            raise field_fault(head.name, f"no file is wanted here; pictures go into `{FILE_FIELD}`")
         _check_number(len(sinks) + 1, settings)
         sinks.append(_MemorySink(settings.max_image_bytes))
         return sinks[-1]
@@ -167,13 +165,13 @@ def _decoded_one(place: int, data: str, max_bytes: int) -> bytes | HarrierError:
     try:
         picture = base64.b64decode("".join(data.split()), validate=True)
     except ValueError:  # also of characters beyond ASCII
-        return _fault(f"/images/{place}/data", "not base64")
+        return fault_at(pointer_to("images", place, "data"), "not base64")
     return picture if len(picture) <= max_bytes else _too_large(max_bytes)
 
 
 def _check_number(num_images: int, settings: Settings) -> None:
     if not num_images:
-        raise _fault(f"/{FILE_FIELD}", f"there is no picture: {WAYS}")
+        raise field_fault(FILE_FIELD, f"there is no picture: {WAYS}")
     if num_images > settings.max_detect_images:
         raise PayloadTooLargeError(f"at most {settings.max_detect_images} pictures may be sent at once")
 
@@ -182,7 +180,7 @@ def _merged(query: DetectParameters, body: DetectParameters) -> DetectParameters
     """Parameters may come with the address or with the body, each in one place."""
     twice = query.model_fields_set & body.model_fields_set
     if twice:
-        raise _fault(f"/{min(twice)}", "given twice: in the query and in the body")
+        raise field_fault(min(twice), "given twice: in the query and in the body")
     given: dict[str, Any] = {**_given(query), **_given(body)}
     return DetectParameters(**given)
 
@@ -215,7 +213,3 @@ class _MemorySink:
 
 def _too_large(max_bytes: int) -> PictureTooLargeError:
     return PictureTooLargeError(f"a picture may have at most {max_bytes} bytes")
-
-
-def _fault(pointer: str, problem: str) -> InvalidInputError:
-    return InvalidInputError(f"{pointer}: {problem}", problems=[Problem(pointer=pointer, problem=problem)])

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from app.api.faults import escaped
+from app.api.faults import pointer_to
 from app.api.suggestions import did_you_mean
 from app.errors import Problem
 from app.training.schemas import TrainRequest
@@ -93,7 +93,7 @@ def contradictions(request: TrainRequest, holes: Collection[str] = ()) -> list[P
 def _without(body: Any, holes: Collection[str], pointer: str = "") -> Any:
     if not isinstance(body, Mapping):
         return body
-    inside = {key: f"{pointer}/{escaped(key)}" for key in body}
+    inside = {key: pointer + pointer_to(key) for key in body}
     return {key: _without(body[key], holes, inside[key]) for key in body if inside[key] not in holes}
 
 

@@ -97,6 +97,10 @@ def test_what_a_failed_upload_leaves_is_removed(api: Api) -> None:
 def test_the_file_is_needed_and_needed_once(api: Api) -> None:
     nothing = api.client.post("/datasets", files={"other": ("x", b"x")})
     assert pointers(assert_problem(nothing, 422, "invalid_input")) == ["/other"]
+    hard_to_point_at = {"a/b~": ("x", b"x")}
+    for path in ("/datasets", "/models/import", "/detect"):
+        refused = api.client.post(path, files=hard_to_point_at)
+        assert pointers(assert_problem(refused, 422, "invalid_input")) == ["/a~1b~0"], path
     missing = api.client.post("/datasets", data={"name": "x"}, files={})
     assert_problem(missing, 415, "unsupported_media")
     twice = api.client.post(
