@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from starlette.datastructures import MutableHeaders
 from starlette.responses import RedirectResponse
@@ -26,13 +26,18 @@ class Prefix:
             await self.app(scope, receive, send)
             return
         if scope["path"] == self.prefix:  # the relative addresses of a page would lead beside it
-            await RedirectResponse(f"{self.prefix}/")(scope, receive, send)
+            await RedirectResponse(_with_slash(scope))(scope, receive, send)
             return
         if not scope["path"].startswith(f"{self.prefix}/"):
             scope["path"] = self.prefix + scope["path"]
         scope["root_path"] = self.prefix
         with published_under(self.prefix):
             await self.app(scope, receive, _publishing(send))
+
+
+def _with_slash(scope: Scope) -> str:
+    query = scope["query_string"].decode("latin-1")
+    return f"{scope['path']}/?{query}" if query else f"{scope['path']}/"
 
 
 def _publishing(send: Send) -> Send:
@@ -53,5 +58,11 @@ def check_prefix(prefix: str, paths: Iterable[str]) -> None:
         PrefixError: it does.
     """
     for path in paths:
-        if f"{path}/".startswith(f"{prefix}/"):
+        if _may_begin(path.split("/"), prefix.split("/")):
             raise PrefixError(f"HARRIER_ROOT_PATH={prefix} cannot be told from {path}; choose another prefix")
+
+
+def _may_begin(template: Sequence[str], prefix: Sequence[str]) -> bool:
+    """Return whether a path of this template can begin with the prefix; `{id}` may be anything."""
+    same = (ours == theirs or ours.startswith("{") for ours, theirs in zip(template, prefix, strict=False))
+    return len(template) >= len(prefix) and all(same)

@@ -146,7 +146,10 @@ class _Watch:
         if answer is None:
             return ["the API"]
         status, body = answer
-        lacking = [f"{name}: {state}" for name, state in json.loads(body)["checks"].items() if state != "ok"]
+        checks = json.loads(body).get("checks")
+        if checks is None:  # what every call may answer when something is wrong: a problem, no report
+            return [f"the API, which answers /readyz with status {status}"]
+        lacking = [f"{name}: {state}" for name, state in checks.items() if state != "ok"]
         if status != OK:
             return lacking
         for lack in lacking:

@@ -140,6 +140,8 @@ def test_the_documentation_is_found_from_every_way_in(server: Server, left: str)
 def test_the_prefix_itself_leads_into_it(server: Server) -> None:
     answer = server.http.get(PREFIX)
     assert (answer.status_code, answer.headers["location"]) == (307, f"{PREFIX}/")
+    with_query = server.http.get(f"{PREFIX}?x=1&y=a%20b")
+    assert (with_query.status_code, with_query.headers["location"]) == (307, f"{PREFIX}/?x=1&y=a%20b")
 
 
 @pytest.mark.parametrize("left", [STRIPPED, KEPT])

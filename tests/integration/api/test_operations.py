@@ -150,7 +150,7 @@ def test_a_path_that_only_begins_like_the_prefix_is_another(make_api: MakeApi) -
     assert_problem(make_api(root_path="/harrier").get("/harriers/livez"), 404, "not_found")
 
 
-@pytest.mark.parametrize("prefix", ["/jobs", "/docs", "/models/import"])
+@pytest.mark.parametrize("prefix", ["/jobs", "/docs", "/models/import", "/jobs/x", "/models/a/weights"])
 def test_a_prefix_that_looks_like_a_path_of_ours_is_refused(make_api: MakeApi, prefix: str) -> None:
     with pytest.raises(PrefixError, match="HARRIER_ROOT_PATH"):
         make_api(root_path=prefix)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import json
 import os
 import shlex
 import signal
@@ -24,7 +25,7 @@ from app.supervisor.leash import PARENT
 from app.supervisor.process import Supervisor
 from app.supervisor.programs import LEASH, Program, programs
 from app.supervisor.readiness import Readiness
-from app.supervisor.serve import serve
+from app.supervisor.serve import _Watch, serve
 from tests.serving import short_folder, wait_for
 
 
@@ -288,6 +289,28 @@ class TestServe:
         assert f"its programs write to {free.home_path / 'logs'}" in said[0]
         assert any("api cannot be started; its log is" in line for line in said)
         assert "api | no such luck" in said
+
+    @pytest.mark.parametrize(
+        ("status", "body", "missing"),
+        [
+            (200, {"status": "ready", "checks": {"engine": "ok"}}, []),
+            (503, {"status": "not_ready", "checks": {"engine": "it starts"}}, ["engine: it starts"]),
+            (500, {"status": 500, "code": "internal"}, ["the API, which answers /readyz with status 500"]),
+        ],
+    )
+    def test_whatever_readyz_says_it_goes_on(
+        self,
+        settings: Settings,
+        monkeypatch: pytest.MonkeyPatch,
+        status: int,
+        body: dict[str, object],
+        missing: list[str],
+    ) -> None:
+        monkeypatch.setattr("app.supervisor.serve.ask_api", lambda settings, path: (status, json.dumps(body)))
+        (settings.home_path / "run").mkdir(parents=True)
+        chosen = [Program(name="api", command=("api",), stop_wait_s=1)]
+        watch = _Watch(settings, Supervisor(settings, chosen), chosen, print, began=0.0)
+        assert watch._refused() == missing
 
     def test_nothing_is_prepared_for_a_port_that_is_taken(self, settings: Settings) -> None:
         with socket.socket() as holder:
