@@ -17,10 +17,12 @@ from datetime import timedelta
 from typing import Any
 
 import psutil
+from pydantic import BaseModel
 from sqlalchemy import delete, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from app.api.links import published_links, published_under
 from app.database.session import Sessions
 from app.database.tables import IdempotencyKey, utc_now
 from app.errors import IdempotencyKeyInUseError, IdempotencyKeyReusedError
@@ -34,7 +36,7 @@ class ReplayedAnswer(Exception):  # noqa: N818 - not an error: the first answer,
         super().__init__(row.key)
         self.status_code = row.status_code or 200
         self.headers = {**row.headers, "Idempotency-Replayed": "true"}
-        self.body = row.body
+        self.body = {**row.body, "links": published_links(row.body["links"])} if row.body else None
 
 
 def fingerprint(call: str, fields: Mapping[str, Any]) -> str:
@@ -94,14 +96,19 @@ class Once:
             raise IdempotencyKeyReusedError("this Idempotency-Key was used for another request")
         raise ReplayedAnswer(self._first)
 
-    def answer(self, session: Session, *, status_code: int, headers: dict[str, str], body: Any) -> None:
-        """Remember the answer, in the transaction that makes what it speaks of."""
+    def answer(self, session: Session, *, status_code: int, headers: dict[str, str], body: BaseModel) -> None:
+        """Remember the answer, in the transaction that makes what it speaks of.
+
+        Its addresses are kept without a prefix: whoever asks again may come by another way.
+        """
         if self._reserved_id is None:
             return
+        with published_under(""):
+            kept_body = body.model_dump(mode="json")
         kept = session.execute(
             update(IdempotencyKey)
             .where(IdempotencyKey.id == self._reserved_id, IdempotencyKey.status_code.is_(None))
-            .values(status_code=status_code, headers=headers, body=body, fingerprint=self._fingerprint)
+            .values(status_code=status_code, headers=headers, body=kept_body, fingerprint=self._fingerprint)
             .returning(IdempotencyKey.id)
         ).one_or_none()
         if kept is None:  # taken over as forsaken: whoever took it answers

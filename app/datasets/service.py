@@ -95,7 +95,7 @@ def add_dataset(
         note_write(session, author, "dataset.create", f"datasets/{dataset_id}")
         shown = _shown(dataset, job)
         location = {"Location": f"/datasets/{dataset_id}"}
-        once.answer(session, status_code=202, headers=location, body=shown.model_dump(mode="json"))
+        once.answer(session, status_code=202, headers=location, body=shown)
         session.commit()
     except HarrierError:  # of any other error it is not sure that nothing was committed: the janitor looks
         session.rollback()

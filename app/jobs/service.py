@@ -136,7 +136,7 @@ def commit_and_announce(
     session.flush()
     shown = read_job(session, job)
     location = {"Location": f"/jobs/{job.id}"}
-    once.answer(session, status_code=202, headers=location, body=shown.model_dump(mode="json"))
+    once.answer(session, status_code=202, headers=location, body=shown)
     session.commit()
     announce(session, bell, job.id, Queue(job.queue))
     return shown

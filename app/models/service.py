@@ -273,7 +273,7 @@ def _export_done(
     session.flush()
     shown = read_job(session, job)
     location = {"Location": f"/jobs/{job.id}"}
-    once.answer(session, status_code=202, headers=location, body=shown.model_dump(mode="json"))
+    once.answer(session, status_code=202, headers=location, body=shown)
     session.commit()
     return shown
 

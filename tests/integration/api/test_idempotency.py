@@ -47,6 +47,15 @@ def test_the_first_answer_comes_again(api: Api) -> None:
     assert len(api.rows(Job)) == 1
 
 
+def test_all_addresses_of_a_replay_are_those_of_today(make_api: MakeApi) -> None:
+    first = make_api(root_path="/old").upload(headers=KEY)
+    again = make_api(root_path="/new").upload(headers=KEY)
+    assert again.headers["idempotency-replayed"] == "true"
+    here = f"/datasets/{first.json()['id']}"
+    for answer, prefix in ((first, "/old"), (again, "/new")):
+        assert answer.headers["location"] == answer.json()["links"]["self"] == f"{prefix}{here}"
+
+
 def test_an_upload_is_known_by_its_content(api: Api) -> None:
     first = api.upload(name="x", headers=KEY)
     second = api.upload(name="x", headers=KEY)  # with another boundary
