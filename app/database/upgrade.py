@@ -8,14 +8,12 @@ from pathlib import Path
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import Connection, make_url, text
+from sqlalchemy import Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from app.database.session import create_database_engine
+from app.database.turns import Turn, take_turn
 from app.settings import Settings
-
-LOCK = 7_471_001
-"""PostgreSQL's advisory lock that lets one upgrade run at a time; SQLite's writers wait in line anyway."""
 
 
 class UnusableDatabaseError(Exception):
@@ -47,8 +45,7 @@ def _upgrade(settings: Settings) -> None:
     engine = create_database_engine(settings)
     try:
         with engine.begin() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+            take_turn(connection, Turn.UPGRADE)
             command.upgrade(_config(connection), "head")
     finally:
         engine.dispose()

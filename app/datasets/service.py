@@ -20,7 +20,7 @@ from app.jobs.states import ACTIVE, QUEUE_OF, JobKind
 from app.settings import Settings
 from app.storage import Storage
 from app.task_queue import Bell, announce
-from app.usage.service import check_room
+from app.usage.service import take_room
 
 if TYPE_CHECKING:
     from app.api.uploads import UploadedForm
@@ -74,7 +74,7 @@ def add_dataset(
     storage.adopt(key, form.file.path)
     try:
         check_queue_has_room(session, settings)
-        check_room(session, settings, form.file.size_bytes)
+        take_room(session, settings, form.file.size_bytes)
         rules = fields.classes.model_dump() if fields.classes is not None else {}
         dataset = _add_row(session, dataset_id, form, fields, rules)
         job = add_job(

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from app.api.idempotency import Once
 from app.audit import Author, note_write
 from app.database.tables import Job, JobEvent, JobTransition
+from app.database.turns import Turn, take_turn
 from app.errors import (
     JobActiveError,
     JobEndedError,
@@ -39,7 +40,11 @@ def get_job(session: Session, job_id: str) -> Job:
 
 
 def check_queue_has_room(session: Session, settings: Settings) -> None:
-    """Refuse new work while too much is waiting; an unbounded queue only hides the wait."""
+    """Refuse new work while too much is waiting; an unbounded queue only hides the wait.
+
+    Until the transaction ends nobody else can look: what fits once is not promised twice.
+    """
+    take_turn(session, Turn.QUEUE)
     waiting = session.scalar(select(func.count()).select_from(Job).where(Job.status == JobStatus.QUEUED)) or 0
     if waiting >= settings.max_queued_jobs:
         raise OverloadedError(f"{waiting} jobs are waiting already", retry_after_s=RETRY_AFTER_S)

@@ -41,7 +41,7 @@ from app.models.schemas import (
 from app.settings import Settings
 from app.storage import Storage
 from app.task_queue import Bell
-from app.usage.service import check_room
+from app.usage.service import take_room
 
 if TYPE_CHECKING:
     from app.api.uploads import UploadedForm
@@ -142,7 +142,7 @@ def queue_import(
     storage.adopt(key, form.file.path)
     try:
         check_queue_has_room(session, settings)
-        check_room(session, settings, form.file.size_bytes)
+        take_room(session, settings, form.file.size_bytes)
         job = add_job(session, JobKind.MODEL_IMPORT, name=name, config=config, job_id=job_id)
         return commit_and_announce(session, bell, job, action="model.import", author=author, once=once)
     except HarrierError:  # of any other error it is not sure that nothing was committed: the janitor looks

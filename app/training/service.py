@@ -33,7 +33,7 @@ from app.training.schemas import (
     TrainRequest,
     config_schema,
 )
-from app.usage.service import check_room
+from app.usage.service import take_room
 from detection.architectures import ARCHITECTURES, Architecture
 from detection.data.coco_classes import COCO_CLASSES
 from detection.data.records import Split
@@ -65,7 +65,7 @@ def queue_training(
     config = resolve(request.config(), num_images=_num_train_images(dataset))
     start = _start(session, request.init, architecture)
     check_queue_has_room(session, settings)
-    check_room(session, settings)
+    take_room(session, settings)
     job = add_job(
         session,
         JobKind.TRAIN,

@@ -6,13 +6,16 @@ that was accepted is never lost to the quota: it publishes its model and keeps i
 
 from __future__ import annotations
 
+import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from sqlalchemy import ColumnElement, case, func, select
 from sqlalchemy.orm import Session
 
 from app.database.tables import Dataset, Job, Model, ModelFile
+from app.database.turns import Turn, take_turn
 from app.datasets.schemas import DatasetStatus
 from app.errors import QuotaExceededError
 from app.jobs.states import ACTIVE, JobKind
@@ -24,7 +27,8 @@ MOST_LISTED = 1000
 
 def read_usage(session: Session, settings: Settings) -> UsageRead:
     """Return what is used, by whom, and what may still be added."""
-    total = used_bytes(session, settings)
+    checkpoints = _bytes_by_job(settings.checkpoints)
+    total = _recorded_bytes(session) + sum(checkpoints.values())
     quota = settings.storage_quota_bytes
     return UsageRead(
         total_bytes=total,
@@ -39,16 +43,13 @@ def read_usage(session: Session, settings: Settings) -> UsageRead:
         ),
         datasets=_datasets(session),
         models=_models(session),
-        jobs=_checkpoints(session, settings.checkpoints),
+        jobs=_named(session, checkpoints),
     )
 
 
 def used_bytes(session: Session, settings: Settings) -> int:
     """Return the bytes of all datasets, models and checkpoints, and of weights that wait for their import."""
-    datasets = session.scalar(select(func.sum(_size_of_dataset()))) or 0
-    models = session.scalar(select(func.sum(ModelFile.size_bytes))) or 0
-    checkpoints = sum(_bytes_by_job(settings.checkpoints).values())
-    return int(datasets) + int(models) + checkpoints + _waiting_weights(session)
+    return _recorded_bytes(session) + sum(_bytes_by_job(settings.checkpoints).values())
 
 
 def room_left(session: Session, settings: Settings) -> int | None:
@@ -58,8 +59,19 @@ def room_left(session: Session, settings: Settings) -> int | None:
     return max(settings.storage_quota_bytes - used_bytes(session, settings), 0)
 
 
+def take_room(session: Session, settings: Settings, more_bytes: int = 1) -> None:
+    """Refuse what does not fit; until the transaction ends nobody else is promised the same room.
+
+    Raises:
+        QuotaExceededError: `more_bytes` more would be more than the quota.
+    """
+    if settings.storage_quota_bytes is not None:
+        take_turn(session, Turn.ROOM)
+        check_room(session, settings, more_bytes)
+
+
 def check_room(session: Session, settings: Settings, more_bytes: int = 1) -> None:
-    """Refuse what does not fit.
+    """Refuse what does not fit now.
 
     Raises:
         QuotaExceededError: `more_bytes` more would be more than the quota.
@@ -75,6 +87,13 @@ def no_room(settings: Settings) -> QuotaExceededError:
         " what is not needed (GET /usage lists it by size) or raise HARRIER_STORAGE_QUOTA_BYTES",
         links={"usage": "/usage"},
     )
+
+
+def _recorded_bytes(session: Session) -> int:
+    """Return what the database knows of: all but the checkpoints."""
+    datasets = session.scalar(select(func.sum(_size_of_dataset()))) or 0
+    models = session.scalar(select(func.sum(ModelFile.size_bytes))) or 0
+    return int(datasets) + int(models) + _waiting_weights(session)
 
 
 def _size_of_dataset() -> ColumnElement[int]:
@@ -110,18 +129,21 @@ def _models(session: Session) -> list[UsedBytes]:
     return [UsedBytes(id=row[0], name=row[1], bytes=int(row[2])) for row in rows]
 
 
-def _checkpoints(session: Session, folder: Path) -> list[UsedBytes]:
-    largest = sorted(_bytes_by_job(folder).items(), key=lambda used: -used[1])[:MOST_LISTED]
+def _named(session: Session, checkpoints: Mapping[str, int]) -> list[UsedBytes]:
+    largest = sorted(checkpoints.items(), key=lambda used: -used[1])[:MOST_LISTED]
     rows = session.execute(select(Job.id, Job.name).where(Job.id.in_([job_id for job_id, _ in largest])))
     names = {row.id: row.name for row in rows}
     return [UsedBytes(id=job_id, name=names.get(job_id, job_id), bytes=size) for job_id, size in largest]
 
 
 def _bytes_by_job(checkpoints: Path) -> dict[str, int]:
-    if not checkpoints.is_dir():
-        return {}
-    jobs = [folder for folder in checkpoints.iterdir() if folder.is_dir()]
-    return {job.name: sum(_size(file) for file in job.rglob("*")) for job in jobs}
+    """Return what lies below each folder; one that goes away while it is looked at takes no room."""
+    found: dict[str, int] = {}
+    for folder, _, names in os.walk(checkpoints):  # it passes over what it cannot list
+        inside = Path(folder).relative_to(checkpoints).parts
+        if inside:
+            found[inside[0]] = found.get(inside[0], 0) + sum(_size(Path(folder, name)) for name in names)
+    return found
 
 
 def _size(path: Path) -> int:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
+from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
+from sqlalchemy.orm import Session
 from starlette.requests import Request
 from starlette.types import Message
 
@@ -13,7 +19,10 @@ from app.api import uploads
 from app.api.uploads import UploadRules, received_form
 from app.database.tables import Dataset, Job
 from app.errors import QuotaExceededError
+from app.jobs import protocol
+from app.jobs.service import check_queue_has_room
 from app.jobs.states import JobKind
+from app.usage import service
 from tests.integration.api.conftest import Api, MakeApi, assert_problem, small_zip
 
 MIB = 1024 * 1024
@@ -190,3 +199,61 @@ def test_a_refused_upload_frees_its_key(make_api: MakeApi) -> None:
     assert_problem(api.upload(archive, headers=key), 413, "quota_exceeded")
     api.client.delete(f"/datasets/{dataset_id}")
     assert api.upload(archive, headers=key).status_code == 202
+
+
+def test_a_training_that_tidies_up_meanwhile_is_no_fault(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    job_id = api.job()
+    checkpoint(api, job_id, 10)
+    folder = api.settings.checkpoints / job_id
+    for name in ("1", "2"):
+        (folder / name).mkdir()
+        (folder / name / "weights").write_bytes(b"123")
+    size = service._size
+
+    def tidied(path: Path) -> int:
+        found = size(path)
+        shutil.rmtree(folder, ignore_errors=True)
+        return found
+
+    monkeypatch.setattr(service, "_size", tidied)
+    assert api.get("/usage").json()["total_bytes"] == 10
+
+
+def test_the_sum_is_that_of_its_parts(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    for job_id in (api.job(), api.job()):
+        checkpoint(api, job_id, 10)
+    growing = itertools.count(1)
+    monkeypatch.setattr(service, "_size", lambda path: next(growing))
+    usage = api.get("/usage").json()
+    assert usage["total_bytes"] == sum(used["bytes"] for used in usage["jobs"])
+
+
+def asked_meanwhile(session: Session, ask: Callable[[], Any]) -> Any:
+    """Return the answer to a request that comes before this session has committed."""
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(ask)
+        wait([asked], timeout=1.0)
+        session.commit()
+        return asked.result()
+
+
+def test_the_same_room_is_not_promised_twice(make_api: MakeApi) -> None:
+    archive = small_zip()
+    api = make_api(storage_quota_bytes=len(archive))
+    with api.session() as first:
+        service.take_room(first, api.settings, len(archive))
+        first.add(Dataset(name="first", sha256="0" * 64, size_bytes=len(archive)))
+        first.flush()
+        assert_problem(asked_meanwhile(first, lambda: api.upload(archive)), 413, "quota_exceeded")
+    assert len(api.rows(Dataset)) == 1
+
+
+def test_the_last_place_in_the_queue_is_not_promised_twice(make_api: MakeApi) -> None:
+    api = make_api(max_queued_jobs=1)
+    wish = {"dataset_id": api.ready_dataset()}
+    with api.session() as first:
+        check_queue_has_room(first, api.settings)
+        protocol.add_job(first, JobKind.TRAIN)
+        first.flush()
+        assert_problem(asked_meanwhile(first, lambda: api.post("/train", wish)), 503, "overloaded")
+    assert len(api.rows(Job)) == 1
