@@ -63,13 +63,18 @@ class Bench:
     def note(self, name: str, times_ms: list[float], **more: Any) -> None:
         """Keep the distribution of some times."""
         ordered = sorted(times_ms)
-        self.figures[name] = {
-            "median_ms": round(statistics.median(ordered), 3),
-            "p90_ms": round(ordered[int(0.9 * (len(ordered) - 1))], 3),
-            "p99_ms": round(ordered[int(0.99 * (len(ordered) - 1))], 3),
-            "runs": len(ordered),
+        self.keep(
+            name,
+            median_ms=round(statistics.median(ordered), 3),
+            p90_ms=round(ordered[int(0.9 * (len(ordered) - 1))], 3),
+            p99_ms=round(ordered[int(0.99 * (len(ordered) - 1))], 3),
+            runs=len(ordered),
             **more,
-        }
+        )
+
+    def keep(self, name: str, **figures: Any) -> None:
+        """Keep figures of any kind."""
+        self.figures[name] = figures
         print(f"  {name:<52} {self.figures[name]}")
 
 
