@@ -119,6 +119,10 @@ def attempt_at(serve: Serve, job: str) -> int:
     return int(serve.http.get(job).json()["attempt"])
 
 
+def reasons(serve: Serve, job: str) -> str:
+    return "\n".join(change["reason"] for change in serve.http.get(job).json()["transitions"])
+
+
 def killed(serve: Serve, *words: str) -> int:
     """End the process whose command line holds these words as `kill -9` does; return its id."""
     pid = serve.pid_of(*words)
@@ -132,14 +136,16 @@ def a_killed_trainer_is_replaced(serve: Serve, job: str) -> None:
     trainer = killed(serve, "worker.process")
     assert got_on(serve, job, after_attempt=attempt) == attempt + 1
     assert serve.pid_of("worker.process") != trainer
+    assert "want of memory" in reasons(serve, job)
 
 
 def a_killed_worker_is_replaced(serve: Serve, job: str) -> None:
     attempt = attempt_at(serve, job)
     trainer, worker = serve.pid_of("worker.process"), killed(serve, "worker", "gpu")
+    wait_for(lambda: serve.pid_of("worker.process") != trainer, 10)
     assert got_on(serve, job, after_attempt=attempt) == attempt + 1
     assert serve.pid_of("worker", "gpu") != worker
-    assert serve.pid_of("worker.process") != trainer
+    assert f":{worker} was lost" in reasons(serve, job)
 
 
 def a_killed_engine_is_answered_with_503_and_comes_back(serve: Serve, job: str) -> None:

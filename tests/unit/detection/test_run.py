@@ -27,7 +27,6 @@ from detection.targets import Targets
 from detection.training import feed
 from detection.training.checkpoints import Payload
 from detection.training.config import (
-    EarlyStoppingConfig,
     EmaConfig,
     FreezeConfig,
     Precision,
@@ -122,14 +121,14 @@ def test_weights_may_start_from_a_file(tmp_path: Path) -> None:
     assert any("head.cls_preds.0.weight" in line for line in lines)
 
 
-@pytest.mark.parametrize("kind", [WeightInitKind.KAIMING, WeightInitKind.ORTHOGONAL])
-def test_weights_may_be_drawn_in_several_ways(tmp_path: Path, kind: WeightInitKind) -> None:
+def test_weights_may_be_drawn_in_several_ways(tmp_path: Path) -> None:
     def first_weights(name: str, config: WeightInitConfig) -> Tensor:
         job = small_job(tmp_path / name, weight_init=config)
         payload, _ = after_one_step(job)
         weight: Tensor = payload["model"]["backbone.backbone.stem.conv.conv.weight"]
         return weight
 
+    kind = WeightInitKind.ORTHOGONAL
     drawn = first_weights("drawn", WeightInitConfig(kind=kind))
     assert not torch.equal(drawn, first_weights("default", WeightInitConfig()))
     assert torch.equal(drawn, first_weights("again", WeightInitConfig(kind=kind)))
@@ -260,15 +259,12 @@ def test_a_frozen_stage_is_resumed_in_its_middle_and_at_its_end(tmp_path: Path) 
     [
         {"ema": EmaConfig(enabled=False)},
         {"precision": Precision.AMP},
-        {"early_stopping": EarlyStoppingConfig(patience=1)},
-        {"deterministic": False},
-        {"time_limit_s": 3600},
     ],
     ids=lambda changes: next(iter(changes)),
 )
 def test_other_choices_train_too(tmp_path: Path, changes: dict[str, object]) -> None:
     result = train(small_job(tmp_path, epochs=2, **changes))
-    assert result.reason in (StopReason.COMPLETED, StopReason.EARLY_STOPPED)
+    assert result.reason is StopReason.COMPLETED
     assert result.state.evaluated_step is not None
 
 
