@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 
 class Turn(IntEnum):
-    """Advisory locks of PostgreSQL; SQLite's writers wait in line from the start of their transaction anyway."""
+    """Advisory locks of PostgreSQL; writers of SQLite wait in line from the start of their transaction."""
 
     UPGRADE = 7_471_001
     QUEUE = 7_471_002
