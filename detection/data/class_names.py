@@ -10,10 +10,16 @@ from collections.abc import Sequence
 from detection.data.finding_log import FindingCode, FindingLog
 from detection.data.findings import Severity
 from detection.data.wording import counted, printable
+from detection.errors import DatasetFormatError
 
 MAX_LENGTH = 200
 """Signs; as long as the names that the API takes."""
+MOST_CLASSES = 25_000
+"""More than any public dataset has; beyond it a name was taken for what is none."""
 _SHOWN = 60
+_LONGEST_ENDING = len(f" ({2 * MOST_CLASSES})")
+_COMPOSED = 2000
+"""Only so many characters are composed: the time that takes can grow with the square of their number."""
 
 _NOT_WRITABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML cannot hold, and control characters."""
@@ -40,20 +46,25 @@ def writable(text: str) -> str:
 
 
 class ClassNames:
-    """Cleans the names of one archive as they are read; every change is a finding, once for each name."""
+    """Cleans the names of one archive as they are read; every change is a finding, once for each name.
+
+    Giving a name raises DatasetFormatError when it is one more than a dataset may have.
+    """
 
     def __init__(self, log: FindingLog) -> None:
         self._log = log
         self._taken: dict[str, str] = {}
         self._used: set[str] = set()
         self._invented: dict[str, str] = {}
+        self._next_number: dict[str, int] = {}
+        """By what a name begins with; two that share it share the numbers."""
 
     def take(self, raw: object, file: str, where: str = "") -> str:
         """Return the name that `raw` becomes, always the same; empty when nothing of it can be shown."""
         text = str(raw)
         if text not in self._taken:
             self._taken[text] = name = self._clean(text)
-            self._used.add(name)
+            self._use(name)
             if name not in ("", text):
                 self._report(text, name, file, where)
         return self._taken[text]
@@ -62,7 +73,7 @@ class ClassNames:
         """Return a name for a class that has none: `wanted`, unless another class is called so."""
         if wanted not in self._invented:
             self._invented[wanted] = name = self._unused(wanted)
-            self._used.add(name)
+            self._use(name)
             message = f"the class has no name that can be shown; it is called {name!r}"
             self._log.add(FindingCode.CLASS_NAME_FIXED, file, message, where=where)
         return self._invented[wanted]
@@ -72,10 +83,18 @@ class ClassNames:
         name = clean_class_name(text)
         return name if len(_whole(text)) <= MAX_LENGTH else self._unused(name)
 
+    def _use(self, name: str) -> None:
+        if name:
+            self._used.add(name)
+        if len(self._used) > MOST_CLASSES:
+            problem = f"it has more than {MOST_CLASSES:,} classes, the most that a dataset may have"
+            raise DatasetFormatError("", "", problem)
+
     def _unused(self, name: str) -> str:
-        number, candidate = 1, name
+        """Number a name that is taken; no number is tried twice, however many names begin alike."""
+        candidate, start = name, name[: MAX_LENGTH - _LONGEST_ENDING]
         while candidate in self._used:
-            number += 1
+            number = self._next_number[start] = self._next_number.get(start, 1) + 1
             ending = f" ({number})"
             candidate = name[: MAX_LENGTH - len(ending)].rstrip() + ending
         return candidate
@@ -104,6 +123,6 @@ def report_similar(classes: Sequence[str], log: FindingLog) -> None:
 
 
 def _whole(text: str) -> str:
-    """Return the cleaned name, however long."""
-    seen = unicodedata.normalize("NFC", _UNSEEN.sub("", writable(text)))
-    return " ".join(seen.split()).strip(f" {_JOINERS}")
+    """Return the cleaned name, longer than a name may be if the text is."""
+    line = " ".join(_UNSEEN.sub("", writable(text)).split()).strip(f" {_JOINERS}")
+    return unicodedata.normalize("NFC", line[:_COMPOSED]).strip(f" {_JOINERS}")

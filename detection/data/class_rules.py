@@ -44,11 +44,11 @@ class ClassRules:
         return named + [("/classes/drop", old) for old in self.drop]
 
     def _unknown(self, classes: Sequence[str]) -> list[Fault]:
-        known = ", ".join(classes[:20])
+        known, names = ", ".join(classes[:20]), set(classes)
         return [
             Fault(pointer, f"the dataset has no class {old!r}; it has {known}")
             for pointer, old in self._named()
-            if old not in classes
+            if old not in names
         ]
 
     def _contradictions(self, classes: Sequence[str]) -> list[Fault]:
@@ -58,9 +58,9 @@ class ClassRules:
             for old, count in Counter(named).items()
             if count > 1
         ]
-        untouched = set(classes) - set(named)
+        untouched, uses = set(classes) - set(named), Counter(self.rename.values())
         for old, new in self.rename.items():
-            if new in untouched or list(self.rename.values()).count(new) > 1 or new in self.merge:
+            if new in untouched or uses[new] > 1 or new in self.merge:
                 faults.append(
                     Fault(f"/classes/rename/{old}", f"{new!r} exists already; use `merge` to unite")
                 )

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
+from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from detection.data.path_index import Alike, PathIndex
 from detection.data.records import Split
 from detection.data.splits import may_belong, split_of_folders
 from detection.data.wording import counted
@@ -19,6 +22,8 @@ FOREIGN_PICTURE_SUFFIXES = {".tif", ".tiff", ".gif", ".avif", ".heic", ".heif", 
 """Pictures of kinds that are not read: reported one by one instead of being overlooked."""
 ARCHIVE_SUFFIXES = {".zip", ".tar", ".tgz", ".gz", ".zst", ".7z", ".rar"}
 MOST_KINDS = 8
+LONGEST_PATH = 4096
+"""Of a path in a label file the last so many characters count; no system has longer ones."""
 
 
 class FileTree:
@@ -35,9 +40,8 @@ class FileTree:
         self._pictures_by_stem: dict[str, list[str]] = defaultdict(list)
         for name in self.pictures:
             self._pictures_by_stem[_key(stem_of(name))].append(name)
-        self._picture_folders = {
-            str(folder) for name in self.pictures for folder in PurePosixPath(name).parents if folder.name
-        }
+        self._stems_in_folders = Counter(map(_folder_and_stem, self.pictures))
+        self._alike: dict[tuple[str, Split | None], Alike | None] = {}
 
     def __contains__(self, name: str) -> bool:
         return name in self._paths
@@ -89,8 +93,7 @@ class FileTree:
 
     def has_namesake(self, picture: str) -> bool:
         """Return whether another picture of the folder has this name, in any case and with any suffix."""
-        alike = self._pictures_by_stem[_key(stem_of(picture))]
-        return sum(_key(folder_of(name)) == _key(folder_of(picture)) for name in alike) > 1
+        return self._stems_in_folders[_folder_and_stem(picture)] > 1
 
     def find_picture(self, wanted: str, *, near: str = "", split: Split | None = None) -> str | None:
         """Return the picture that a label file means by a path, or None.
@@ -100,9 +103,7 @@ class FileTree:
         one in a folder of the same split, then the one nearest to the file `near`. Where folders of the
         wanted path are not found, only an unmistakable picture is taken.
         """
-        parts = _clean_parts(wanted)
-        candidates = self._pictures_by_stem.get(_key(stem_of(parts[-1])), []) if parts else []
-        return _best_match(parts, candidates, near, split)
+        return self._picture_index.best_match(_clean_parts(wanted), near=near, split=split)
 
     def find_folder(self, wanted: str, *, near: str = "", split: Split | None = None) -> str | None:
         """Return the folder with pictures below it that a path from another machine means, or None.
@@ -112,25 +113,47 @@ class FileTree:
         parts = _clean_parts(wanted)
         if not parts:
             return ""
-        found = _best_match(parts, list(self._picture_folders), near, split)
+        found = self._folder_index.best_match(parts, near=near, split=split)
         named = split_of_folders("/".join([*parts, ""]))
         return found if named in (None, split_of_folders(f"{found}/")) else None
 
+    def pictures_below(self, folder: str) -> tuple[str, ...]:
+        """Return the pictures in a folder and in those inside it; the top is the empty name."""
+        if not folder:
+            return self.pictures
+        first = bisect_left(self.pictures, f"{folder}/")
+        return self.pictures[first : bisect_left(self.pictures, f"{folder}0")]  # 0 comes next to the slash
+
     def find_file(self, wanted: str, *, near: str = "") -> str | None:
         """Return the file that a path from another machine means, or None."""
-        parts = _clean_parts(wanted)
-        candidates = [name for name in self.names if parts and name.endswith(parts[-1])]
-        return _best_match(parts, candidates, near, None)
+        return self._file_index.best_match(_clean_parts(wanted), near=near, split=None)
 
     def find_picture_by_stem(self, stem: str, *, near: str) -> str | None:
         """Return the picture with this name before its suffix, the one nearest to the file `near`.
 
         One in a folder of another split than the file's is not taken.
         """
-        split = split_of_folders(near)
-        candidates = self._pictures_by_stem.get(_key(stem), [])
-        fitting = [name for name in candidates if may_belong(name, split)]
-        return _nearest(fitting, near) if fitting else None
+        key = _key(stem), split_of_folders(near)
+        if key not in self._alike:
+            fitting = [name for name in self._pictures_by_stem.get(key[0], []) if may_belong(name, key[1])]
+            self._alike[key] = Alike(fitting) if fitting else None
+        alike = self._alike[key]
+        return alike.nearest(near) if alike is not None else None
+
+    @cached_property
+    def _picture_index(self) -> PathIndex:
+        return PathIndex(self.pictures)
+
+    @cached_property
+    def _folder_index(self) -> PathIndex:
+        """Of the folders with pictures below them."""
+        folders = {folder_of(name) for name in self.pictures}
+        around = {str(each) for folder in folders for each in PurePosixPath(folder).parents if each.name}
+        return PathIndex((folders | around) - {""})
+
+    @cached_property
+    def _file_index(self) -> PathIndex:
+        return PathIndex(self.names)
 
     def summary(self) -> str:
         """Say in a few words what lies here, for a message that nothing usable was found."""
@@ -168,29 +191,8 @@ def _walk(root: Path) -> Iterable[tuple[str, Path]]:
                 yield unicodedata.normalize("NFC", path.relative_to(root).as_posix()), path
 
 
-def _best_match(parts: list[str], candidates: list[str], near: str, split: Split | None) -> str | None:
-    ends = {name: _common_end(parts, name.split("/")) for name in candidates}
-    longest = max(ends.values(), default=0)
-    if longest == 0:
-        return None
-    split = split or split_of_folders("/".join([*parts, ""]))
-    best = _of_split([name for name, end in ends.items() if end == longest], split)
-    if longest < len(parts) and (len(best) > 1 or not may_belong(best[0], split)):
-        return None
-    return _nearest(best, near)
-
-
-def _of_split(names: list[str], split: Split | None) -> list[str]:
-    return [name for name in names if split_of_folders(name) is split] or names
-
-
-def _nearest(names: list[str], near: str) -> str:
-    folder = near.split("/")[:-1]
-    return min(names, key=lambda name: (-_common_start(folder, name.split("/")), len(name), name))
-
-
 def _clean_parts(path: str) -> list[str]:
-    text = unicodedata.normalize("NFC", path.strip()).replace("\\", "/")
+    text = unicodedata.normalize("NFC", path.strip()[-LONGEST_PATH:]).replace("\\", "/")
     return [part for part in text.split("/") if part not in ("", ".", "..") and not part.endswith(":")]
 
 
@@ -198,15 +200,5 @@ def _key(text: str) -> str:
     return text.casefold()
 
 
-def _common_end(wanted: list[str], name: list[str]) -> int:
-    """Count equal parts from the end, in any case."""
-    return _common_start(wanted[::-1], name[::-1])
-
-
-def _common_start(first: list[str], second: list[str]) -> int:
-    count = 0
-    for one, other in zip(first, second, strict=False):
-        if _key(one) != _key(other):
-            break
-        count += 1
-    return count
+def _folder_and_stem(name: str) -> str:
+    return _key(f"{folder_of(name)}/{stem_of(name)}")

@@ -32,8 +32,6 @@ from detection.images import MAX_PIXELS, decode_image
 
 AUTO = "auto"
 MAX_PICTURE_BYTES = 256 * 1024**2
-MOST_CLASSES = 25_000
-"""More than any public dataset has; beyond it a name was taken for what is none."""
 MOST_THREADS = 4
 """OpenCV decodes without Python's lock; more would only cost memory."""
 
@@ -79,18 +77,19 @@ def read_dataset(
     Raises:
         UnknownNameError: there is no such format.
         ConfigError: the class rules do not fit the dataset.
-        DatasetFormatError: nothing usable was found; says what was looked for and what was seen.
+        DatasetFormatError: nothing usable was found, or more classes than there may be; says what was looked
+            for and what was seen.
     """
     tree = FileTree(root)
     log = log or FindingLog()
     chosen = _choose_format(tree, format)
     labelled = chosen.read(tree, log)
-    _check_classes(labelled)
     report_similar(labelled.classes, log)
     targets = (class_rules or ClassRules()).targets(labelled.classes)
     _report_dropped(labelled, targets, log)
     classes = list(dict.fromkeys(name for name in targets.values() if name is not None))
-    class_ids = {old: classes.index(new) for old, new in targets.items() if new is not None}
+    new_ids = {name: class_id for class_id, name in enumerate(classes)}
+    class_ids = {old: new_ids[new] for old, new in targets.items() if new is not None}
     opened = list(_open_pictures(tree, labelled, max_pixels, log, progress or (lambda _: None)))
     images = [_record(picture, number, class_ids, log) for number, picture in enumerate(opened, start=1)]
     _check_usable(tree, labelled, images, log)
@@ -114,12 +113,6 @@ def _choose_format(tree: FileTree, name: str) -> DatasetFormat:
         problem = f"no labels were found. Looked for {looked_for}. Seen: {tree.summary()}; {seen}"
         raise DatasetFormatError("", "", problem)
     return best
-
-
-def _check_classes(labelled: LabelledDataset) -> None:
-    if len(labelled.classes) > MOST_CLASSES:
-        problem = f"it has {len(labelled.classes):,} classes; a dataset may have at most {MOST_CLASSES:,}"
-        raise DatasetFormatError("", "", problem)
 
 
 @dataclass(frozen=True, slots=True)

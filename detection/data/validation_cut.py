@@ -7,7 +7,7 @@ Iterative stratification, rarest class first: Sechidis et al., "On the Stratific
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -46,12 +46,14 @@ def _draw(classes: dict[str, frozenset[int]], fraction: float, rng: random.Rando
     """Return the keys to move: per class, rarest first, its share less what moved for rarer ones."""
     keys = list(classes)
     rng.shuffle(keys)
-    totals = Counter(class_id for members in classes.values() for class_id in members)
+    keys_of: dict[int, list[str]] = defaultdict(list)
+    for key in keys:
+        for class_id in classes[key]:
+            keys_of[class_id].append(key)
     moved: set[str] = set()
     settled: set[str] = set()
-    for class_id, total in sorted(totals.items(), key=lambda item: (item[1], item[0])):
-        members = [key for key in keys if class_id in classes[key]]
-        missing = round(fraction * total) - sum(key in moved for key in members)
+    for _, members in sorted(keys_of.items(), key=lambda item: (len(item[1]), item[0])):
+        missing = round(fraction * len(members)) - sum(key in moved for key in members)
         moved.update([key for key in members if key not in settled][: max(missing, 0)])
         settled.update(members)
     if not moved:

@@ -165,7 +165,7 @@ def _read_file(tree: FileTree, file: _File, document: Document | LaxDocument) ->
 def _read_categories(file: _File, items: Items) -> None:
     """Name the classes; those without a name last, so that theirs is not taken from another."""
     categories = sorted(_parsed(file, items, Category, "category"), key=lambda item: id_order(item.id))
-    unnamed = []
+    unnamed, seen = [], set[str]()
     for category in categories:
         key, where = id_text(category.id), f"category {id_text(category.id)}"
         if key in file.classes:
@@ -175,10 +175,11 @@ def _read_categories(file: _File, items: Items) -> None:
         name = file.class_names.take(raw, file.name, where)
         if not name:
             unnamed.append(key)
-        elif name in file.classes.values():
+        elif name in seen:
             message = f"{name!r} is listed twice and taken as one class"
             file.add(FindingCode.CLASS_DUPLICATE, message, where)
         file.classes[key] = name
+        seen.add(name)
         if isinstance(category.id, str):
             file.text_ids.add((Category, key))
     for key in unnamed:

@@ -7,7 +7,7 @@ or from folders. Paths are matched inside the archive only.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 import yaml
@@ -74,15 +74,9 @@ class YoloFormat:
 
 def _splits(tree: FileTree, config: YoloConfig, log: FindingLog) -> dict[str, Split | None]:
     """Return the pictures of the dataset with their splits: as configured, as listed, or by folder."""
-    places = config.places or tuple(_list_files(tree))
     splits: dict[str, Split | None] = {}
-    for split, place in places:
-        pictures = _pictures_at(tree, place, config.file, split, log)
-        if pictures is None:
-            message = f"nothing in the archive is what it calls {place} ({split.value})"
-            log.add(FindingCode.SPLIT_MISSING, config.file, message)
-            continue
-        for picture in pictures:
+    for split, place in _found_places(tree, config, log):
+        for picture in _pictures_at(tree, place, split, log):
             earlier = splits.setdefault(picture, split)
             if earlier is not split and earlier is not None:
                 message = f"it is in {earlier.value} already, where it stays, and again in {split.value}"
@@ -95,6 +89,19 @@ def _splits(tree: FileTree, config: YoloConfig, log: FindingLog) -> dict[str, Sp
     return splits
 
 
+def _found_places(tree: FileTree, config: YoloConfig, log: FindingLog) -> list[tuple[Split, str]]:
+    """Return the folders and lists that the configuration means, each once however often it is named."""
+    found = dict[tuple[Split, str], None]()
+    for split, wanted in config.places or tuple(_list_files(tree)):
+        place = _find_place(tree, wanted, config.file, split)
+        if place is None:
+            message = f"nothing in the archive is what it calls {wanted} ({split.value})"
+            log.add(FindingCode.SPLIT_MISSING, config.file, message)
+        else:
+            found[split, place] = None
+    return list(found)
+
+
 def _list_files(tree: FileTree) -> Iterator[tuple[Split, str]]:
     """Find train.txt and the like: lists of pictures outside of the label folders."""
     for name in tree.with_suffix(".txt"):
@@ -103,16 +110,15 @@ def _list_files(tree: FileTree) -> Iterator[tuple[Split, str]]:
             yield split, name
 
 
-def _pictures_at(
-    tree: FileTree, place: str, config_file: str, split: Split, log: FindingLog
-) -> list[str] | None:
+def _find_place(tree: FileTree, place: str, config_file: str, split: Split) -> str | None:
+    """Return the list of pictures, or the folder, that a configuration means."""
     if place.strip().casefold().endswith(".txt"):
-        list_file = tree.find_file(place, near=config_file)
-        return None if list_file is None else _listed_pictures(tree, list_file, split, log)
-    folder = tree.find_folder(place, near=config_file, split=split)
-    if folder is None:
-        return None
-    return [name for name in tree.pictures if name.startswith(f"{folder}/") or not folder]
+        return tree.find_file(place, near=config_file)
+    return tree.find_folder(place, near=config_file, split=split)
+
+
+def _pictures_at(tree: FileTree, place: str, split: Split, log: FindingLog) -> Sequence[str]:
+    return _listed_pictures(tree, place, split, log) if place in tree else tree.pictures_below(place)
 
 
 def _listed_pictures(tree: FileTree, list_file: str, split: Split, log: FindingLog) -> list[str]:

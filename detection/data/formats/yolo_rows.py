@@ -20,6 +20,7 @@ class RowReader:
 
     def __init__(self, config: YoloConfig, log: FindingLog) -> None:
         self._names = config.names
+        self._highest = max(config.names or [MOST_CLASSES_WITHOUT_NAMES - 1])
         self._met: set[int] = set()
         self._log = log
         if config.names is None:
@@ -46,8 +47,7 @@ class RowReader:
                 continue
             class_name = self._class_name(class_id)
             if class_name is None:
-                known = f"one of 0 to {max(self._names or [MOST_CLASSES_WITHOUT_NAMES - 1])}"
-                message = f"class {class_id} is not {known}"
+                message = f"class {class_id} is not one of 0 to {self._highest}"
                 self._log.add(FindingCode.CLASS_UNKNOWN, file, message, where=where)
                 continue
             num_polygons += len(numbers) > 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,8 @@ from detection.data.findings import Action, Severity
 from detection.data.importing import read_dataset
 from detection.errors import DatasetFormatError
 from tests.datasets import picture, write_files
+
+NORMALIZE = unicodedata.normalize
 
 
 @pytest.mark.parametrize(
@@ -86,6 +89,38 @@ def test_long_names_that_differ_only_behind_the_cut_stay_two() -> None:
     assert all(len(finding.message) < 300 for finding in log.findings)
 
 
+def test_names_that_begin_alike_are_numbered_without_counting_anew() -> None:
+    class Counted(set[str]):
+        looks = 0
+
+        def __contains__(self, name: object) -> bool:
+            self.looks += 1
+            return super().__contains__(name)
+
+    names = ClassNames(FindingLog())
+    names._used = used = Counted()
+
+    cleaned = {names.take("x" * MAX_LENGTH + str(number), "a") for number in range(1000)}
+
+    assert len(cleaned) == 1000
+    assert "x" * (MAX_LENGTH - 7) + " (1000)" in cleaned
+    assert used.looks < 3000
+
+
+def test_marks_without_end_are_not_put_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unicode's composition sorts the marks of a letter, in a time that grows with their square."""
+    lengths: list[int] = []
+
+    def normalize(form: Literal["NFC"], text: str) -> str:
+        lengths.append(len(text))
+        return NORMALIZE(form, text)
+
+    monkeypatch.setattr(unicodedata, "normalize", normalize)
+
+    assert len(clean_class_name("a" + "\u0301\u0323" * 10_000)) == MAX_LENGTH
+    assert max(lengths) <= 2000
+
+
 def test_invented_names_take_no_name_of_another_class() -> None:
     log = FindingLog()
     names = ClassNames(log)
@@ -119,8 +154,10 @@ def test_similar_names_stay_two_classes(tmp_path: Path) -> None:
 
 
 def test_more_classes_than_any_dataset_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detection.data.importing.MOST_CLASSES", 2)
+    monkeypatch.setattr("detection.data.class_names.MOST_CLASSES", 2)
     files = {"images/a.jpg": picture(), "labels/a.txt": "0 .5 .5 .5 .5", "classes.txt": "a\nb\nc"}
 
-    with pytest.raises(DatasetFormatError, match="it has 3 classes; a dataset may have at most 2"):
+    with pytest.raises(
+        DatasetFormatError, match="it has more than 2 classes, the most that a dataset may have"
+    ):
         read_dataset(write_files(tmp_path, files))

@@ -85,6 +85,18 @@ def test_folders_by_path(tree: FileTree, wanted: str, found: str | None) -> None
     assert tree.find_folder(wanted) == found
 
 
+def test_pictures_below_a_folder(tree: FileTree) -> None:
+    assert tree.pictures_below("other") == ("other/b.jpg", "other/deep/b.jpg")
+    assert tree.pictures_below("other/deep") == ("other/deep/b.jpg",)
+    assert tree.pictures_below("oth") == ()
+    assert tree.pictures_below("") == tree.pictures
+
+
+def test_namesakes_stand_in_one_folder(tmp_path: Path) -> None:
+    tree = FileTree(write_files(tmp_path, dict.fromkeys(["x/a.jpg", "x/A.png", "y/a.jpg"], b"")))
+    assert [tree.has_namesake(name) for name in tree.pictures] == [True, True, False]
+
+
 def test_files_by_path(tree: FileTree) -> None:
     assert tree.find_file("/x/notes.txt") == "notes.txt"
     assert tree.find_file("otes.txt") is None

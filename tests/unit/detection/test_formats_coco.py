@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from detection.data.class_names import ClassNames
 from detection.data.file_tree import FileTree
 from detection.data.finding_log import FindingLog
-from detection.data.formats import coco_json
+from detection.data.formats import coco, coco_json
 from detection.data.formats.coco import CocoFormat
 from detection.data.formats.dataset_format import LabelledDataset
 from detection.data.records import Split
@@ -351,3 +352,32 @@ def test_sizes_that_make_no_sense_are_no_sizes(tmp_path: Path) -> None:
 
     assert [image.stated_size_wh for image in labelled.images] == [None] * 5 + [(100, 80)]
     assert not log.findings
+
+
+def test_categories_are_not_compared_with_each_other(tmp_path: Path) -> None:
+    class Unlooked(dict[str, str]):
+        def values(self) -> Any:
+            raise AssertionError("all names are gone through for each")
+
+    log = FindingLog()
+    file = coco._File("a.json", log, ClassNames(log), classes=Unlooked())
+    items = [{"id": number, "name": name} for number, name in enumerate(["cat", "dog", "cat"])]
+
+    coco._read_categories(file, items)
+
+    assert dict(file.classes) == {"0": "cat", "1": "dog", "2": "cat"}
+    assert log.counts == {"class_duplicate": 1}
+
+
+def test_more_classes_than_there_may_be_end_the_reading_before_the_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detection.data.class_names.MOST_CLASSES", 2)
+    categories = [{"id": number, "name": f"class {number}"} for number in range(3)]
+    write_files(tmp_path, {"a.json": json.dumps({"images": [7], "categories": categories})})
+    log = FindingLog()
+
+    with pytest.raises(DatasetFormatError, match="more than 2 classes"):
+        CocoFormat().read(FileTree(tmp_path), log)
+
+    assert log.findings == []

@@ -352,3 +352,27 @@ def test_pictures_that_differ_only_in_case_share_no_labels(tmp_path: Path) -> No
 def test_nothing_labelled(tmp_path: Path) -> None:
     with pytest.raises(DatasetFormatError):
         read(tmp_path, {"images/a.jpg": picture()})
+
+
+def test_places_named_many_times_are_gone_through_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked_at: list[str] = []
+    pictures_below = FileTree.pictures_below
+
+    def counted(tree: FileTree, folder: str) -> tuple[str, ...]:
+        looked_at.append(folder)
+        return pictures_below(tree, folder)
+
+    monkeypatch.setattr(FileTree, "pictures_below", counted)
+    places = ", ".join(f"{'./' * number}images" for number in range(50))
+    files = {
+        "data.yaml": f"train: [{places}]\nnames: [cat]",
+        "images/a.jpg": picture(),
+        "labels/a.txt": "0 .5 .5 .5 .5",
+    }
+
+    dataset = YoloFormat().read(FileTree(write_files(tmp_path, files)), FindingLog())
+
+    assert [image.split for image in dataset.images] == [Split.TRAIN]
+    assert looked_at == ["images"]
