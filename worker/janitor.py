@@ -36,6 +36,7 @@ def janitor_rounds(context: WorkerContext) -> Rounds:
         janitor.remove_files_of_lost_jobs,
         janitor.remove_unpublished_models,
         janitor.remove_answered_uploads,
+        janitor.remove_deleted_datasets,
         janitor.remove_failed_imports,
         janitor.forget_old_rows,
         retention.forget_ended_jobs,
@@ -51,6 +52,8 @@ class Janitor:
 
     def __init__(self, context: WorkerContext) -> None:
         self._context, self._settings, self._storage = context, context.settings, context.storage
+        self._tidied: set[str] = set()
+        """Rejected datasets that have been looked at since their import ended: it never goes on."""
 
     def remove_scratch(self) -> None:
         """Remove the folders of attempts that have ended, and uploads that nobody writes to any more."""
@@ -95,20 +98,35 @@ class Janitor:
             if key not in wanted and self._is_old_id(key.split("/")[1]):
                 self._remove_stored(f"{key.rpartition('/')[0]}/")
 
+    def remove_deleted_datasets(self) -> None:
+        """Remove the files of datasets whose row is gone."""
+        stored = self._storage.folders("datasets/")
+        with self._context.sessions() as session:
+            known = set(session.scalars(select(Dataset.id)))
+        for dataset_id in stored:
+            if dataset_id not in known and self._is_old_id(dataset_id):
+                self._remove_stored(f"datasets/{dataset_id}/")
+
     def remove_failed_imports(self) -> None:
         """Remove what earlier attempts at an import have written; only the last one's report is shown."""
         with self._context.sessions() as session:
             query = (
-                select(Dataset.id, Dataset.storage_prefix, Job.fence)
+                select(Dataset.id, Dataset.storage_prefix, Job.ended_at)
                 .join(Job, Job.dataset_id == Dataset.id)
                 .where(Dataset.status == "rejected", Job.kind == JobKind.DATASET_IMPORT)
             )
             rejected = session.execute(query).all()
-        for row in rejected:
+        long_ago = utc_now() - timedelta(seconds=self._settings.janitor_s)
+        self._tidied &= {row.id for row in rejected}
+        for row in (each for each in rejected if each.id not in self._tidied):
             kept = (row.storage_prefix or "").rstrip("/")
-            prefixes = (f"datasets/{row.id}/{fence}" for fence in range(1, row.fence + 1))
+            prefixes = [
+                f"datasets/{row.id}/{fence}" for fence in self._storage.folders(f"datasets/{row.id}/")
+            ]
             for prefix in (each for each in prefixes if each != kept):
-                self._storage.delete_all(f"{prefix}/")
+                self._remove_stored(f"{prefix}/")
+            if row.ended_at is not None and row.ended_at < long_ago:
+                self._tidied.add(row.id)
 
     def forget_old_rows(self) -> None:
         with self._context.sessions() as session:

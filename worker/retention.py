@@ -88,7 +88,10 @@ class Retention:
 
     def _delete_dataset(self, session: Session, dataset_id: str) -> None:
         delete_dataset(session, dataset_id, JANITOR)
-        remove_files(self._context.storage, dataset_id)
+        try:
+            remove_files(self._context.storage, dataset_id)
+        except OSError as error:  # the row is gone: the janitor finds its files when the storage is back
+            log.warning("files_left", kind="datasets", id=dataset_id, error=str(error))
 
     def _forget_rows(self, table: type[AuditRow | JobEvent], old: Select[int]) -> None:
         num_rows = 0

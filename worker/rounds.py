@@ -22,7 +22,7 @@ class Chore:
         self._due_at = time.monotonic()
 
     def do_if_due(self) -> None:
-        """Do it when it is time; a database that is away is tried again the next time."""
+        """Do it when it is time; a database or storage that is away is tried again the next time."""
         if self.due_in_s() > 0:
             return
         self._due_at = time.monotonic() + self._every_s
@@ -30,6 +30,8 @@ class Chore:
             self._do()
         except DATABASE_AWAY as error:
             log.warning("database_away", error=str(error.orig))
+        except OSError as error:
+            log.warning("files_away", error=str(error))
 
     def due_in_s(self) -> float:
         return max(self._due_at - time.monotonic(), 0.0)

@@ -27,6 +27,9 @@ class Storage(Protocol):
     def keys(self, prefix: str) -> Iterator[str]:
         """Yield the keys that begin with `prefix`."""
 
+    def folders(self, prefix: str) -> list[str]:
+        """Return the names right below `prefix`, which ends with a slash, that have keys below them."""
+
     def delete(self, key: str) -> None:
         """Remove one key; one that is not there is no error."""
 

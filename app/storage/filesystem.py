@@ -51,6 +51,10 @@ class FilesystemStorage:
             if key.startswith(prefix) and TEMPORARY not in path.name and path.is_file():
                 yield key
 
+    def folders(self, prefix: str) -> list[str]:
+        folder = self._path(prefix.removesuffix("/"))
+        return sorted(path.name for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []
+
     def delete(self, key: str) -> None:
         path = self._path(key)
         path.unlink(missing_ok=True)

@@ -71,6 +71,11 @@ class S3Storage:
                     if str(found["path"]).startswith(prefix):
                         yield str(found["path"])
 
+    def folders(self, prefix: str) -> list[str]:
+        with _os_errors():
+            found = obstore.list_with_delimiter(self._store, checked_key(prefix.removesuffix("/")))
+        return sorted(str(path).rpartition("/")[2] for path in found["common_prefixes"])
+
     def delete(self, key: str) -> None:
         with _os_errors():
             obstore.delete(self._store, checked_key(key))

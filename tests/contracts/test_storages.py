@@ -109,6 +109,13 @@ def test_keys_are_listed_by_prefix(storage: Storage) -> None:
     assert list(storage.keys("b/")) == []
 
 
+def test_folders_are_listed_without_what_is_in_them(storage: Storage) -> None:
+    for key in ("a/1/x/y", "a/1/x/z", "a/2/x", "a/file", "ab/3/x"):
+        storage.write(key, io.BytesIO(b"x"))
+    assert storage.folders("a/") == ["1", "2"]
+    assert storage.folders("none/") == []
+
+
 def test_deleting_a_prefix_leaves_its_namesakes(storage: Storage) -> None:
     for key in ("a/1/x", "a/1/deep/y", "a/10/x"):
         storage.write(key, io.BytesIO(b"."))

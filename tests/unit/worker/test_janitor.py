@@ -106,12 +106,25 @@ def test_models_without_a_row_go(janitor: Janitor, context: WorkerContext, claim
     assert [context.storage.exists(key) for key in keys] == [True, False, True]
 
 
+def test_files_of_datasets_without_a_row_go(janitor: Janitor, context: WorkerContext) -> None:
+    known, deleted, fresh = old_id(), old_id(), new_id()
+    with context.sessions() as session:
+        session.add(Dataset(id=known, name="d", sha256="0" * 64, status="importing"))
+        session.commit()
+    keys = [f"datasets/{each}/3/images/a.jpg" for each in (known, deleted, fresh)]
+    for key in keys:
+        context.storage.write(key, io.BytesIO(b"picture"))
+    janitor.remove_deleted_datasets()
+    assert [context.storage.exists(key) for key in keys] == [True, False, True]
+
+
 def test_what_others_put_into_the_storage_stays(janitor: Janitor, context: WorkerContext) -> None:
-    keys = ["models/lost+found", "models/mine/1/model.onnx", "uploads/from me/archive"]
+    keys = ["models/lost+found", "models/mine/1/model.onnx", "uploads/from me/archive", "datasets/mine/a.jpg"]
     for key in keys:
         context.storage.write(key, io.BytesIO(b"theirs"))
     janitor.remove_unpublished_models()
     janitor.remove_answered_uploads()
+    janitor.remove_deleted_datasets()
     assert all(context.storage.exists(key) for key in keys)
 
 
@@ -129,7 +142,7 @@ def test_uploads_go_when_their_import_has_ended(janitor: Janitor, context: Worke
 
 
 def test_what_failed_imports_stored_goes_but_their_report_stays(
-    janitor: Janitor, context: WorkerContext
+    janitor: Janitor, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with context.sessions() as session:
         dataset = Dataset(name="d", sha256="0" * 64, status="rejected")
@@ -137,20 +150,28 @@ def test_what_failed_imports_stored_goes_but_their_report_stays(
         session.flush()
         dataset.storage_prefix = f"datasets/{dataset.id}/5"
         job = protocol.add_job(session, JobKind.DATASET_IMPORT, dataset_id=dataset.id)
-        job.fence = 5
+        job.fence, job.ended_at = 5, utc_now()
         session.commit()
     keys = [f"datasets/{dataset.id}/{fence}/report.json" for fence in (1, 3, 5)]
     for key in keys:
         context.storage.write(key, io.BytesIO(b"{}"))
     janitor.remove_failed_imports()
     assert [context.storage.exists(key) for key in keys] == [False, False, True]
+    looked_at: list[str] = []
+    monkeypatch.setattr(context.storage, "folders", lambda prefix: [looked_at.append(prefix) or "5"])
+    with context.sessions() as session:
+        session.get_one(Job, job.id).ended_at = utc_now() - timedelta(hours=2)
+        session.commit()
+    for _ in range(3):
+        janitor.remove_failed_imports()
+    assert looked_at == [f"datasets/{dataset.id}/"], "nothing comes any more once an import has ended"
 
 
 def test_old_rows_go(janitor: Janitor, context: WorkerContext, claim: Claim) -> None:
     long_ago = utc_now() - timedelta(days=30)
     with context.sessions() as session:
         for made in (long_ago, utc_now()):
-            session.add(IdempotencyKey(key=new_id(), route="/train", fingerprint="0" * 64, created_at=made))
+            session.add(IdempotencyKey(key=new_id(), fingerprint="0" * 64, created_at=made))
         session.add(Worker(name="gone", queue="cpu", hostname="h", pid=1, seen_at=long_ago))
         session.commit()
     janitor.forget_old_rows()

@@ -17,6 +17,7 @@ from app.jobs.protocol import Claim
 from app.jobs.states import JobKind, JobStatus
 from worker import retention as retention_module
 from worker.context import WorkerContext
+from worker.janitor import Janitor
 from worker.retention import Retention
 
 OLD = timedelta(days=40)
@@ -130,6 +131,24 @@ def test_rejected_datasets_go_with_their_files_and_no_others(
     assert ids(context, Dataset) == kept
     assert {key.split("/")[1] for key in context.storage.keys("datasets/")} == kept
     assert audit(context) == [("janitor", "dataset.delete", f"datasets/{old}")]
+
+
+def test_a_storage_that_is_away_stops_nothing(
+    context: WorkerContext, everything: Retention, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = [add_dataset(context, "rejected", utc_now() - OLD) for _ in range(2)]
+
+    def refuse(prefix: str) -> None:
+        raise OSError("the object store refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(context.storage, "delete_all", refuse)
+        everything.forget_rejected_datasets()
+    assert ids(context, Dataset) == set()
+    janitor = Janitor(replace(context, settings=context.settings.model_copy(update={"janitor_s": 0.0})))
+    assert set(context.storage.folders("datasets/")) == set(old)
+    janitor.remove_deleted_datasets()
+    assert context.storage.folders("datasets/") == []
 
 
 def test_a_dataset_that_a_job_uses_stays(context: WorkerContext, everything: Retention) -> None:

@@ -129,9 +129,12 @@ def test_a_chore_is_done_at_once_and_then_every_so_often() -> None:
     assert 59 < chore.due_in_s() <= 60
 
 
-def test_a_chore_without_a_database_is_tried_again() -> None:
+@pytest.mark.parametrize(
+    "error", [OperationalError("select 1", {}, Exception("away")), OSError("the object store refused")]
+)
+def test_a_chore_without_database_or_storage_is_tried_again(error: Exception) -> None:
     def fail() -> None:
-        raise OperationalError("select 1", {}, Exception("away"))
+        raise error
 
     chore = Chore(fail, every_s=0.0)
     chore.do_if_due()
