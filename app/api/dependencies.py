@@ -16,7 +16,7 @@ from app.api.pagination import Paging, paging
 from app.api.problems import documented
 from app.api.query import check_query
 from app.api.state import State
-from app.api.strict_json import StrictRequest
+from app.api.strict_request import StrictRequest
 from app.audit import Author
 from app.datasets.contents import DatasetContents
 from app.detect.engine_client import EngineClient

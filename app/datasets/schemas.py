@@ -10,6 +10,7 @@ from pydantic import Field, Json
 
 from app.api.links import Links
 from app.api.shapes import EXAMPLE_ID, ClassName, Name, NewClassName, Shape, Wish, example
+from app.api.strict_json import JsonField
 from detection.data.findings import Action, Severity
 from detection.data.records import Split
 
@@ -36,7 +37,9 @@ class ExportFormat(StrEnum):
 class ClassRules(Wish):
     """How the archive's classes become the dataset's; a class may stand in one of the rules only."""
 
-    merge: dict[NewClassName, list[ClassName]] = Field(default_factory=dict, max_length=1000)
+    merge: dict[NewClassName, Annotated[list[ClassName], Field(max_length=1000)]] = Field(
+        default_factory=dict, max_length=1000
+    )
     """New class → the classes that become one in it."""
     rename: dict[ClassName, NewClassName] = Field(default_factory=dict, max_length=1000)
     """Old name → new name."""
@@ -55,7 +58,7 @@ class DatasetFields(Wish):
     """How much of `train` becomes `val` when the archive has no validation split; stratified."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """Of that cut."""
-    classes: Json[ClassRules] | None = None
+    classes: Annotated[Json[ClassRules], JsonField] | None = None
     """JSON: `{"merge": {"vehicle": ["car", "van"]}, "rename": {"rbc": "red cell"}, "drop": ["other"]}`."""
 
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from app.api.faults import fault_at, field_fault, invalid_input, pointer_to, problems_of
 from app.api.forms import parse_fields
 from app.api.multipart import PartHead, read_form
-from app.api.strict_json import strict_json
+from app.api.strict_json import MOST_VALUES, strict_json
 from app.detect.errors import PictureTooLargeError
 from app.detect.schemas import DetectBody, DetectParameters, EncodedImage
 from app.errors import (
@@ -29,6 +29,8 @@ from app.errors import (
 from app.settings import Settings
 
 FILE_FIELD = "image"
+IMAGE_VALUES = 2
+"""Of a picture in JSON: an object and what separates it from the next."""
 REPEATABLE_FIELDS = frozenset({"classes"})
 """Of a form, as in the query."""
 WAYS = (
@@ -138,18 +140,20 @@ async def _read_json(body: AsyncIterator[bytes], settings: Settings) -> DetectRe
     content = bytearray()
     async for piece in body:
         content += piece
-    parsed = await to_thread.run_sync(_parse_json, bytes(content))
-    _check_number(len(parsed.images), settings)
+    parsed = await to_thread.run_sync(_parse_json, bytes(content), settings)
     decode = partial(_decoded, parsed.images, settings.max_image_bytes)
     parameters = parsed.model_dump(exclude={"images"}, exclude_unset=True)
     return DetectRequest(await to_thread.run_sync(decode), DetectParameters(**parameters))
 
 
-def _parse_json(content: bytes) -> DetectBody:
+def _parse_json(content: bytes, settings: Settings) -> DetectBody:
     try:
-        document = strict_json(content)
+        document = strict_json(content, most_values=MOST_VALUES + settings.max_detect_images * IMAGE_VALUES)
     except ValueError as error:
         raise BadRequestError(f"the body is not valid JSON: {error}") from None
+    images = document.get("images") if isinstance(document, dict) else None
+    if isinstance(images, list) and images:  # before each is looked at
+        _check_number(len(images), settings)
     try:
         return DetectBody.model_validate(document)
     except ValidationError as error:

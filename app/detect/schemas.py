@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, StrictBool
 
 from app.api.problems import Problem
 from app.api.shapes import EXAMPLE_ID, ClassName, Shape, Wish, example
+from app.api.strict_json import strict_json
 
 
 def _class_list(value: Any) -> Any:
@@ -18,8 +18,8 @@ def _class_list(value: Any) -> Any:
     if not value.startswith("["):
         return [value]
     try:
-        return json.loads(value)
-    except json.JSONDecodeError:
+        return strict_json(value.encode())
+    except ValueError:
         raise ValueError("neither a class name nor a JSON list of them") from None
 
 
@@ -51,6 +51,8 @@ class DetectBody(DetectParameters):
 
     model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
+    annotate: StrictBool = False
+    """Also return each picture with its detections drawn, as base64 of a JPEG."""
     images: Annotated[list[EncodedImage], Field(min_length=1)]
 
 

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, Json, StringConstraints, field_validator
 
 from app.api.links import Links
 from app.api.shapes import EXAMPLE_ID, Name, NewClassName, Shape, Wish, example
+from app.api.strict_json import JsonField
 from detection.architectures import ARCHITECTURES
 from detection.data.records import Split
 from detection.input_convention import NAMED_CONVENTIONS, ChannelOrder, Resize
@@ -163,7 +164,10 @@ class ImportFields(Wish):
     """Shown in lists; default is the file's own name."""
     architecture: Annotated[str, Field(max_length=64, json_schema_extra=ONE_OF_ALL)] | None = None
     """Default: told from the shapes of the weights."""
-    classes: Json[Annotated[list[NewClassName], Field(min_length=1, max_length=10_000)]] | None = None
+    classes: (
+        Annotated[Json[Annotated[list[NewClassName], Field(min_length=1, max_length=10_000)]], JsonField]
+        | None
+    ) = None
     """JSON list of names; default is COCO's when there are 80."""
     input_convention: Annotated[str, Field(max_length=2000)] | None = None
     """`yolox`, `yolox-legacy`, or a JSON object `{order, scale, mean, std, resize, pad_value}`."""

@@ -6,9 +6,10 @@ job shows what really ran.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen
 
@@ -18,6 +19,17 @@ Range = tuple[float, float]
 
 STRICT = {"extra": "forbid", "use_attribute_docstrings": True, "allow_inf_nan": False}
 """Pydantic's reading of these dataclasses: unknown fields are refused, docstrings become descriptions."""
+
+
+class _Exactly:
+    """Tells pydantic to take a value of the very type; by this method's name, so that it is not imported."""
+
+    def __get_pydantic_core_schema__(self, source: Any, read: Callable[[Any], dict[str, Any]]) -> Any:
+        return {**read(source), "strict": True}
+
+
+Truth = Annotated[bool, _Exactly()]
+"""`true` or `false`, and no word or number that could mean one of them."""
 
 
 AUTO = "auto"
@@ -74,7 +86,7 @@ class FreezeConfig:
     """Parts that do not learn: no gradient, not in the optimizer, batch-norm statistics kept."""
 
     __pydantic_config__: ClassVar = STRICT
-    parts: tuple[Literal["backbone", "neck"], ...] = ()
+    parts: Annotated[tuple[Literal["backbone", "neck"], ...], MaxLen(16)] = ()
     """Which parts stay as they begin: `backbone`, `neck` or both; empty is none."""
     epochs: Annotated[int, Ge(1)] | None = None
     """How many epochs they stay frozen; null is the whole run."""
@@ -95,7 +107,7 @@ class OptimizerConfig:
     """Peak learning rate per picture of the batch; not together with `lr`."""
     momentum: Annotated[float, Ge(0), Lt(1)] | None = None
     """Momentum of SGD, or Adam's first beta."""
-    nesterov: bool = True
+    nesterov: Truth = True
     """Look ahead by the momentum; only with `sgd`."""
     weight_decay: Annotated[float, Ge(0), Le(1)] = 5e-4
     """On weights of layers that are no normalisation; biases and norms never decay."""
@@ -121,7 +133,7 @@ class ScheduleConfig:
     min_lr_ratio: Fraction | None = None
     """Lowest learning rate as a fraction of the peak. `epoch_cos` and `epoch_step` keep the rate between
     a hundredth of the optimizer's lowest and highest peak; the job shows the fraction that comes of it."""
-    milestones: tuple[Annotated[int, Ge(1)], ...] = ()
+    milestones: Annotated[tuple[Annotated[int, Ge(1)], ...], MaxLen(1000)] = ()
     """Epochs after which `multistep` lowers the rate, each less than `epochs`; no other kind has any."""
     gamma: Annotated[float, Gt(0), Le(1)] = 0.1
     """Factor of each milestone."""
@@ -134,7 +146,7 @@ class EmaConfig:
     """The running average of the weights, which is what gets evaluated and published."""
 
     __pydantic_config__: ClassVar = STRICT
-    enabled: bool = True
+    enabled: Truth = True
     """Without it the trained weights themselves are evaluated and published."""
     decay: Annotated[float, Ge(0), Lt(1)] | None = None
     """How much of the average each update keeps, once the ramp is over; null is the recipe's."""
@@ -209,7 +221,7 @@ class AugmentationConfig:
     """Largest shift of the brightness, of 255."""
     flip: Fraction = 0.5
     """Probability of the left-right mirror."""
-    multi_scale: bool | None = None
+    multi_scale: Truth | None = None
     """Draw a new input size every `multi_scale_every` steps."""
     multi_scale_range: tuple[int, int] | None = None
     """Smallest and largest side, pixels; multiples of 32."""
@@ -252,7 +264,7 @@ class TrainingConfig:
     """The network, as `GET /architectures` lists them."""
     init: Annotated[str, MaxLen(64)] = "random"
     """`random`, `pretrained` (the newest imported weights of this architecture), or a model id."""
-    init_exclude: tuple[str, ...] = ()
+    init_exclude: Annotated[tuple[Annotated[str, MaxLen(200)], ...], MaxLen(1000)] = ()
     """Weights whose name contains one of these are not taken from `init`."""
     weight_init: WeightInitConfig = field(default_factory=WeightInitConfig)
     """How weights begin that are not taken from `init`."""
@@ -271,11 +283,11 @@ class TrainingConfig:
     """`auto` is `amp` on an accelerator and `fp32` on the CPU; a job shows which, and keeps to it."""
     seed: Annotated[int, Ge(0), Le(2**31 - 1)] = 0
     """Of the first weights, the order of pictures and the augmentation."""
-    deterministic: bool = True
+    deterministic: Truth = True
     """Slower on accelerators, the same numbers every time."""
     processes: Annotated[int, Ge(1), Le(64)] | None = None
     """Ranks of the job; null is one per device. More than 1 is refused: a training has one so far."""
-    sync_bn: bool = False
+    sync_bn: Truth = False
     """Batch norm over all ranks; refused while a training has one."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """How weights follow their gradients."""

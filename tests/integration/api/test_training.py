@@ -181,7 +181,7 @@ def test_a_body_that_is_no_json_is_refused(api: Api) -> None:
     def send(content: bytes, kind: str = "application/json") -> Any:
         return api.client.post("/train", content=content, headers={"content-type": kind})
 
-    for content in (b"{", b"\xff", b'{"epochs": NaN}', b'{"a": 1, "a": 2}', b"[" * 20_000, b'{"a": 1e999}'):
+    for content in (b"{", b"\xff", b'{"epochs": NaN}', b'{"a": 1, "a": 2}', b"[" * 9_000, b'{"a": 1e999}'):
         assert_problem(send(content), 400, "bad_request")
     for content in (b'{"dataset_id": "\\ud800"}', b'{"dataset_id": "a\\u0000"}'):
         assert_problem(send(content), 400, "bad_request")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.api.strict_json import strict_json
+from app.errors import PayloadTooLargeError
 
 text = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 documents = st.recursive(
@@ -38,15 +39,23 @@ def test_what_is_written_is_read(document: object, ascii_only: bool) -> None:
         (b'{"\\udfff": 1}', "half a character"),
         (b'["\\u0000"]', "NUL"),
         (b'"\x00"', "control"),
-        (b"[" * 100_000, "nested"),
-        (b'{"a":' * 100_000, "nested"),
-        (b"1" * 5000, "digits"),
+        (b"[" * 9_000, "nested"),
+        (b'{"a":' * 9_000, "nested"),
+        (b"[" * 40 + b"]" * 40, "nested"),
+        (b"1" * 5000, "too large"),
         (b"1 2", "Extra data"),
     ],
 )
 def test_what_readers_disagree_about_is_refused(content: bytes, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         strict_json(content)
+
+
+@pytest.mark.parametrize("content", [b"[" + b"0," * 10_000 + b"0]", b"[" * 20_000, b'{"a":' * 20_000])
+def test_what_would_be_too_much_to_hold_is_not_even_parsed(content: bytes) -> None:
+    with pytest.raises(PayloadTooLargeError, match="at most 10 000 values"):
+        strict_json(content)
+    assert strict_json(b"[" + b"0," * 9_990 + b"0]") == [0] * 9_991
 
 
 def test_an_escaped_backslash_is_no_escape() -> None:
