@@ -16,3 +16,8 @@ def printable(text: str, limit: int = 200) -> str:
     """
     shown = "".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in text[:limit])
     return shown if len(text) <= limit else shown + "…"
+
+
+def quoted(text: str, limit: int = 60) -> str:
+    """Return a name out of a file, however long or odd, in quotes for a message."""
+    return f"'{printable(text, limit)}'"

@@ -12,6 +12,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
+from detection.data.wording import printable, quoted
 from detection.errors import WeightsError
 from detection.models.weight_files import damage_reported
 
@@ -50,7 +51,7 @@ class OnnxGraph:
         """Return the node that makes `value`; it must be one of these operations."""
         node = self.find_producer(value)
         if node is None or node.op_type not in op_types:
-            found = "nothing" if node is None else node.op_type
+            found = "nothing" if node is None else printable(node.op_type, 60)
             raise WeightsError(f"the graph is no YOLOX: {' or '.join(op_types)} was expected, not {found}")
         return node
 
@@ -62,7 +63,7 @@ class OnnxGraph:
         """Return a constant as a float32 tensor."""
         array = self._array(value)
         if not np.issubdtype(array.dtype, np.floating):
-            raise WeightsError(f"the weight {value!r} of the graph is quantized, not floating point")
+            raise WeightsError(f"the weight {quoted(value)} of the graph is quantized, not floating point")
         return torch.from_numpy(array.astype(np.float32))
 
     def integers(self, value: str) -> list[int]:
@@ -87,7 +88,8 @@ class OnnxGraph:
         try:
             return self._constants[value]
         except KeyError:
-            raise WeightsError(f"the graph computes the weight {value!r} instead of storing it") from None
+            problem = f"the graph computes the weight {quoted(value)} instead of storing it"
+            raise WeightsError(problem) from None
 
     def _array(self, value: str) -> np.ndarray[Any, Any]:
         tensor = self._constant(value)

@@ -9,12 +9,15 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from detection.data.wording import quoted
 from detection.errors import WeightsError
 from detection.layers.conv import BN_EPS
 from detection.models import MODELS, create_model
 
 WRAPPERS = ("module.", "_orig_mod.")
 """What data-parallel and compiled wrappers put before every name."""
+MOST_WRAPPERS = 8
+"""More than anybody puts around each other; a name may be millions of signs long."""
 CLASS_WEIGHTS = ("head.cls_preds.0.weight",)
 """One per family: the weight whose first axis is as long as there are classes."""
 MAX_CLASSES = 10_000
@@ -33,7 +36,9 @@ class Recognised:
 def without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the state under the names of the bare model."""
     names = list(state)
-    while names and all(name.startswith(WRAPPERS) for name in names):
+    for _ in range(MOST_WRAPPERS):
+        if not all(name.startswith(WRAPPERS) for name in names):
+            break
         names = [name.split(".", 1)[1] for name in names]
     return dict(zip(names, state.values(), strict=True))
 
@@ -104,4 +109,4 @@ def _unlike(expected: Shapes, state: Mapping[str, Tensor]) -> list[str]:
 
 
 def _sample(state: Mapping[str, Tensor]) -> str:
-    return f"; the file holds {len(state)} weights, for example {min(state)!r}" if state else ""
+    return f"; the file holds {len(state)} weights, for example {quoted(min(state))}" if state else ""

@@ -16,17 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 from torch._weights_only_unpickler import UnpicklingError  # type: ignore[attr-defined]
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
+from detection.data.wording import quoted
 from detection.errors import WeightsError
 
 MAX_FILE_BYTES = 2 * 1024**3
 """The largest published checkpoint, YOLOX-x with its optimizer, is 0.8 GB."""
 MAX_SAFETENSORS_HEADER = 100_000_000
+MOST_TENSORS = 100_000
+"""YOLOX-x has a thousand; each costs far more time and memory than its numbers."""
 
 
 class Forgotten:
@@ -109,6 +112,9 @@ def damage_reported(what: str, *also: type[Exception]) -> Iterator[None]:
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file by name."""
     with damage_reported("safetensors file"):
+        with safe_open(path, framework="pt") as file:
+            num_tensors = len(file.keys())
+        _refuse_too_many(num_tensors)
         return load_file(path)
 
 
@@ -119,6 +125,7 @@ def read_torch(path: Path) -> dict[str, Tensor]:
             _refuse_compressed(path)
         content = _load_numbers(path)
     tensors = _find_tensors(content)
+    _refuse_too_many(len(tensors))
     _refuse_more_than_the_file(tensors, path.stat().st_size)
     return tensors
 
@@ -128,7 +135,7 @@ def _refuse_compressed(path: Path) -> None:
     with zipfile.ZipFile(path) as archive:
         packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
     if packed:
-        raise WeightsError(f"no torch checkpoint: its entry {packed[0]!r} is compressed")
+        raise WeightsError(f"no torch checkpoint: its entry {quoted(packed[0])} is compressed")
 
 
 def _load_numbers(path: Path) -> object:
@@ -141,8 +148,8 @@ def _load_numbers(path: Path) -> object:
             if not names:
                 raise
             raise WeightsError(
-                f"the file needs code to be opened ({', '.join(names[:3])}); only numbers are read, nothing "
-                "was run. Save the model's state_dict() alone"
+                f"the file needs code to be opened ({', '.join(map(quoted, names[:3]))}); only numbers are "
+                "read, nothing was run. Save the model's state_dict() alone"
             ) from error
 
 
@@ -164,11 +171,16 @@ def _find_tensors(content: object) -> dict[str, Tensor]:
     raise WeightsError("the torch checkpoint holds no state_dict: no mapping of names to tensors")
 
 
+def _refuse_too_many(num_tensors: int) -> None:
+    if num_tensors > MOST_TENSORS:
+        raise WeightsError(f"the file holds {num_tensors:,} weights; at most {MOST_TENSORS:,} are read")
+
+
 def _refuse_more_than_the_file(tensors: Mapping[str, Tensor], file_bytes: int) -> None:
     """A tensor may repeat one number a billion times at no cost, until somebody copies it."""
     for name, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
-            raise WeightsError(f"the weight {name!r} is sparse, quantized or without values")
+            raise WeightsError(f"the weight {quoted(name)} is sparse, quantized or without values")
     claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     if claimed > file_bytes:
         raise WeightsError(f"the file claims weights of {claimed:,} bytes but has only {file_bytes:,}")

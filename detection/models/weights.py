@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from detection.data.wording import quoted
 from detection.errors import WeightsError
 from detection.models.onnx_weights import read_onnx
 from detection.models.upstream_names import (
@@ -86,7 +87,7 @@ def read_weights(path: Path) -> ImportedWeights:
     if folded:
         report.append(FOLDED)
     if unused := unfolded.keys() - expected.keys():
-        report.append(f"{len(unused)} tensors have no place in the model, for example {min(unused)!r}")
+        report.append(f"{len(unused)} tensors have no place in the model, for example {quoted(min(unused))}")
     numbers = _numbers(unfolded, expected)
     return ImportedWeights(recognised.architecture, recognised.num_classes, numbers, folded, tuple(report))
 

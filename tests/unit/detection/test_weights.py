@@ -361,6 +361,11 @@ def cut_off_zip(path: Path, state: State) -> None:
     path.write_bytes(path.read_bytes()[:-1000])
 
 
+def with_many_tensors(path: Path, state: State) -> None:
+    number = torch.zeros(1)
+    torch.save({str(each): number for each in range(100_001)}, path)
+
+
 @pytest.mark.parametrize(
     ("write", "problem"),
     [
@@ -387,6 +392,7 @@ def cut_off_zip(path: Path, state: State) -> None:
         (whole_numbers, "not finite, or no real numbers"),
         (cut_off_safetensors, "damaged"),
         (cut_off_zip, "damaged"),
+        (with_many_tensors, "holds 100,001 weights; at most 100,000"),
     ],
 )
 def test_other_files_are_refused_with_a_reason(
@@ -395,6 +401,32 @@ def test_other_files_are_refused_with_a_reason(
     path = tmp_path / "weights.pth"
     write(path, detector.state_dict())
     with pytest.raises(WeightsError, match=problem):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("save", [torch.save, save_file], ids=["torch", "safetensors"])
+def test_names_in_a_file_are_cut_in_messages(tmp_path: Path, save: Callable[[State, Path], None]) -> None:
+    path = tmp_path / "weights.pth"
+    save({"module." * 100_000 + "\x1b[0m": torch.zeros(1)}, path)
+    with pytest.raises(WeightsError, match=r"example 'module.*…'") as refused:
+        read_weights(path)
+    assert len(str(refused.value)) < 300
+
+
+def test_unused_names_are_cut_in_the_report(tmp_path: Path, detector: Detector) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({**detector.state_dict(), "a" * 10_000: torch.zeros(1)}, path)
+    assert max(map(len, read_weights(path).report)) < 200
+
+
+def test_many_safetensors_are_refused_before_one_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weight_files, "MOST_TENSORS", 1)
+    monkeypatch.setattr(weight_files, "load_file", pytest.fail)
+    path = tmp_path / "weights.safetensors"
+    save_file({"a": torch.zeros(1), "b": torch.zeros(1)}, path)
+    with pytest.raises(WeightsError, match="holds 2 weights"):
         read_weights(path)
 
 

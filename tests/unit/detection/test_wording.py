@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from detection.data.numbers import parse_number
-from detection.data.wording import counted, printable
+from detection.data.wording import counted, printable, quoted
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,10 @@ def test_counted_with_a_plural_of_its_own() -> None:
 )
 def test_printable(text: str, shown: str) -> None:
     assert printable(text, 10) == shown
+
+
+def test_quoted() -> None:
+    assert quoted("a\nb", 2) == r"'a\u000a…'"
 
 
 @pytest.mark.parametrize(
