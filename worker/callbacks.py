@@ -19,7 +19,7 @@ from worker.lease import Lease
 from worker.report import JobReport
 
 JOURNAL = "series.jsonl"
-ROWS_AT_ONCE = 2000
+ROWS_COMPARED_AT_ONCE = 2000
 
 
 class TrainingReporter:
@@ -63,7 +63,7 @@ class TrainingReporter:
     def _tell_what_was_not_written(self) -> None:
         """Compare the journal with the database, some rows at a time, and tell again what is not the same."""
         journal = self._journal.rows()
-        while rows := list(islice(journal, ROWS_AT_ONCE)):
+        while rows := list(islice(journal, ROWS_COMPARED_AT_ONCE)):
             known = self._lease.write(partial(self._known_rows, first=rows[0][0], last=rows[-1][0]))
             for row in rows:
                 if known.get(row[0]) != row[2]:

@@ -10,7 +10,7 @@ import psutil
 
 from app.jobs.states import JobKind
 from app.settings import Settings
-from worker.memory import available_bytes
+from worker.memory import memory_limit_bytes
 
 OOM_SCORE = Path("/proc/self/oom_score_adj")
 KILLED_FIRST = "500"
@@ -33,7 +33,7 @@ def limit_resources(kind: JobKind, settings: Settings) -> None:
         _limit(resource.RLIMIT_FSIZE, settings.max_archive_bytes)
         _limit(resource.RLIMIT_DATA, _untrusted_bytes(settings.cpu_jobs))
     if kind is JobKind.DATASET_IMPORT:  # torch maps more than small hosts have; every other kind loads it
-        _limit(resource.RLIMIT_AS, available_bytes() + LIBRARY_BYTES)
+        _limit(resource.RLIMIT_AS, memory_limit_bytes() + LIBRARY_BYTES)
     psutil.Process().nice(NICENESS)
     with suppress(OSError):  # a sandbox may forbid it, and it is only a preference
         OOM_SCORE.write_text(KILLED_FIRST)
@@ -41,7 +41,7 @@ def limit_resources(kind: JobKind, settings: Settings) -> None:
 
 def _untrusted_bytes(num_jobs: int) -> int:
     """Return what one of several readers side by side may hold."""
-    return max(int(available_bytes() * UNTRUSTED_SHARE) // num_jobs, UNTRUSTED_LEAST)
+    return max(int(memory_limit_bytes() * UNTRUSTED_SHARE) // num_jobs, UNTRUSTED_LEAST)
 
 
 def _limit(what: int, value: int) -> None:

@@ -11,7 +11,7 @@ OWN_GROUPS = Path("/proc/self/cgroup")
 MOUNTED = Path("/sys/fs/cgroup")
 
 
-def available_bytes(own_groups: Path = OWN_GROUPS, mounted: Path = MOUNTED) -> int:
+def memory_limit_bytes(own_groups: Path = OWN_GROUPS, mounted: Path = MOUNTED) -> int:
     """Return the smallest of the host's memory and the limits of this process's control groups."""
     return min([int(psutil.virtual_memory().total), *_limits(own_groups, mounted)])
 

@@ -25,8 +25,8 @@ from worker.context import WorkerContext
 JANITOR = Author("janitor", "")
 MOST_AT_ONCE = 100
 """Jobs or datasets that go in one round; the rest waits for the next, so that no user waits for this."""
-ROWS_AT_ONCE = 5000
-"""Rows that go in one transaction: a long one would block every writer."""
+ROWS_PER_DELETION = 5000
+"""Rows of audit and events that go in one transaction: a long one would block every writer."""
 
 log = get_logger(__name__)
 
@@ -96,7 +96,7 @@ class Retention:
     def _forget_rows(self, table: type[AuditRow | JobEvent], old: Select[int]) -> None:
         num_rows = 0
         with self._context.sessions() as session:
-            while ids := session.scalars(old.limit(ROWS_AT_ONCE)).all():
+            while ids := session.scalars(old.limit(ROWS_PER_DELETION)).all():
                 session.execute(delete(table).where(table.id.in_(ids)))
                 session.commit()
                 num_rows += len(ids)

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
-from app.names import INVISIBLE, NAME_LENGTH, checked_name
+from app.names import checked_name
+from detection.names import INVISIBLE, NAME_LENGTH
 
 EXAMPLE_ID = "019b3c1e-8f10-7d42-a1cf-0b6a5c1d2e3f"
 NULL = "\0null"

@@ -11,9 +11,8 @@ from detection.data.finding_log import FindingCode, FindingLog
 from detection.data.findings import Severity
 from detection.data.wording import counted, printable
 from detection.errors import DatasetFormatError
+from detection.names import HIDDEN, JOINERS, NAME_LENGTH
 
-MAX_LENGTH = 200
-"""Signs; as long as the names that the API takes."""
 MOST_CLASSES = 25_000
 """More than any public dataset has; beyond it a name was taken for what is none."""
 _SHOWN = 60
@@ -23,13 +22,6 @@ _COMPOSED = 2000
 
 _NOT_WRITABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What XML cannot hold, and control characters."""
-_UNSEEN = re.compile(
-    "[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\U00013430-\U0001343f\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
-)
-"""Marks that show nothing: they turn the direction of writing, or make two equal names differ."""
-_JOINERS = "\u200c\u200d"
-"""They shape Persian, Hindi and emoji, between two signs only."""
 
 
 def clean_class_name(raw: object) -> str:
@@ -37,7 +29,7 @@ def clean_class_name(raw: object) -> str:
 
     Markup and right-to-left text are data like any other.
     """
-    return _whole(str(raw))[:MAX_LENGTH].rstrip(f" {_JOINERS}")
+    return _whole(str(raw))[:NAME_LENGTH].rstrip(f" {JOINERS}")
 
 
 def writable(text: str) -> str:
@@ -81,7 +73,7 @@ class ClassNames:
     def _clean(self, text: str) -> str:
         """Names that differ only behind the cut stay two."""
         name = clean_class_name(text)
-        return name if len(_whole(text)) <= MAX_LENGTH else self._unused(name)
+        return name if len(_whole(text)) <= NAME_LENGTH else self._unused(name)
 
     def _use(self, name: str) -> None:
         if name:
@@ -92,17 +84,17 @@ class ClassNames:
 
     def _unused(self, name: str) -> str:
         """Number a name that is taken; no number is tried twice, however many names begin alike."""
-        candidate, start = name, name[: MAX_LENGTH - _LONGEST_ENDING]
+        candidate, start = name, name[: NAME_LENGTH - _LONGEST_ENDING]
         while candidate in self._used:
             number = self._next_number[start] = self._next_number.get(start, 1) + 1
             ending = f" ({number})"
-            candidate = name[: MAX_LENGTH - len(ending)].rstrip() + ending
+            candidate = name[: NAME_LENGTH - len(ending)].rstrip() + ending
         return candidate
 
     def _report(self, text: str, name: str, file: str, where: str) -> None:
         message = (
-            f"the class name '{printable(text, _SHOWN)}' ({counted(len(text), 'sign')}) became "
-            f"'{printable(name, _SHOWN)}': a name is one line of at most {MAX_LENGTH} visible signs"
+            f"the class name '{printable(text, _SHOWN)}' ({counted(len(text), 'character')}) became "
+            f"'{printable(name, _SHOWN)}': a name is one line of at most {NAME_LENGTH} visible characters"
         )
         severity = Severity.INFO if text.strip() == name else None
         self._log.add(FindingCode.CLASS_NAME_FIXED, file, message, where=where, severity=severity)
@@ -124,5 +116,6 @@ def report_similar(classes: Sequence[str], log: FindingLog) -> None:
 
 def _whole(text: str) -> str:
     """Return the cleaned name, longer than a name may be if the text is."""
-    line = " ".join(_UNSEEN.sub("", writable(text)).split()).strip(f" {_JOINERS}")
-    return unicodedata.normalize("NFC", line[:_COMPOSED]).strip(f" {_JOINERS}")
+    seen = HIDDEN.sub("", " ".join(writable(text).split()))
+    line = " ".join(seen.split()).strip(f" {JOINERS}")
+    return unicodedata.normalize("NFC", line[:_COMPOSED]).strip(f" {JOINERS}")

@@ -13,15 +13,13 @@ from typing import Any
 
 from detection.training.callbacks import Clock, evaluation_is_due
 from detection.training.plan import EpochPlan, TrainingPlan
-from detection.training.reporting import Progress, Reporter
+from detection.training.reporting import ALL_SEEN, Progress, Reporter
 from detection.training.state import StopReason
 from detection.training.trainer import Callback, StepResult, Trainer
 
 PROGRESS_EVERY_S = 1.0
 SPEED_MEMORY = 0.9
 """Weight of the past in the running average of the time that a picture takes."""
-ALL_SEEN = 0.99
-"""The fraction that is done with the last picture; the rest is the writing of the model."""
 
 Seen = Callable[[int], None]
 """Is told how many pictures of a measurement are done."""

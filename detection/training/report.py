@@ -79,7 +79,7 @@ class Report(Callback):
         self._row_at = now
         device = trainer.optimisation.device
         if device.type == "cuda":
-            facts["gpu_memory_mb"] = torch.cuda.max_memory_allocated(device) / 2**20
+            facts["gpu_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20
         for step, values in zip(steps, rows, strict=True):
             trainer.state.values = {**values, "lr": step.lr, **facts}
             self._reporter.on_metrics(step.step, step.plan.epoch + 1, trainer.state.values)

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+ALL_SEEN = 0.99
+"""The fraction of a job that is done with the last picture; the rest is the writing of its results."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:

@@ -18,15 +18,13 @@ from detection.evaluation.coco import CocoMetrics, measure_detections
 from detection.evaluation.curves import detail_detections
 from detection.evaluation.evaluate import detect_in_all
 from detection.inference.predictor import DetectOptions, Predictor
+from detection.training.reporting import ALL_SEEN
 from worker.attempt import Attempt
 from worker.jobs.device import take_device
 from worker.jobs.published import evaluation_row
 from worker.pace import Pace
 from worker.pictures import open_dataset
 from worker.stored_model import as_folder, open_model
-
-ALL_SEEN = 0.99
-"""The fraction that is done with the last picture; the rest is the making of the figures."""
 
 
 def run(attempt: Attempt) -> None:

@@ -27,6 +27,7 @@ from detection.data.records import DatasetRecord, Split
 from detection.data.summary import summarise
 from detection.data.wording import counted, printable
 from detection.errors import DetectionError
+from detection.training.reporting import ALL_SEEN
 from worker.attempt import Attempt
 from worker.busy import pulse_while_bytes_move
 from worker.failures import failure_of
@@ -37,7 +38,7 @@ STORED_AT_ONCE = 8
 MOST_CLASSES_NAMED = 100
 """In the job's log; the dataset names all."""
 MAX_MESSAGE = 4000
-UNPACKED, READ, STORED = 0.3, 0.8, 0.99
+UNPACKED, READ = 0.3, 0.8
 """How much of the work is done after each step, about; a third of the time goes into unpacking."""
 
 
@@ -45,7 +46,7 @@ def run(attempt: Attempt) -> None:
     importing = DatasetImport(attempt)
     try:
         imported = importing.read()
-        importing.check_room(imported)
+        importing.check_quota(imported)
     except (DetectionError, QuotaExceededError) as error:
         importing.reject(error)
     else:
@@ -91,7 +92,7 @@ class DatasetImport:
             log=self._log,
         )
 
-    def check_room(self, imported: ImportedDataset) -> None:
+    def check_quota(self, imported: ImportedDataset) -> None:
         """Refuse a dataset whose pictures need more room than their archive, and more than the quota leaves.
 
         Raises:
@@ -100,8 +101,8 @@ class DatasetImport:
         num_bytes = sum(path.stat().st_size for path in imported.paths.values())
 
         def check(session: Session) -> None:
-            counted = self._row(session).size_bytes
-            check_room(session, self._attempt.settings, num_bytes - counted)
+            archive_bytes = self._row(session).size_bytes
+            check_room(session, self._attempt.settings, num_bytes - archive_bytes)
 
         self._attempt.read(check)
 
@@ -158,7 +159,7 @@ class DatasetImport:
 
         with ThreadPoolExecutor(STORED_AT_ONCE) as pool:
             for number, _ in enumerate(pool.map(store, paths), start=1):
-                self._show(READ, STORED, number / len(paths))
+                self._show(READ, ALL_SEEN, number / len(paths))
 
     def _ready(self, session: Session, dataset: DatasetRecord) -> None:
         row = self._row(session)

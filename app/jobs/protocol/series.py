@@ -12,7 +12,8 @@ from app.database.tables import JobMetric
 
 MEASURED = "ap"
 """What the row of a step has when the weights after that step were evaluated."""
-ROWS_AT_ONCE = 1000
+ROWS_PER_STATEMENT = 1000
+"""Each row binds a few values, and a statement may bind only so many."""
 
 SeriesRow = tuple[int, int, Mapping[str, Any]]
 """Step, epoch counted from 1, values."""
@@ -22,8 +23,8 @@ def replace_series(session: Session, job_id: str, rows: Iterable[SeriesRow]) -> 
     """Write rows; return those worth a word: the newest, and every one with an evaluation. In order."""
     newest = {row[0]: row for row in rows}
     steps = sorted(newest)
-    for start in range(0, len(steps), ROWS_AT_ONCE):
-        _replace(session, job_id, [newest[step] for step in steps[start : start + ROWS_AT_ONCE]])
+    for start in range(0, len(steps), ROWS_PER_STATEMENT):
+        _replace(session, job_id, [newest[step] for step in steps[start : start + ROWS_PER_STATEMENT]])
     return [newest[step] for step in steps if step == steps[-1] or MEASURED in newest[step][2]]
 
 

@@ -12,7 +12,7 @@ from app.api.shapes import ClassName, Name, NewClassName
 from app.names import checked_name
 
 SEEN_FORMATS = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
-"""Unicode calls them format characters, but they are number signs that are seen."""
+"""Unicode calls them format characters, but they stand around numbers and are seen."""
 JOINERS = "\u200c\u200d"
 
 
@@ -52,7 +52,7 @@ def test_what_hides_or_reorders_is_refused(char: str) -> None:
 
 
 def test_unicode_has_no_other_such_characters() -> None:
-    """All that it calls control, format or end of a line, besides joiners and signs that are seen."""
+    """All that it calls control, format or end of a line, besides joiners and those that are seen."""
     missed = []
     for code in range(sys.maxunicode + 1):
         char = chr(code)

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.names import checked_name
-from detection.data.class_names import MAX_LENGTH, ClassNames, clean_class_name, report_similar
+from detection.data.class_names import ClassNames, clean_class_name, report_similar
 from detection.data.finding_log import FindingLog
 from detection.data.findings import Action, Severity
 from detection.data.importing import read_dataset
 from detection.errors import DatasetFormatError
+from detection.names import NAME_LENGTH
 from tests.datasets import picture, write_files
 
 NORMALIZE = unicodedata.normalize
@@ -38,7 +39,7 @@ NORMALIZE = unicodedata.normalize
         ("cat\u200d", "cat"),
         ("\ud800", ""),
         ("\u2028\u00a0\u3000", ""),
-        ("x" * 10_000, "x" * MAX_LENGTH),
+        ("x" * 10_000, "x" * NAME_LENGTH),
         (7, "7"),
     ],
 )
@@ -51,7 +52,7 @@ def test_a_clean_name_can_be_shown_and_stays_as_it_is(raw: str) -> None:
     name = clean_class_name(raw)
 
     assert clean_class_name(name) == name
-    assert len(name) <= MAX_LENGTH
+    assert len(name) <= NAME_LENGTH
     assert not {"Cc", "Cs", "Zl", "Zp"} & set(map(unicodedata.category, name))
     assert name.encode().decode() == name
 
@@ -75,7 +76,7 @@ def test_every_change_is_one_finding() -> None:
         ("class_name_fixed", Action.FIXED, Severity.INFO),
         ("class_name_fixed", Action.FIXED, Severity.WARNING),
     ]
-    assert "'c\\u0000at' (4 signs) became 'c at'" in log.findings[1].message
+    assert "'c\\u0000at' (4 characters) became 'c at'" in log.findings[1].message
 
 
 def test_long_names_that_differ_only_behind_the_cut_stay_two() -> None:
@@ -85,7 +86,7 @@ def test_long_names_that_differ_only_behind_the_cut_stay_two() -> None:
     first, second = (names.take("x" * 10_000 + end, "a", "") for end in "ab")
 
     assert first != second
-    assert len(first) == len(second) == MAX_LENGTH
+    assert len(first) == len(second) == NAME_LENGTH
     assert all(len(finding.message) < 300 for finding in log.findings)
 
 
@@ -100,10 +101,10 @@ def test_names_that_begin_alike_are_numbered_without_counting_anew() -> None:
     names = ClassNames(FindingLog())
     names._used = used = Counted()
 
-    cleaned = {names.take("x" * MAX_LENGTH + str(number), "a") for number in range(1000)}
+    cleaned = {names.take("x" * NAME_LENGTH + str(number), "a") for number in range(1000)}
 
     assert len(cleaned) == 1000
-    assert "x" * (MAX_LENGTH - 7) + " (1000)" in cleaned
+    assert "x" * (NAME_LENGTH - 7) + " (1000)" in cleaned
     assert used.looks < 3000
 
 
@@ -117,7 +118,7 @@ def test_marks_without_end_are_not_put_in_order(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(unicodedata, "normalize", normalize)
 
-    assert len(clean_class_name("a" + "\u0301\u0323" * 10_000)) == MAX_LENGTH
+    assert len(clean_class_name("a" + "\u0301\u0323" * 10_000)) == NAME_LENGTH
     assert max(lengths) <= 2000
 
 

@@ -13,8 +13,8 @@ from detection.models.detector import Detector
 from detection.training.callbacks import Evaluate
 from detection.training.config import FreezeConfig, TrainingConfig
 from detection.training.plan import TrainingPlan
-from detection.training.progress import ALL_SEEN, ProgressMeter
-from detection.training.reporting import Progress, SilentReporter
+from detection.training.progress import ProgressMeter
+from detection.training.reporting import ALL_SEEN, Progress, SilentReporter
 from detection.training.state import StopReason, TrainingState
 from detection.training.trainer import Callback, StepResult, Trainer
 from tests.tiny_training import DrawnBatches, tiny_config, tiny_trainer

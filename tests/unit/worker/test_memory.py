@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from worker.memory import available_bytes
+from worker.memory import memory_limit_bytes
 
 HOST = int(psutil.virtual_memory().total)
 MIB = 1024**2
@@ -51,8 +51,8 @@ def test_the_smallest_limit_counts(
         file = tmp_path / "mounted" / path
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"{content}\n")
-    assert available_bytes(tmp_path / "own", tmp_path / "mounted") == expected
+    assert memory_limit_bytes(tmp_path / "own", tmp_path / "mounted") == expected
 
 
 def test_this_process_has_some_memory() -> None:
-    assert 0 < available_bytes() <= HOST
+    assert 0 < memory_limit_bytes() <= HOST

@@ -211,7 +211,7 @@ class TestTrainingReporter:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("worker.callbacks.ROWS_AT_ONCE", 3)
+        monkeypatch.setattr("worker.callbacks.ROWS_COMPARED_AT_ONCE", 3)
         with sessions() as session:
             rows = [(step, 1, {"loss": float(step)}) for step in range(1, 9) if step != 5]
             protocol.report(session, lease.job_id, lease.fence, series=rows)

@@ -204,7 +204,7 @@ def test_old_notes_of_who_did_what_go(context: WorkerContext, everything: Retent
 def test_old_events_go_and_logs_stay(
     context: WorkerContext, claim: Claim, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
 ) -> None:
-    monkeypatch.setattr(retention_module, "ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr(retention_module, "ROWS_PER_DELETION", rows_at_once)
     with context.sessions() as session:
         for kind in ("metric", "metric", "metric", "status", "log"):
             session.add(JobEvent(job_id=claim.job_id, kind=kind, data={}, at=utc_now() - OLD))
