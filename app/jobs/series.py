@@ -8,14 +8,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Row, Select, Text, cast, func, or_, select
+from sqlalchemy import ColumnElement, Row, Select, Text, cast, func, or_, select, true
 from sqlalchemy.orm import Session
 
 from app.database.session import Sessions
 from app.database.tables import JobMetric
 from app.jobs.protocol import MEASURED
 
-ROWS_AT_ONCE = 2000
+ROWS_PER_PAGE = 2000
+"""So many are in memory at once, and read in one transaction."""
+STEPS_PER_LOOK = 20_000
+"""Of so many the database tells the names at once: no query takes long."""
 MOST_POINTS = 20_000
 STARTS_FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -48,42 +51,71 @@ class Series:
             yield b"".join(_line([step, epoch, *_cells(values, names)]) for step, epoch, values in rows)
 
     def _names(self) -> list[str]:
-        names = {
-            name
-            for rows in self._pages()
-            for _, _, values in rows
-            for name, value in msgspec.json.decode(values).items()
-            if not isinstance(value, dict | list)
-        }
+        """Return the names of values that are no tables; the database reads them, we read each row once."""
+        names: set[str] = set()
+        for start in range(0, self._newest() + 1, STEPS_PER_LOOK):
+            steps = JobMetric.step.between(start, start + STEPS_PER_LOOK - 1)
+            with self._sessions() as session:
+                names.update(session.scalars(_names_in(session).where(self._own, steps)))
         return sorted(names)
 
+    def _newest(self) -> int:
+        with self._sessions() as session:
+            return session.scalar(select(func.max(JobMetric.step)).where(self._own)) or 0
+
     def _pages(self) -> Iterator[Rows]:
-        last, query = -1, self._query()
+        return self._whole_pages() if self._points is None else self._shown_pages(self._points)
+
+    def _whole_pages(self) -> Iterator[Rows]:
+        last = -1
         while True:
-            with self._sessions() as session:
-                rows = session.execute(query.where(JobMetric.step > last)).all()
+            rows = self._read(self._rows.where(JobMetric.step > last).limit(ROWS_PER_PAGE))
             if rows:
                 yield rows
                 last = rows[-1].step
-            if len(rows) < ROWS_AT_ONCE:
+            if len(rows) < ROWS_PER_PAGE:
                 return
 
-    def _query(self) -> Select[int, int, str]:
-        query = select(JobMetric.step, JobMetric.epoch, cast(JobMetric.values, Text)).where(
-            JobMetric.job_id == self._job_id
-        )
-        if self._points is not None:
-            with self._sessions() as session:
-                query = query.where(self._is_shown(session, self._points))
-        return query.order_by(JobMetric.step).limit(ROWS_AT_ONCE)
+    def _shown_pages(self, points: int) -> Iterator[Rows]:
+        steps = self._shown_steps(points)
+        for start in range(0, len(steps), ROWS_PER_PAGE):
+            yield self._read(self._rows.where(JobMetric.step.in_(steps[start : start + ROWS_PER_PAGE])))
 
-    def _is_shown(self, session: Session, points: int) -> ColumnElement[bool]:
-        """Return the condition for the last row of each of so many equal stretches, and for evaluations."""
-        own = JobMetric.job_id == self._job_id
-        newest = session.scalar(select(func.max(JobMetric.step)).where(own)) or 0
-        length = max(-(-newest // points), 1)
-        last_of_each = select(func.max(JobMetric.step)).where(own).group_by((JobMetric.step - 1) // length)
-        return or_(JobMetric.step.in_(last_of_each), JobMetric.values[MEASURED].as_float().is_not(None))
+    def _shown_steps(self, points: int) -> Sequence[int]:
+        """Return the last step of each of so many equal stretches, and those that hold an evaluation."""
+        length = max(-(-self._newest() // points), 1)
+        last_of_each = (
+            select(func.max(JobMetric.step)).where(self._own).group_by((JobMetric.step - 1) // length)
+        )
+        is_measured = JobMetric.values[MEASURED].as_float().is_not(None)
+        shown = select(JobMetric.step).where(self._own, or_(JobMetric.step.in_(last_of_each), is_measured))
+        with self._sessions() as session:
+            return session.scalars(shown.order_by(JobMetric.step)).all()
+
+    @property
+    def _own(self) -> ColumnElement[bool]:
+        return JobMetric.job_id == self._job_id
+
+    @property
+    def _rows(self) -> Select[int, int, str]:
+        columns = select(JobMetric.step, JobMetric.epoch, cast(JobMetric.values, Text))
+        return columns.where(self._own).order_by(JobMetric.step)
+
+    def _read(self, query: Select[int, int, str]) -> Rows:
+        with self._sessions() as session:
+            return session.execute(query).all()
+
+
+def _names_in(session: Session) -> Select[str]:
+    """Return the query for the names in the values of rows, without those of objects and lists."""
+    if session.get_bind().dialect.name == "postgresql":
+        each = func.jsonb_each(JobMetric.values).table_valued("key", "value")
+        kind: ColumnElement[Any] = func.jsonb_typeof(each.c.value)
+    else:
+        each = func.json_each(JobMetric.values).table_valued("key", "type")
+        kind = each.c.type
+    query = select(each.c.key).select_from(JobMetric).join(each, true())
+    return query.where(kind.not_in(("object", "array"))).distinct()
 
 
 def _cells(values: str, names: Sequence[str]) -> Iterator[Any]:

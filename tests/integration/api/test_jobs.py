@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from app.database.tables import JobMetric, Model
 from app.jobs import protocol
@@ -230,7 +232,7 @@ def long_series(api: Api) -> str:
 def test_a_series_is_the_same_in_pages_of_any_size(
     api: Api, long_series: str, monkeypatch: pytest.MonkeyPatch, rows_at_once: int
 ) -> None:
-    monkeypatch.setattr("app.jobs.series.ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr("app.jobs.series.ROWS_PER_PAGE", rows_at_once)
     answer = api.get(f"/jobs/{long_series}/metrics")
     assert answer.headers["content-type"] == "application/json"
     assert answer.json()["job_id"] == long_series
@@ -259,6 +261,25 @@ def test_a_plot_takes_evenly_spread_rows_and_every_ap(
     assert [row["step"] for row in rows] == steps
     csv_lines = api.get(f"/jobs/{long_series}/metrics?points={points}&format=csv").text.splitlines()
     assert [int(line.split(",")[0]) for line in csv_lines[1:]] == steps
+
+
+@pytest.mark.parametrize("query", ["points=5", "format=csv", "points=5&format=csv"])
+def test_a_series_is_read_once_however_it_is_asked_for(
+    api: Api, long_series: str, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    """Its rows, and which of them a plot shows: neither again for the header, nor for every page."""
+    monkeypatch.setattr("app.jobs.series.ROWS_PER_PAGE", 2)
+    asked: list[str] = []
+
+    def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        asked.append(statement.lower())
+
+    event.listen(api.state.database, "before_cursor_execute", note)
+    assert api.get(f"/jobs/{long_series}/metrics?{query}").status_code == 200
+    event.remove(api.state.database, "before_cursor_execute", note)
+    assert sum("group by" in statement for statement in asked) == ("points" in query)
+    num_pages = 4 if "points" in query else 13
+    assert sum("job_metrics.epoch" in statement for statement in asked) == num_pages
 
 
 def test_a_series_without_rows_is_empty(api: Api) -> None:
