@@ -182,10 +182,18 @@ def _parse(content: bytes) -> Document | LaxDocument:
 
 
 def _has_images(content: bytes) -> bool:
+    """Return whether a file is meant to be COCO; one that no parser reads to its end may be."""
     try:
         msgspec.json.decode(content, type=_Head)
     except msgspec.ValidationError:
         return False
-    except msgspec.DecodeError:
-        return isinstance(found := json.loads(content), dict) and "images" in found
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return _is_lax_object_with_images(content)
     return True
+
+
+def _is_lax_object_with_images(content: bytes) -> bool:
+    try:
+        return isinstance(found := json.loads(content), dict) and "images" in found
+    except (ValueError, RecursionError):
+        return True

@@ -13,6 +13,7 @@ from detection.data.file_tree import FileTree
 from detection.data.finding_log import FindingCode, FindingLog
 from detection.data.records import Split
 from detection.data.splits import split_of_word
+from detection.data.wording import quoted
 from detection.errors import DatasetFormatError
 
 MAX_YAML_BYTES = 256 * 1024
@@ -56,14 +57,18 @@ def _nearest_first(name: str) -> tuple[int, bool, str]:
     return name.count("/"), not name.endswith(("data.yaml", "data.yml", "dataset.yaml")), name
 
 
-class _TextLoader(yaml.SafeLoader):
-    """Scalars stay text, for a class may be called `no`; aliases, which can multiply, are refused."""
+_PLAIN_TAGS = {None, "!", *(f"tag:yaml.org,2002:{kind}" for kind in ("str", "int", "seq", "map"))}
 
-    yaml_implicit_resolvers = {}
+
+class _TextLoader(yaml.BaseLoader):
+    """Scalars stay text, for a class may be called `no`; aliases, which can multiply, are refused."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
             raise yaml.YAMLError("aliases (*name) are not read")
+        tag = getattr(self.peek_event(), "tag", None)
+        if tag not in _PLAIN_TAGS:
+            raise yaml.YAMLError(f"the tag {quoted(str(tag))} is not read")
         return super().compose_node(parent, index)
 
 

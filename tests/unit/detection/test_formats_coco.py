@@ -312,6 +312,10 @@ def test_what_is_no_coco_file(tmp_path: Path, content: str) -> None:
         ('{"images": {}}', "label_file_invalid", "Expected `array`"),
         ('{"images": [], "categories": [], "annotations": null}', "label_file_invalid", "$.annotations"),
         ('{"images": []}', "label_file_invalid", "`categories`"),
+        ('{"images": 5, garbage', "label_file_invalid", "Expected `array`"),
+        (f'{{"images": 5, "x": {"[" * 10_000}', "label_file_invalid", "Expected `array`"),
+        (f'{{"images": 5, "x": NaN, "y": {"9" * 5000}}}', "label_file_invalid", "Expected `array`"),
+        (f'{{"images": [], "x": NaN, "y": {"9" * 5000}}}', "label_file_invalid", "4300 digits"),
     ],
 )
 def test_a_json_file_that_is_not_read_says_why(tmp_path: Path, content: str, code: str, words: str) -> None:

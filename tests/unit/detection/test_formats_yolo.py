@@ -197,6 +197,10 @@ def test_no_names_at_all(tmp_path: Path) -> None:
         "[" * 50_000,
         "names: [x]\n" + "#" * 300_000,
         "\x00",
+        "nc: !!bool x",
+        "nc: !!timestamp x",
+        "names: !mine [x]",
+        "names: !!set {x}",
     ],
 )
 def test_yaml_that_cannot_be_read_safely(tmp_path: Path, content: str) -> None:
@@ -205,6 +209,14 @@ def test_yaml_that_cannot_be_read_safely(tmp_path: Path, content: str) -> None:
     assert labelled.classes == ["class_0"]
     assert log.counts["label_file_invalid"] == 1
     assert log.findings[0].file == "data.yaml"
+
+
+@pytest.mark.parametrize("number", ['!!int ""', "!!int x", "!!str 1", '! "1"'])
+def test_tagged_numbers_of_yaml_stay_text(tmp_path: Path, number: str) -> None:
+    labelled, log = read_rows(tmp_path, ROW, f"nc: {number}\nnames: !!seq [!!str no]")
+
+    assert labelled.classes == ["no"]
+    assert not log.counts
 
 
 def test_other_yaml_is_passed_over(tmp_path: Path) -> None:
