@@ -1,4 +1,4 @@
-"""Bounds on what a client may send: how much, how slowly, in which encoding. Pure ASGI."""
+"""Bounds on what a client may send: how much, how slowly, in which characters and encoding. Pure ASGI."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RequestLimits:
             await self.app(scope, receive, send)
             return
         limit = self.max_bytes.get(route_path(scope), self.max_other_bytes)
-        refused = _refusal(Headers(scope=scope), limit)
+        refused = _address_refusal(scope) or _refusal(Headers(scope=scope), limit)
         if refused is not None:
             answer = problem_response(refused, request_id_of(scope), close=True)
             await answer(scope, receive, send)
@@ -90,6 +90,13 @@ class BoundedBody:
         self._window_bytes += num_bytes
         if self._window_bytes >= SLOWEST_BYTES_PER_S * self._timeout_s:
             self._window_bytes, self._patience_s = 0, self._timeout_s
+
+
+def _address_refusal(scope: Scope) -> HarrierError | None:
+    """Refuse NUL, which no text of ours holds and no database takes; JSON and forms refuse it, too."""
+    if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+        return BadRequestError("the address holds NUL (%00)")
+    return None
 
 
 def _refusal(headers: Headers, limit: int) -> HarrierError | None:

@@ -196,6 +196,8 @@ def _head_of(headers: dict[bytes, bytes]) -> PartHead:
     kind, options = parse_options_header(headers.get(b"content-disposition"))
     if kind != b"form-data" or b"name" not in options:
         raise BadRequestError("a part of the form has no name")
+    if b"\0" in b"".join(options.values()):
+        raise BadRequestError("a name in the form holds NUL")
     file_name = options.get(b"filename")
     return PartHead(
         name=options[b"name"].decode("utf-8", "replace"),

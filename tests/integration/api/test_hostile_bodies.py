@@ -1,4 +1,4 @@
-"""Bodies made to cost more than they weigh: many small values, towers of brackets, words for truth."""
+"""What costs more than it weighs, or reaches what does not expect it: towers, NUL, words for truth."""
 
 from __future__ import annotations
 
@@ -77,3 +77,41 @@ def test_only_true_and_false_are_truths_in_json(api: Api, word: object) -> None:
     assert {"/deterministic", "/ema/enabled", "/augmentation/multi_scale"} <= {*pointers(problem)}
     problem = assert_problem(api.post("/detect", {"images": [IMAGE], "annotate": word}), 422, "invalid_input")
     assert pointers(problem) == ["/annotate"]
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "/detect?model=%00",
+        "/detect?model=a%00b",
+        "/detect?classes=a%00",
+        "/jobs?cursor=%00",
+        "/jobs?status=%00",
+        "/datasets/{id}/images?class=%00",
+        "/datasets/{id}/images?finding=%00",
+        "/datasets/{id}/images/a%00",
+        "/datasets/%00",
+        "/architectures/%00",
+        "/models/%00/weights?format=onnx",
+        "/%00",
+    ],
+)
+def test_nul_reaches_nothing(api: Api, address: str) -> None:
+    path = address.replace("{id}", api.ready_dataset())
+    method = "POST" if path.startswith("/detect") else "GET"
+    answer = api.client.request(method, path, content=b"", headers={"Content-Type": "image/jpeg"})
+    problem = assert_problem(answer, 400, "bad_request")
+    assert "NUL" in problem["detail"]
+
+
+def test_nul_in_the_names_of_a_form_reaches_nothing(api: Api) -> None:
+    def part(name: str, file: str) -> bytes:
+        head = f'--x\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'
+        return head.encode() + b"PK\x05\x06" + bytes(18) + b"\r\n--x--\r\n"
+
+    for path, field in (("/datasets", "archive"), ("/models/import", "weights")):
+        for content in (part(field, '; filename="a\0.zip"'), part("a\0", "")):
+            answer = api.client.post(
+                path, content=content, headers={"Content-Type": "multipart/form-data; boundary=x"}
+            )
+            assert_problem(answer, 400, "bad_request")
