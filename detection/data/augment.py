@@ -1,8 +1,8 @@
 """The training pipeline of YOLOX: mosaic → affine → mixup → colour → mirror → letterbox.
 
 Every step has its probability; in the tail of a training only colour and mirror are left. A picture that is
-not part of a mosaic is coloured and mirrored before it is padded, so that the padding keeps the grey and the
-place that it has in serving.
+not part of a mosaic and not mixed is coloured and mirrored before it is padded, so that the padding keeps the
+grey and the place that it has in serving.
 """
 
 from __future__ import annotations
@@ -74,9 +74,11 @@ class Augmenter:
         config, picture = self._config, self._load(index)
         if not tail and rng.random() < (config.mosaic or 0.0):
             sample = self._varied(self._mixed(self._mosaic(picture, rng), rng), rng)
+        elif not tail and self._is_mixed_alone(picture, rng):
+            plain = self._alone(picture, rng, tail=False, varied=False)
+            sample = self._varied(self._blended(plain, rng), rng)
         else:
             sample = self._alone(picture, rng, tail=tail)
-            sample = sample if tail else self._mixed(sample, rng)
         sample = without_small_boxes(sample, min_side=MIN_SIDE, max_boxes=MAX_BOXES)
         if len(picture.boxes) and not len(sample.boxes):
             return without_small_boxes(self._letterboxed(picture), min_side=MIN_SIDE, max_boxes=MAX_BOXES)
@@ -100,11 +102,18 @@ class Augmenter:
         )
         return warped(joined, matrix, self._size_wh, pad_value=self._pad_value)
 
-    def _alone(self, picture: LabelledPicture, rng: Generator, *, tail: bool) -> Sample:
-        """Return a single picture, varied; with the affine step zoomed and anywhere on the input."""
+    def _is_mixed_alone(self, picture: LabelledPicture, rng: Generator) -> bool:
+        """Draw whether a picture without a mosaic meets another; without mixup nothing is drawn."""
+        mixup = self._config.mixup or 0.0
+        return mixup > 0.0 and len(picture.boxes) > 0 and rng.random() < mixup
+
+    def _alone(self, picture: LabelledPicture, rng: Generator, *, tail: bool, varied: bool = True) -> Sample:
+        """Return a single picture, `varied` or not; with the affine step zoomed and anywhere on the input."""
         if tail or rng.random() >= (self._config.affine or 0.0):
-            return self._letterboxed(picture, rng)
-        fitted = self._varied(self._fitted(picture, zoom=rng.uniform(*self._config.affine_scale)), rng)
+            return self._letterboxed(picture, rng if varied else None)
+        fitted = self._fitted(picture, zoom=rng.uniform(*self._config.affine_scale))
+        if varied:
+            fitted = self._varied(fitted, rng)
         spare = [whole - part for whole, part in zip(self._size_wh, fitted.size_wh, strict=True)]
         x, y = (int(rng.integers(min(0, length), max(0, length) + 1)) for length in spare)
         return placed(fitted, (x, y), self._size_wh, pad_value=self._pad_value)
@@ -129,10 +138,14 @@ class Augmenter:
         return Sample(resize_image(picture.image.pixels, fitted_wh), boxes, picture.labels)
 
     def _mixed(self, sample: Sample, rng: Generator) -> Sample:
-        """Blend with another picture that has a box; a sample without boxes is left alone."""
+        """Blend with another picture, or not; a sample without boxes is left alone."""
         if not len(sample.boxes) or rng.random() >= (self._config.mixup or 0.0):
             return sample
-        partner = self._drawn_partner(rng)
+        return self._blended(sample, rng)
+
+    def _blended(self, sample: Sample, rng: Generator) -> Sample:
+        """Blend with another picture that has a box, when one is drawn and the sample has boxes itself."""
+        partner = self._drawn_partner(rng) if len(sample.boxes) else None
         if partner is None:
             return sample
         zoom = rng.uniform(*self._config.mixup_scale)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from detection.data import augment
 from detection.data.augment import MAX_BOXES
 from detection.data.dataset import (
     SampleKey,
@@ -245,6 +246,26 @@ def test_crowds_are_no_targets_and_boxes_are_limited() -> None:
     }
 
     assert counts == {0: 0, 1: MAX_BOXES, 2: MAX_BOXES, 3: MAX_BOXES, 4: 0}
+
+
+@pytest.mark.parametrize("mosaic", [0.0, 1.0])
+@pytest.mark.parametrize("affine", [0.0, 1.0])
+def test_mixup_comes_before_colour_and_mirror(
+    mosaic: float, affine: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    for name in ("mixed", "shifted_colours", "mirrored"):
+        step = getattr(augment, name)
+        monkeypatch.setattr(
+            augment, name, lambda *given, name=name, step=step: (steps.append(name), step(*given))[1]
+        )
+    chosen = replace(FULL, mosaic=mosaic, affine=affine, mixup=1.0, mixup_scale=(1.0, 1.0), hsv=1.0, flip=1.0)
+
+    dataset(chosen)[SampleKey(epoch=0, position=0, tail=False)]
+
+    assert steps[-2:] == ["shifted_colours", "mirrored"]
+    assert steps.count("shifted_colours") == 1
+    assert "mixed" in steps[:-2]
 
 
 def test_mixup_without_any_partner_is_left_out() -> None:
