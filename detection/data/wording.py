@@ -14,7 +14,7 @@ def printable(text: str, limit: int = 200) -> str:
     What cannot be seen (control characters, marks that turn the direction of writing, lone surrogates) is
     written as `\\u202e`; what is longer than `limit` is cut.
     """
-    shown = "".join(sign if sign.isprintable() else f"\\u{ord(sign):04x}" for sign in text[:limit])
+    shown = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text[:limit])
     return shown if len(text) <= limit else shown + "…"
 
 

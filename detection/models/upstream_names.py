@@ -17,7 +17,7 @@ from detection.models import MODELS, create_model
 WRAPPERS = ("module.", "_orig_mod.")
 """What data-parallel and compiled wrappers put before every name."""
 MOST_WRAPPERS = 8
-"""More than anybody puts around each other; a name may be millions of signs long."""
+"""More than anybody puts around each other; a name may be millions of characters long."""
 CLASS_WEIGHTS = ("head.cls_preds.0.weight",)
 """One per family: the weight whose first axis is as long as there are classes."""
 MAX_CLASSES = 10_000

@@ -54,7 +54,7 @@ def _refused(name: str, problem: str) -> ArchiveError:
 
 
 def _name_problem(name: str) -> str | None:
-    if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in name):
+    if any(unicodedata.category(char) in ("Cc", "Cs") for char in name):
         return "the name holds control characters"
     if "\\" in name:
         return "the name holds a backslash; folders are separated by /"
@@ -71,7 +71,7 @@ def _part_problem(part: str) -> str | None:
     if part == "" or folded in (".", ".."):
         return "the name has an empty, . or .. part"
     if "/" in folded or "\\" in folded:
-        return "the name holds a sign that stands for a slash"
+        return "the name holds a character that stands for a slash"
     if part.endswith((".", " ")):
         return "a part of the name ends with a dot or a space"
     if len(part.encode()) > MAX_COMPONENT_BYTES:
