@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import re
+import traceback
 
 from app.errors import QuotaExceededError
 from app.jobs.protocol import Failure
+from detection.data.wording import printable
 from detection.errors import (
     ArchiveError,
     CheckpointError,
@@ -40,6 +43,7 @@ CODES: dict[type[DetectionError], str] = {
 WORTH_ANOTHER_TRY = (NoSpaceError, CheckpointError, DeviceMemoryError)
 """Not the job's fault, or different the next time: the attempt counts, the job stays."""
 NO_SPACE_DELAY_S = 60.0
+_FOLDERS = re.compile(r"/\S*/")
 
 
 def failure_of(error: DetectionError | QuotaExceededError) -> Failure:
@@ -50,6 +54,15 @@ def failure_of(error: DetectionError | QuotaExceededError) -> Failure:
         return Failure(error.code, str(error))
     code = next((code for kind, code in CODES.items() if isinstance(error, kind)), "detection_error")
     return Failure(code, str(error), retryable=isinstance(error, WORTH_ANOTHER_TRY))
+
+
+def crash_line(error: Exception) -> str:
+    """Say what an error was that nobody foresaw, and where, for the job's log: no folders of this host."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" in {frames[-1].name}, line {frames[-1].lineno}" if frames else ""
+    first_line = next(iter(str(error).splitlines()), "")
+    said = printable(_FOLDERS.sub("…/", first_line))
+    return f"internal error: {type(error).__name__}{f': {said}' if said else ''}{place}"
 
 
 def is_disk_full(error: OSError) -> bool:

@@ -23,7 +23,7 @@ from detection.training.state import StopRequest
 from worker.attempt import Attempt, find_facts
 from worker.control import Control, StoppedError
 from worker.exit_codes import ExitCode
-from worker.failures import NO_SPACE_DELAY_S, failure_of, is_disk_full
+from worker.failures import NO_SPACE_DELAY_S, crash_line, failure_of, is_disk_full
 from worker.jobs import load_job
 from worker.lease import DatabaseAwayError, Lease
 from worker.limits import limit_resources
@@ -97,9 +97,21 @@ def _run(attempt: Attempt) -> None:
             attempt.fail(failure)
     except OSError as error:
         if not is_disk_full(error):
+            _note_crash(attempt, error)
             raise
         failure = Failure("no_space", "the disk is full", retryable=True)
         attempt.try_again(failure, delay_s=NO_SPACE_DELAY_S)
+    except (LostLeaseError, DatabaseAwayError, StoppedError):
+        raise
+    except Exception as error:
+        _note_crash(attempt, error)
+        raise
+
+
+def _note_crash(attempt: Attempt, error: Exception) -> None:
+    """Leave word in the job's own log; the traceback itself goes to the worker's."""
+    attempt.report.line(crash_line(error))
+    attempt.report.flush()
 
 
 def _line_to_keeper() -> socket.socket:

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from app.database.tables import Dataset
 from app.datasets.contents import IMAGES, MANIFEST, REPORT, STATISTICS
 from app.errors import QuotaExceededError
-from app.jobs.protocol import note_change
+from app.jobs.protocol import note_change, storable
 from app.usage.service import check_room
 from detection.data.archive import ArchiveLimits, extract_archive
 from detection.data.class_rules import ClassRules
@@ -25,7 +25,7 @@ from detection.data.importing import ImportedDataset, read_dataset
 from detection.data.manifest import write_manifest
 from detection.data.records import DatasetRecord, Split
 from detection.data.summary import summarise
-from detection.data.wording import counted, printable
+from detection.data.wording import counted
 from detection.errors import DetectionError
 from detection.training.reporting import ALL_SEEN
 from worker.attempt import Attempt
@@ -37,7 +37,6 @@ from worker.pace import Pace
 STORED_AT_ONCE = 8
 MOST_CLASSES_NAMED = 100
 """In the job's log; the dataset names all."""
-MAX_MESSAGE = 4000
 UNPACKED, READ = 0.3, 0.8
 """How much of the work is done after each step, about; a third of the time goes into unpacking."""
 
@@ -127,7 +126,7 @@ class DatasetImport:
         failure = failure_of(error)
         if failure.retryable:
             raise error
-        failure = replace(failure, message=printable(failure.message, MAX_MESSAGE))
+        failure = replace(failure, message=storable(failure.message))
         reason = Finding(
             code=failure.code,
             severity=Severity.ERROR,

@@ -10,6 +10,7 @@ from app.jobs.protocol.facts import (
     Failure,
     LostLeaseError,
     Orders,
+    storable,
 )
 from app.jobs.protocol.owning import (
     begin_attempt_at,
@@ -76,6 +77,7 @@ __all__ = [
     "requeue",
     "requeue_expired",
     "resume",
+    "storable",
     "succeed",
     "unanswered_bells",
 ]

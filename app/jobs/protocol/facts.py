@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.jobs.states import JobKind
+from detection.data.wording import printable
+
+MAX_TEXT = 4000
+"""Characters of a message, a reason or a line of a log: they may quote files, which hold anything."""
 
 
 class LostLeaseError(Exception):
@@ -43,7 +47,12 @@ class Failure:
     def as_json(self) -> dict[str, Any]:
         return {
             "code": self.code,
-            "message": self.message,
+            "message": storable(self.message),
             "retryable": self.retryable,
             **({"details": dict(self.details)} if self.details else {}),
         }
+
+
+def storable(text: str) -> str:
+    """Return a text as it is stored: of bounded length, and without what a database refuses."""
+    return printable(text, MAX_TEXT)

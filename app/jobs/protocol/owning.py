@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.database.clock import database_now
 from app.database.tables import Job, JobMetric, OutboxRow, utc_now
 from app.jobs.protocol.facts import Claim, Failure, LostLeaseError, Orders
-from app.jobs.protocol.rows import end, give_back, is_due, note, note_transition, owned, write
+from app.jobs.protocol.rows import end, give_back, is_due, note, note_line, note_transition, owned, write
 from app.jobs.protocol.series import SeriesRow, replace_series
 from app.jobs.states import ENDED, JobKind, JobStatus
 
@@ -126,7 +126,7 @@ def report(
     for step, epoch, values in replace_series(session, job_id, series):
         note(session, job_id, "metric", {"step": step, "epoch": epoch, **values})
     for line in log_lines:
-        note(session, job_id, "log", {"line": line})
+        note_line(session, job_id, line)
     if stage is not None or progress is not None:
         note(session, job_id, "status", now)
     session.commit()

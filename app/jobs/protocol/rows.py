@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.database.clock import database_now
 from app.database.tables import Dataset, Job, JobEvent, JobTransition, OutboxRow, utc_now
-from app.jobs.protocol.facts import Failure, LostLeaseError
+from app.jobs.protocol.facts import Failure, LostLeaseError, storable
 from app.jobs.states import ENDED, OWNED, STAGE_OF, JobKind, JobStatus
 
 MAX_NO_PROGRESS = 3
@@ -116,13 +116,14 @@ def note_change(session: Session, subject: str, data: Mapping[str, Any]) -> None
 
 
 def note_transition(session: Session, job_id: str, status: JobStatus, attempt: int, reason: str) -> None:
+    reason = storable(reason)
     session.add(JobTransition(job_id=job_id, status=status, attempt=attempt, reason=reason))
     note(session, job_id, "status", {"status": status.value, "attempt": attempt, "reason": reason})
 
 
 def note_line(session: Session, job_id: str, line: str) -> None:
     """Add a line to the job's log; the caller commits."""
-    note(session, job_id, "log", {"line": line})
+    note(session, job_id, "log", {"line": storable(line)})
 
 
 def note(session: Session, job_id: str, kind: str, data: Mapping[str, Any]) -> None:

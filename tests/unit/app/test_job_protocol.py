@@ -427,6 +427,25 @@ def test_a_dataset_is_never_left_importing(sessions: Sessions, how: str) -> None
     assert changes == [{"status": "rejected"}]
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_texts_are_cut_before_they_are_stored(sessions: Sessions, again: bool) -> None:
+    claim = claimed(sessions, queued(sessions))
+    failure = Failure("weights_unusable", "x\0" * 1_000_000)
+    with sessions() as session:
+        protocol.report(session, claim.job_id, claim.fence, log_lines=["y" * 1_000_000])
+        if again:
+            protocol.requeue(session, claim.job_id, claim.fence, failure, costs_attempt=True)
+        else:
+            protocol.fail(session, claim.job_id, claim.fence, failure)
+    with sessions() as session:
+        reasons = list(session.scalars(select(JobTransition.reason)))
+        notes = list(session.scalars(select(JobEvent.data)))
+    row = job(sessions, claim.job_id)
+    assert max(map(len, reasons)) < 20_000
+    assert all(len(str(note)) < 20_000 and "\0" not in str(note) for note in [*notes, row.failure])
+    assert (row.failure is None) is again
+
+
 def test_transitions_are_written_down(sessions: Sessions) -> None:
     job_id = queued(sessions)
     fence = claimed(sessions, job_id).fence

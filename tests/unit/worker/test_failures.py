@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from detection import errors
-from worker.failures import CODES, failure_of, is_disk_full
+from worker.failures import CODES, crash_line, failure_of, is_disk_full
 
 
 def test_every_error_of_the_library_has_a_code_of_its_own() -> None:
@@ -30,3 +30,10 @@ def test_a_full_disk_is_tried_again() -> None:
     assert failure_of(errors.NoSpaceError(200, 100)).retryable
     assert is_disk_full(OSError(errno.ENOSPC, "full"))
     assert not is_disk_full(OSError(errno.EIO, "broken"))
+
+
+def test_a_crash_is_told_in_one_line_without_folders() -> None:
+    line = crash_line(FileNotFoundError(2, "gone", "/srv/harrier/datasets/a.jpg"))
+    assert line == "internal error: FileNotFoundError: [Errno 2] gone: '…/a.jpg'"
+    assert crash_line(KeyError()) == "internal error: KeyError"
+    assert crash_line(ValueError("a\nb\n")) == "internal error: ValueError: a"

@@ -97,6 +97,19 @@ def test_everything_else_is_for_the_log_and_the_keeper(
     assert job(context).status == JobStatus.RUNNING
 
 
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "broken", "/srv/harrier/x.jpg"), KeyError("bug")])
+def test_a_crash_leaves_a_line_in_the_jobs_own_log(
+    raising: Raising, context: WorkerContext, error: Exception
+) -> None:
+    with pytest.raises(type(error)):
+        process._run(raising(error))
+    with context.sessions() as session:
+        (line,) = session.scalars(select(JobEvent.data).where(JobEvent.kind == "log"))
+    assert line["line"].startswith(f"internal error: {type(error).__name__}: ")
+    assert " in run, line " in line["line"]
+    assert "srv" not in line["line"]
+
+
 def test_every_kind_of_job_has_a_module_with_a_function() -> None:
     assert set(JOBS.names()) == set(JobKind)
     assert all(callable(load_job(kind)) for kind in JobKind)
