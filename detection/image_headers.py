@@ -92,7 +92,7 @@ def is_complete(data: bytes, kind: ImageKind) -> bool:
     """
     try:
         if kind is ImageKind.JPEG:
-            return any(marker == _EOI for marker, _ in _jpeg_segments(data))
+            return any(marker == _EOI for marker, _, _ in _jpeg_segments(data))
         if kind is ImageKind.PNG:
             return _reaches_iend(data)
     except struct.error:
@@ -113,6 +113,36 @@ def bare_png(data: bytes) -> bytes:
         if name in _PIXEL_CHUNKS
     ]
     return b"".join([_PNG_SIGNATURE, *kept])
+
+
+def first_of_webp(data: bytes) -> bytes:
+    """Return a WebP that ends with the first picture of its animation; a still one as it is.
+
+    A decoder would compose all pictures of an animation on its canvas, and a kilobyte holds hundreds.
+
+    Raises:
+        DamagedImageError: other parts stand before the first picture, more than any program writes.
+    """
+    whole_bytes = int.from_bytes(data[4:8], "little") + 8
+    if data[12:16] != b"VP8X" or whole_bytes > len(data):
+        return data
+    chunks = list(islice(_webp_chunks(data), _MAX_CHUNKS))
+    ends = (end + end % 2 for name, _, end in chunks if name == b"ANMF")
+    end = next(ends, None)
+    if end is None:
+        if len(chunks) == _MAX_CHUNKS:
+            raise DamagedImageError("the WebP picture has more parts than any camera or program writes")
+        return data
+    return b"".join([b"RIFF", struct.pack("<I", end - 8), data[8:end]])
+
+
+def longer_jpeg(data: bytes) -> bytes:
+    """Return a complete JPEG with more data than it had before its end.
+
+    A decoder passes over it, unless data was missing: then it gives another picture.
+    """
+    end = next(start for marker, start, _ in _jpeg_segments(data) if marker == _EOI)
+    return b"".join([data[:end].rstrip(b"\xff"), _MORE_DATA, data[end:]])
 
 
 def exif_orientation(exif: bytes) -> int:
@@ -154,10 +184,12 @@ _MAX_SEGMENTS = 10_000
 _MAX_SCANS = 100
 """Far more than any encoder writes; every scan of a progressive picture costs a pass over all pixels."""
 _MAX_CHUNKS = 100_000
+_MORE_DATA = bytes(number * 83 % 255 for number in range(1, 1024))
+"""All kinds of bits, but no marker."""
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield marker and payload of every segment, the end marker last if there is one."""
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield marker, start and end of the payload of every segment; last the end marker's own, if any."""
     position, num_scans = 2, 0
     for _ in range(_MAX_SEGMENTS):
         match = _MARKER.search(data, position)
@@ -165,20 +197,21 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
             return
         marker, start = data[match.end() - 1], match.end() + 2
         if marker == _EOI:
-            yield marker, b""
+            yield marker, match.start(), match.end()
             return
         (length,) = struct.unpack_from(">H", data, match.end())
         position = match.end() + length
         num_scans += marker == _SOS
         if num_scans > _MAX_SCANS:
             break
-        yield marker, data[start:position]
+        yield marker, start, position
     raise DamagedImageError("the JPEG picture has more parts than any camera or program writes")
 
 
 def _jpeg_facts(data: bytes) -> _Facts:
     frame, exif, many_scans = None, b"", False
-    for marker, payload in _jpeg_segments(data):
+    for marker, start, end in _jpeg_segments(data):
+        payload = data[start:end]
         if marker in (_SOS, _EOI):
             num_in_scan = payload[0] if payload else 0
             many_scans = many_scans or (frame is not None and num_in_scan < frame[2])

@@ -9,7 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.errors import DamagedImageError, ImageTooLargeError
-from detection.image_headers import ImageHeader, ImageKind, bare_png, is_complete, read_header, sniff_image
+from detection.image_headers import (
+    ImageHeader,
+    ImageKind,
+    bare_png,
+    first_of_webp,
+    is_complete,
+    longer_jpeg,
+    read_header,
+    sniff_image,
+)
 
 __all__ = [
     "BYTES_PER_PIXEL",
@@ -36,6 +45,11 @@ _COPIES = {ImageKind.JPEG: 1, ImageKind.PNG: 2, ImageKind.WEBP: 2, ImageKind.BMP
 """Of the decoded picture that OpenCV holds at a time: kinds that may be animated have a canvas, too."""
 _COEFFICIENT_BYTES = 6
 """Per pixel of a JPEG with many scans: 16 bits for each of three components."""
+
+_BARE = {ImageKind.PNG: bare_png, ImageKind.WEBP: first_of_webp}
+"""Leaves what a picture needs of kinds that may be animated."""
+_GREY = 128
+"""Where no data is, in all three channels."""
 
 # A broken picture is answered by an exception; OpenCV would also write a line per picture to stderr.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -86,15 +100,16 @@ def decode_image(
     if not is_complete(data, header.kind):
         raise DamagedImageError(f"the {header.kind.upper()} picture is cut off: it has no end")
     reduction = _reduction(header, input_size_hw)
-    if header.kind is ImageKind.PNG:
-        data = bare_png(data)
-    pixels = _decode(data, _READ_FLAGS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION)
+    flags = _READ_FLAGS[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
+    pixels = _decode(_BARE.get(header.kind, bytes)(data), flags)
     expected_hw = tuple(-(-side // reduction) for side in header.stored_size_hw)
     if pixels.shape[:2] != expected_hw:
         height, width = header.stored_size_hw
         raise DamagedImageError(
             f"the header announces {width}×{height} pixels, but the picture has another size"
         )
+    if header.kind is ImageKind.JPEG and _lacks_data(data, pixels, flags):
+        raise DamagedImageError("the JPEG picture is cut off: its data ends before its last pixel")
     return DecodedImage(_upright(pixels, header.orientation), header.width, header.height)
 
 
@@ -153,6 +168,16 @@ def _decode(data: bytes, flags: int) -> Pixels:
     if pixels is None:
         raise DamagedImageError("the picture is damaged: it cannot be decoded")
     return np.asarray(pixels, np.uint8)
+
+
+def _lacks_data(data: bytes, pixels: Pixels, flags: int) -> bool:
+    """Return whether a JPEG's data ended before its last pixel, which libjpeg then leaves grey.
+
+    A grey that was meant is the same with more data behind it.
+    """
+    if np.any(pixels[-1, -1] != _GREY):
+        return False
+    return not np.array_equal(pixels, _decode(longer_jpeg(data), flags))
 
 
 def _upright(pixels: Pixels, orientation: int) -> Pixels:

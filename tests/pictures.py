@@ -72,6 +72,16 @@ def webp(pixels: Pixels, *, orientation: int | None = None) -> bytes:
     return b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WEBP" + chunks
 
 
+def animated_webp(frames: list[Pixels], *, canvas_wh: tuple[int, int] | None = None) -> bytes:
+    """Return an animation; on a canvas of another size than its pictures if one is given."""
+    animation = cv2.Animation()
+    animation.frames, animation.durations = frames, np.full(len(frames), 100, np.int32)  # type: ignore[assignment]
+    data = bytearray(cv2.imencodeanimation(".webp", animation)[1].tobytes())
+    if canvas_wh is not None:
+        data[24:30] = b"".join((side - 1).to_bytes(3, "little") for side in canvas_wh)
+    return bytes(data)
+
+
 def _image_chunk(data: bytes) -> bytes:
     position = data.index(b"VP8L")
     (length,) = struct.unpack_from("<I", data, position + 4)

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from detection.errors import DamagedImageError, ImageError, ImageTooLargeError, UnsupportedImageError
-from detection.image_headers import ImageKind, bare_png
+from detection.image_headers import ImageKind, bare_png, first_of_webp, longer_jpeg
 from detection.images import (
     Pixels,
     check_header,
@@ -217,6 +217,78 @@ def test_decoder_never_meets_what_a_png_does_not_need() -> None:
 
     assert bare_png(animated) == bare_png(data)
     np.testing.assert_array_equal(decode_image(animated).pixels, picture)
+
+
+def test_of_an_animated_webp_the_decoder_meets_the_first_picture_alone() -> None:
+    frames = [pictures.noise(32, 16, seed) for seed in range(3)]
+    data = pictures.animated_webp(frames)
+    first = first_of_webp(data)
+
+    assert (data.count(b"ANMF"), first.count(b"ANMF")) == (3, 1)
+    assert int.from_bytes(first[4:8], "little") == len(first) - 8
+    np.testing.assert_array_equal(decode_image(data).pixels, decode_image(first).pixels)
+    assert decode_image(pictures.animated_webp(frames, canvas_wh=(100, 50))).size_wh == (100, 50)
+    with pytest.raises(DamagedImageError, match="cannot be decoded"):
+        decode_image(data[:-20])
+
+
+def test_a_still_webp_stays_as_it_is() -> None:
+    for data in (pictures.webp(SMALL), pictures.webp(SMALL, orientation=6)):
+        assert first_of_webp(data) == data
+
+
+def test_a_webp_whose_first_picture_is_nowhere_near_is_refused() -> None:
+    data = pictures.animated_webp([pictures.noise(32, 16, seed) for seed in range(2)])
+    junk = (b"JUNK" + bytes(4)) * 100_000
+    size = struct.pack("<I", len(data) - 8 + len(junk))
+    with pytest.raises(DamagedImageError, match="more parts"):
+        decode_image(b"RIFF" + size + data[8:30] + junk + data[30:])
+
+
+def _encoded_jpeg(pixels: Pixels, option: int, value: int) -> bytes:
+    return cv2.imencode(".jpg", pixels, [option, value])[1].tobytes()
+
+
+def _cut_and_closed(data: bytes) -> bytes:
+    return data[: len(data) // 2] + b"\xff\xd9"
+
+
+def _announcing(width: int, height: int, data: bytes) -> bytes:
+    frame = data.index(b"\xff\xc0") + 5
+    return data[:frame] + struct.pack(">HH", height, width) + data[frame + 4 :] + bytes(width * height // 250)
+
+
+@pytest.mark.parametrize("input_size_hw", [None, (50, 50), (1, 1)], ids=["whole", "a quarter", "an eighth"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        _cut_and_closed(pictures.jpeg(pictures.noise(300, 200))),
+        _cut_and_closed(pictures.jpeg(pictures.noise(300, 200)[..., 0])),
+        _cut_and_closed(pictures.jpeg(pictures.noise(300, 200), orientation=3)),
+        _cut_and_closed(_encoded_jpeg(pictures.noise(300, 200), cv2.IMWRITE_JPEG_RST_INTERVAL, 4)),
+        _announcing(1000, 999, pictures.jpeg(pictures.noise(64, 64))),
+    ],
+    ids=["colours", "grey", "turned", "restarts", "announcing"],
+)
+def test_a_jpeg_whose_data_ends_early_is_damage(data: bytes, input_size_hw: tuple[int, int] | None) -> None:
+    with pytest.raises(DamagedImageError, match="data ends before its last pixel"):
+        decode_image(data, input_size_hw=input_size_hw)
+
+
+def test_more_data_changes_no_whole_jpeg() -> None:
+    picture = pictures.jpeg(PICTURE)
+    filled = picture[:-2] + b"\xff\xff\xff\xd9" + picture
+    np.testing.assert_array_equal(decode_image(longer_jpeg(filled)).pixels, decode_image(picture).pixels)
+
+
+@pytest.mark.parametrize("progressive", [0, 1])
+def test_a_jpeg_that_ends_in_grey_is_whole(progressive: int) -> None:
+    pixels = pictures.noise(64, 48)
+    pixels[16:] = 128
+    for picture in (pixels, np.full_like(pixels, 128)):
+        data = _encoded_jpeg(picture, cv2.IMWRITE_JPEG_PROGRESSIVE, progressive)
+        decoded = decode_image(data).pixels
+        assert decoded[-1, -1].tolist() == [128, 128, 128]
 
 
 def test_webp_sizes_of_all_three_layouts() -> None:
