@@ -187,6 +187,10 @@ class RateLimitedError(HarrierError):
         super().__init__(detail, headers={"Retry-After": str(retry_after_s)})
 
 
+class TooManyStreamsError(RateLimitedError):
+    code, title = "too_many_streams", "Too many event streams are open"
+
+
 class UnavailableError(HarrierError):
     status, code, title = 503, "unavailable", "Not available just now"
 

@@ -8,7 +8,6 @@ from importlib.metadata import version
 
 from anyio import to_thread
 from fastapi import FastAPI
-from fastapi.middleware.cors import CORSMiddleware
 
 from app.api import docs, health, operations, streams
 from app.api.context import RequestContext
@@ -16,6 +15,7 @@ from app.api.error_handlers import add_error_handlers
 from app.api.head import Head
 from app.api.limits import RequestLimits
 from app.api.openapi import describe
+from app.api.origins import Origins
 from app.api.prefix import Prefix, check_prefix
 from app.api.proxies import TrustedProxies
 from app.api.security import Guard
@@ -104,7 +104,7 @@ def _add_surroundings(app: FastAPI, state: State) -> None:
     app.add_middleware(Guard, settings=state.settings, sessions=state.sessions, reading=state.reading)
     if state.settings.cors_origins:
         app.add_middleware(
-            CORSMiddleware,
+            Origins,
             allow_origins=state.settings.cors_origins,
             allow_methods=["GET", "HEAD", "POST", "PATCH", "DELETE"],
             allow_headers=REQUEST_HEADERS,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from collections.abc import Collection
 from contextlib import suppress
 from types import FrameType
 from typing import Any, ClassVar
@@ -12,11 +13,15 @@ import h11
 import uvicorn
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from app.api.connection import FrugalConnection, bad_request
-from app.api.context import request_id_of
+from app.api.context import SECURITY_HEADERS, request_id_of
+from app.api.head import EVENT_STREAM
+from app.api.health import PATHS as HEALTH_PATHS
+from app.api.limits import SLOWEST_BYTES_PER_S
 from app.api.problems import problem_response
 from app.api.state import State
 from app.errors import OverloadedError
@@ -41,10 +46,10 @@ def run_api(settings: Settings) -> None:
     _allow_many_files()
     app = create_app(settings)
     config = uvicorn.Config(
-        ReadToTheEnd(RequestLimit(app, MAX_REQUESTS)),
+        limited(app, MAX_REQUESTS, settings),
         host=settings.host,
         port=settings.port,
-        http=patient_protocol(settings.body_timeout_s),
+        http=patient_protocol(settings.body_timeout_s, MAX_CONNECTIONS, limited(app, 0, settings)),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -53,7 +58,6 @@ def run_api(settings: Settings) -> None:
         server_header=False,
         proxy_headers=False,  # the application does it, for the host as well
         backlog=BACKLOG,
-        limit_concurrency=MAX_CONNECTIONS,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
         h11_max_incomplete_event_size=HEADER_BYTES,
@@ -73,23 +77,57 @@ class ApiServer(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-class RequestLimit:
-    """Answers 503 with Retry-After instead of beginning more requests than one process can finish."""
+def limited(app: ASGIApp, max_requests: int, settings: Settings) -> ASGIApp:
+    """Return the application with a bound on its requests, which health is free of."""
+    free = {prefix + path for path in HEALTH_PATHS for prefix in ("", settings.root_path)}
+    return ReadToTheEnd(RequestLimit(app, max_requests, free=free))
 
-    def __init__(self, app: ASGIApp, max_requests: int) -> None:
-        self._app, self._max_requests = app, max_requests
+
+class RequestLimit:
+    """Answers 503 with Retry-After instead of beginning more requests than one process can finish.
+
+    A stream of events is no longer counted once it has begun: it waits, and has bounds of its own.
+    """
+
+    def __init__(self, app: ASGIApp, max_requests: int, *, free: Collection[str] = ()) -> None:
+        self._app, self._max_requests, self._free = app, max_requests, frozenset(free)
         self._num_requests = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._num_requests >= self._max_requests:
-            refused = OverloadedError("too many requests are under way already")
-            await problem_response(refused, request_id_of(scope), close=True)(scope, receive, send)
-            return
-        self._num_requests += 1
-        try:
+        if scope["type"] != "http" or scope["path"] in self._free:
             await self._app(scope, receive, send)
+        elif self._num_requests >= self._max_requests:
+            await _refusal(scope)(scope, receive, send)
+        else:
+            await self._count(scope, receive, send)
+
+    async def _count(self, scope: Scope, receive: Receive, send: Send) -> None:
+        counted = 1
+        self._num_requests += 1
+
+        async def send_counting(message: Message) -> None:
+            nonlocal counted
+            if counted and message["type"] == "http.response.start" and _is_stream(message):
+                counted = 0
+                self._num_requests -= 1
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_counting)
         finally:
-            self._num_requests -= 1
+            self._num_requests -= counted
+
+
+def _refusal(scope: Scope) -> Response:
+    """Return the answer to one request too many, with what the application would have added."""
+    request_id = request_id_of(scope)
+    answer = problem_response(OverloadedError("too many requests are under way"), request_id, close=True)
+    answer.headers.update({"X-Request-ID": request_id, **SECURITY_HEADERS})
+    return answer
+
+
+def _is_stream(message: Message) -> bool:
+    return Headers(raw=message["headers"]).get("content-type", "").startswith(EVENT_STREAM)
 
 
 class ReadToTheEnd:
@@ -144,10 +182,14 @@ class _Body:
 
 
 class PatientProtocol(H11Protocol):
-    """uvicorn's HTTP, but with an end to its patience for request headers and tiny chunks."""
+    """uvicorn's HTTP, but with an end to its patience: for request headers, tiny chunks, unread answers."""
 
-    header_timeout_s: ClassVar[float]
+    timeout_s: ClassVar[float]
+    max_connections: ClassVar[int]
+    app_when_full: ClassVar[tuple[ASGIApp]]
+    """What answers on one connection too many."""
     _header_deadline: asyncio.TimerHandle | None = None
+    _reading_deadline: asyncio.TimerHandle | None = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -159,6 +201,8 @@ class PatientProtocol(H11Protocol):
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            (self.app,) = self.app_when_full
         self._expect_header()
 
     def data_received(self, data: bytes) -> None:
@@ -170,21 +214,56 @@ class PatientProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._header_came()
+        self._stop_watching()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_watching()
+        if self.cycle.response_complete:
+            self._watch_reading()
+
+    def on_response_complete(self) -> None:
+        self._watch_reading()
+        super().on_response_complete()
 
     def _expect_header(self) -> None:
         if self._header_deadline is None:
-            self._header_deadline = self.loop.call_later(self.header_timeout_s, self.transport.close)
+            self._header_deadline = self.loop.call_later(self.timeout_s, self.transport.close)
 
     def _header_came(self) -> None:
         if self._header_deadline is not None:
             self._header_deadline.cancel()
             self._header_deadline = None
 
+    def _watch_reading(self) -> None:
+        """Begin to watch whether the client takes what waits for it; until then nothing is added to it."""
+        self._stop_watching()
+        waiting = self.transport.get_write_buffer_size()
+        if waiting:
+            self._reading_deadline = self.loop.call_later(self.timeout_s, self._check_reading, waiting)
 
-def patient_protocol(timeout_s: float) -> type[PatientProtocol]:
-    """Return the protocol with this timeout: uvicorn makes its instances itself."""
-    return type("TimedProtocol", (PatientProtocol,), {"header_timeout_s": timeout_s})
+    def _check_reading(self, waited: int) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        if waiting and waited - waiting < SLOWEST_BYTES_PER_S * self.timeout_s:
+            self.transport.abort()  # to close would wait for the client
+        else:
+            self._watch_reading()
+
+    def _stop_watching(self) -> None:
+        if self._reading_deadline is not None:
+            self._reading_deadline.cancel()
+            self._reading_deadline = None
+
+
+def patient_protocol(timeout_s: float, max_connections: int, app_when_full: ASGIApp) -> type[PatientProtocol]:
+    """Return the protocol with these bounds: uvicorn makes its instances itself."""
+    bounds = {"timeout_s": timeout_s, "max_connections": max_connections, "app_when_full": (app_when_full,)}
+    return type("BoundedProtocol", (PatientProtocol,), bounds)
 
 
 def _allow_many_files() -> None:

@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     max_requests_per_minute: PositiveInt | None = None
     """From one API key, or one address where none is needed, at each API process; beyond it 429."""
     body_timeout_s: PositiveFloat = 30.0
-    """Longest silence of a client in the middle of its request body."""
+    """Longest silence of a client in the middle of its request body, or of the answer that it reads."""
 
     cpu_jobs: PositiveInt = 2
     """Imports and exports that one worker of queue `cpu` does side by side."""

@@ -29,6 +29,8 @@ EVERYWHERE = (HostNotAllowedError, MethodNotAllowedError, InternalError)
 
 BROKER_TIMEOUT_S = 1.0
 FINE = "ok"
+PATHS = ("/livez", "/readyz")
+"""Answered also when there is too much of everything else."""
 
 
 class Readiness(StrEnum):

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 
 from app.api.events import EventHub
 from app.api.measures import Measures
+from app.api.seats import Seats
 from app.database.session import Sessions, create_database_engine, create_sessions
 from app.datasets.contents import DatasetContents
 from app.detect.engine_client import EngineClient
@@ -34,6 +35,7 @@ class State:
     contents: DatasetContents
     events: EventHub
     measures: Measures
+    seats: Seats = field(default_factory=Seats)
     draining: threading.Event = field(default_factory=threading.Event)
     """Set when the server was told to stop: streams end, and /readyz says so."""
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 from anyio import to_thread
-from fastapi import Header, Query, Response
+from fastapi import Header, Query, Request, Response
 from sqlalchemy import func, select
+from starlette.types import Receive, Send
+from starlette.types import Scope as ASGIScope
 
 from app.api.dependencies import Id, StateDep, answers, create_router, needs
 from app.api.events import Event, EventHub
 from app.api.head import EVENT_STREAM, EventStream
 from app.api.shapes import EXAMPLE_ID
+from app.api.state import State
 from app.database.session import Sessions
 from app.database.tables import Job, JobEvent
-from app.errors import DrainingError, NotFoundError
+from app.errors import DrainingError, NotFoundError, OverloadedError, TooManyStreamsError
 from app.jobs.states import ENDED
-from app.keys.service import Scope
+from app.keys.service import Caller, Scope
 
 router = create_router("events")
 
@@ -73,11 +76,15 @@ LastEventQuery = Annotated[
     responses={
         **STREAM,
         204: {"description": "The job has ended and everything was seen: do not come back."},
-        **answers(NotFoundError, DrainingError),
+        **answers(NotFoundError, TooManyStreamsError, OverloadedError, DrainingError),
     },
 )
 async def stream_job(
-    job_id: Id, state: StateDep, last_event_id: LastEventQuery = None, header_id: LastEventHeader = None
+    job_id: Id,
+    request: Request,
+    state: StateDep,
+    last_event_id: LastEventQuery = None,
+    header_id: LastEventHeader = None,
 ) -> Response:
     """Follow one job: `status`, `metric` and `log` events, from its beginning or after the last one seen.
 
@@ -89,26 +96,45 @@ async def stream_job(
     after = _after(last_event_id, header_id) or 0
     if await to_thread.run_sync(_is_over, state.reading, job_id, after, True):
         return Response(status_code=204)
-    return _stream(state.events, _job_events(state.events, state.reading, job_id, after))
+    return _stream(state, request, _job_events(state.events, state.reading, job_id, after))
 
 
 @router.get(
     "/events",
     dependencies=[needs(Scope.READ)],
     response_class=EventStream,
-    responses={**STREAM, **answers(DrainingError)},
+    responses={**STREAM, **answers(TooManyStreamsError, OverloadedError, DrainingError)},
 )
 async def stream_all(
-    state: StateDep, last_event_id: LastEventQuery = None, header_id: LastEventHeader = None
+    request: Request,
+    state: StateDep,
+    last_event_id: LastEventQuery = None,
+    header_id: LastEventHeader = None,
 ) -> Response:
     """Follow every change of jobs, datasets and models, from now on or after the last event seen."""
-    return _stream(state.events, _all_events(state.events, _after(last_event_id, header_id)))
+    return _stream(state, request, _all_events(state.events, _after(last_event_id, header_id)))
 
 
-def _stream(hub: EventHub, pieces: AsyncIterator[bytes]) -> Response:
-    if hub.is_closing:
+class SeatedStream(EventStream):
+    """Gives its seat back when it ends, whoever ends it."""
+
+    def __init__(self, pieces: AsyncIterator[bytes], leave: Callable[[], None]) -> None:
+        super().__init__(pieces, headers=HEADERS)
+        self._leave = leave
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._leave()
+
+
+def _stream(state: State, request: Request, pieces: AsyncIterator[bytes]) -> Response:
+    if state.events.is_closing:
         raise DrainingError("the server is stopping", retry_after_s=5)
-    return EventStream(pieces, headers=HEADERS)
+    caller: Caller = request.state.caller
+    host = request.client.host if request.client is not None else ""
+    return SeatedStream(pieces, state.seats.take(caller.id or host))
 
 
 def _after(query: int | None, header: int | None) -> int | None:

@@ -10,11 +10,16 @@ import sys
 from collections.abc import Iterator
 
 import httpx2
+import psutil
 import pytest
-from starlette.types import Message, Receive, Scope, Send
+import uvicorn
+from starlette.datastructures import Headers
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.server import ServerState
 
 from app.database.upgrade import upgrade_database
-from app.server import RequestLimit
+from app.server import RequestLimit, limited, patient_protocol
 from app.settings import Settings
 from tests.serving import free_port, short_folder, wait_for
 
@@ -90,6 +95,129 @@ def test_the_server_does_not_name_itself(port: int) -> None:
 def test_a_missing_engine_is_told_at_once(port: int) -> None:
     answer = httpx2.get(f"http://127.0.0.1:{port}/readyz", trust_env=False)
     assert answer.status_code == 503
+
+
+def test_a_client_that_never_reads_its_answers_is_hung_up_on(port: int) -> None:
+    """The kernel holds a few megabytes for it; what is more than that would wait here."""
+    asked = b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+    with socket.socket() as line:
+        line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        line.connect(("127.0.0.1", port))
+        line.sendall(asked * 60)
+        mine = line.getsockname()[1]
+        assert is_served(port, mine)
+        wait_for(lambda: not is_served(port, mine), 30)
+
+
+def is_served(port: int, client_port: int) -> bool:
+    return any(
+        each.laddr.port == port and each.raddr and each.raddr.port == client_port and each.pid is not None
+        for each in psutil.net_connections("tcp4")
+    )
+
+
+class Asked:
+    """What one request to an ASGI application was answered."""
+
+    def __init__(self, app: ASGIApp, path: str = "/") -> None:
+        self.sent: list[Message] = []
+        scope = {"type": "http", "method": "GET", "path": path, "headers": []}
+        self.done = asyncio.ensure_future(app(scope, self._receive, self._send))
+
+    @property
+    def status(self) -> int | None:
+        return self.sent[0]["status"] if self.sent else None
+
+    @property
+    def headers(self) -> Headers:
+        return Headers(raw=self.sent[0]["headers"])
+
+    async def _send(self, message: Message) -> None:
+        self.sent.append(message)
+
+    async def _receive(self) -> Message:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+
+def endless(kind: bytes, gate: asyncio.Event) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", kind)]})
+        await gate.wait()
+
+    return app
+
+
+def test_open_streams_leave_room_for_everybody_else() -> None:
+    async def story() -> None:
+        gate = asyncio.Event()
+        app = limited(endless(b"text/event-stream; charset=utf-8", gate), 2, Settings(_env_file=None))
+        streams = [Asked(app) for _ in range(10)]
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert [each.status for each in streams[:2]] == [200, 200]
+        later = Asked(app)
+        await asyncio.sleep(0)
+        assert later.status == 200
+        gate.set()
+        await asyncio.gather(later.done, *(each.done for each in streams))
+        again = Asked(app)
+        await again.done
+        assert again.status == 200
+
+    asyncio.run(story())
+
+
+def test_health_is_told_also_when_there_is_too_much_of_everything_else() -> None:
+    async def story() -> None:
+        gate = asyncio.Event()
+        app = limited(endless(b"text/plain", gate), 2, Settings(root_path="/vision", _env_file=None))
+        downloads = [Asked(app) for _ in range(2)]
+        await asyncio.sleep(0)
+        refused = Asked(app, "/jobs")
+        await refused.done
+        assert refused.status == 503
+        assert refused.headers["content-type"] == "application/problem+json"
+        assert refused.headers["x-request-id"]
+        assert refused.headers["x-content-type-options"] == "nosniff"
+        gate.set()
+        for path in ("/livez", "/readyz", "/vision/livez"):
+            healthy = Asked(app, path)
+            await healthy.done
+            assert healthy.status == 200
+        await asyncio.gather(*(each.done for each in downloads))
+
+    asyncio.run(story())
+
+
+def test_one_connection_more_than_the_limit_is_told_to_come_back() -> None:
+    async def ok(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response("fine")(scope, receive, send)
+
+    async def ask(port: int, path: str) -> tuple[bytes, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+        return await reader.readuntil(b"\r\n\r\n"), writer
+
+    async def story() -> None:
+        config = uvicorn.Config(ok, lifespan="off", ws="none", log_config=None)
+        config.load()
+        bounded = patient_protocol(5, 1, limited(ok, 0, Settings(_env_file=None)))
+        state = ServerState()
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: bounded(config, state, {}), "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        first, second, health = [await ask(port, path) for path in ("/", "/", "/livez")]
+        assert first[0].startswith(b"HTTP/1.1 200")
+        assert second[0].startswith(b"HTTP/1.1 503")
+        assert b"retry-after: 1" in second[0]
+        assert b"application/problem+json" in second[0]
+        assert health[0].startswith(b"HTTP/1.1 200")
+        for _, writer in (first, second, health):
+            writer.close()
+        server.close()
+        await server.wait_closed()
+
+    asyncio.run(story())
 
 
 def test_one_request_more_than_the_limit_is_told_to_come_back() -> None:

@@ -228,6 +228,19 @@ def test_a_server_that_stops_ends_every_stream(api: Api) -> None:
     assert_problem(api.get("/events"), 503, "draining")
 
 
+def test_nobody_opens_streams_without_end(api: Api, claim: Claim, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.state.seats, "_per_caller", 2)
+    readers = [Reader(api, f"/jobs/{claim.job_id}/events") for _ in range(2)]
+    wait_for_news(api)
+    answer = api.get("/events")
+    assert_problem(answer, 429, "too_many_streams")
+    assert int(answer.headers["retry-after"]) > 0
+    end(api, claim)
+    for reader in readers:
+        reader.result()
+    assert stream(api, f"/jobs/{claim.job_id}/events")
+
+
 def test_all_changes_come_on_one_stream(api: Api, claim: Claim) -> None:
     tell(api, claim, 1)
     changes(api, "datasets/d")

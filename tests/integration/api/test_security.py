@@ -255,6 +255,11 @@ def test_a_web_site_can_be_allowed(make_api: MakeApi) -> None:
         "https://page.example",
     )
     assert_problem(api.post("/train", {}, headers={"Origin": "https://evil.example"}), 403, "cross_site")
+    evil = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    refused = api.client.options("/train", headers=evil)
+    assert "HARRIER_CORS_ORIGINS" in assert_problem(refused, 403, "cross_site")["detail"]
+    assert "access-control-allow-origin" not in refused.headers
+    assert "origin" in refused.headers["vary"].lower()
 
 
 def test_an_allowed_site_may_send_and_read_what_the_contract_needs(make_api: MakeApi) -> None:
