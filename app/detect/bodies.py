@@ -31,6 +31,8 @@ from app.settings import Settings
 FILE_FIELD = "image"
 IMAGE_VALUES = 2
 """Of a picture in JSON: an object and what separates it from the next."""
+MOST_BLANKS = 10_000
+"""In the base64 of a picture that is too small for its line ends to count."""
 REPEATABLE_FIELDS = frozenset({"classes"})
 """Of a form, as in the query."""
 WAYS = (
@@ -166,6 +168,8 @@ def _decoded(images: Sequence[EncodedImage], max_bytes: int) -> list[bytes | Har
 
 
 def _decoded_one(place: int, data: str, max_bytes: int) -> bytes | HarrierError:
+    if len(data) > 2 * max_bytes + MOST_BLANKS:  # base64 needs four thirds, however its lines are broken
+        return _too_large(max_bytes)
     try:
         picture = base64.b64decode("".join(data.split()), validate=True)
     except ValueError:  # also of characters beyond ASCII

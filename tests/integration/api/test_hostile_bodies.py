@@ -37,6 +37,14 @@ def test_pictures_are_counted_before_they_are_looked_at(make_api: MakeApi) -> No
     assert problem["detail"] == "at most 3 pictures may be sent at once"
 
 
+def test_a_text_that_no_picture_can_be_is_not_decoded(make_api: MakeApi) -> None:
+    """It would not be base64 either: that it is too large is told first."""
+    api = make_api(max_image_bytes=1000)
+    api.model()
+    body = {"images": [{"data": "?" * 100_000}]}
+    assert_problem(api.post("/detect", body), 413, "image_too_large")
+
+
 def test_lists_of_a_training_have_an_end(api: Api) -> None:
     body = {
         "dataset_id": api.ready_dataset(),
