@@ -229,8 +229,8 @@ class ClassCurvesRead(Shape):
     best_f1: float | None
     """The highest F1; null without boxes."""
     best_score_threshold: float | None
-    """In the middle of the thresholds with the best F1: a good `score_threshold` for `POST /detect`. Null where
-    nothing is right."""
+    """In the middle of the thresholds with the best F1: a good `score_threshold` for `POST /detect`. Null
+    where nothing is right."""
 
 
 class CurvesRead(Shape):

@@ -33,7 +33,7 @@ IOU_50, IOU_75 = 0, 5
 """Rows of the IoU thresholds."""
 IOU_OF_CURVES = 0.5
 MOST_MATCHED = 1000
-"""Detections per picture and class that are matched for curves; AP itself looks at 100, as COCO defines it."""
+"""Detections per picture and class that are matched for curves; AP looks at 100, as COCO defines it."""
 PICTURES_AT_ONCE = 500
 """The library lists its matches as Python objects; so many pictures at once keep them small."""
 
