@@ -36,6 +36,17 @@ class Targets:
             valid_BG[index, : len(own_boxes)] = True
         return cls(boxes_BG4, labels_BG, valid_BG)
 
+    def with_a_row(self) -> Targets:
+        """Return the same boxes; a batch without any gets one row of padding, so that maxima exist."""
+        if self.boxes_BG4.shape[1]:
+            return self
+        size = len(self.boxes_BG4)
+        return Targets(
+            self.boxes_BG4.new_zeros(size, 1, 4),
+            self.labels_BG.new_zeros(size, 1),
+            self.valid_BG.new_zeros(size, 1),
+        )
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Targets:
         return Targets(
             self.boxes_BG4.to(device, non_blocking=non_blocking),

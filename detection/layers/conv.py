@@ -5,7 +5,9 @@ Shape suffixes: B = images, C = channels, H W = cells of the feature map.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -14,11 +16,28 @@ BN_EPS = 1e-3
 BN_MOMENTUM = 0.03
 """The constants that YOLOX was trained with; the framework's own (1e-5, 0.1) give other results."""
 
+Activation = Callable[[], nn.Module]
+Norm = Callable[[int], nn.BatchNorm2d]
+"""Builds the batch norm of so many channels."""
+
 ConvUnit = Callable[..., nn.Module]
 """`ConvBnAct` or `DepthwiseConvBnAct`, built from (in_channels, out_channels, kernel_size, stride=)."""
 
 
-class ConvBnAct(nn.Module):
+class FusableLayer(nn.Module, ABC):
+    """A layer with convolutions and batch norms that can become convolutions alone."""
+
+    @abstractmethod
+    def fuse(self) -> None:
+        """Fold the batch norms into the convolutions. Eval mode only; the output does not change."""
+
+
+def yolox_norm(channels: int) -> nn.BatchNorm2d:
+    """Return the batch norm of YOLOX."""
+    return nn.BatchNorm2d(channels, eps=BN_EPS, momentum=BN_MOMENTUM)
+
+
+class ConvBnAct(FusableLayer):
     """Convolution without bias and with same padding, batch norm, activation."""
 
     conv: nn.Conv2d
@@ -33,7 +52,8 @@ class ConvBnAct(nn.Module):
         *,
         stride: int = 1,
         groups: int = 1,
-        activation: Callable[[], nn.Module] = nn.SiLU,
+        activation: Activation = nn.SiLU,
+        norm: Norm = yolox_norm,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(
@@ -45,14 +65,13 @@ class ConvBnAct(nn.Module):
             groups=groups,
             bias=False,
         )
-        self.bn = nn.BatchNorm2d(out_channels, eps=BN_EPS, momentum=BN_MOMENTUM)
+        self.bn = norm(out_channels)
         self.act = activation()
 
     def forward(self, features_BCHW: Tensor) -> Tensor:
         return self.act(self.bn(self.conv(features_BCHW)))
 
     def fuse(self) -> None:
-        """Fold the batch norm into the convolution. Eval mode only; the output does not change."""
         if isinstance(self.bn, nn.BatchNorm2d):
             self.conv = fused_conv(self.conv, self.bn)
             self.bn = nn.Identity()
@@ -68,6 +87,16 @@ class DepthwiseConvBnAct(nn.Module):
 
     def forward(self, features_BCHW: Tensor) -> Tensor:
         return self.pconv(self.dconv(features_BCHW))
+
+
+class ConvSequence(nn.Sequential, FusableLayer):
+    """Convolutions without bias, each followed by its batch norm, and activations, in any order of units."""
+
+    def fuse(self) -> None:
+        layers = list(self)
+        for index, (conv, norm) in enumerate(pairwise(layers)):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                self[index], self[index + 1] = fused_conv(conv, norm), nn.Identity()
 
 
 def fused_conv(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> nn.Conv2d:
@@ -86,7 +115,7 @@ def fused_conv(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> nn.Conv2d:
 
 
 def fuse_conv_bn(module: nn.Module) -> None:
-    """Fuse every convolution unit inside `module`, in place. Eval mode only; outputs do not change."""
+    """Fuse every fusable layer inside `module`, in place. Eval mode only; outputs do not change."""
     for layer in module.modules():
-        if isinstance(layer, ConvBnAct):
+        if isinstance(layer, FusableLayer):
             layer.fuse()

@@ -177,6 +177,40 @@ class YoloxLossConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NanoDetAssignerConfig:
+    """Dynamic soft label assignment: which prior must predict which box."""
+
+    __pydantic_config__: ClassVar = STRICT
+    top_candidates: Annotated[int, Ge(1), Le(1000)] = 13
+    """How many of a box's largest IoUs decide how many priors it gets."""
+    iou_cost_weight: Annotated[float, Ge(0), Le(1000)] = 3.0
+    """Weight of the overlap beside the classes in the cost of a pair."""
+    soft_centre_prior: bool = False
+    """Priors far from a box's centre cost more."""
+    own_box_only: bool = False
+    """A box takes only priors that lie inside it."""
+    ignore_overlap: Fraction | None = None
+    """Priors whose box lies in a crowd by more than this are neither right nor wrong; null is never."""
+    self_assign_epoch: Annotated[int, Ge(0)] | None = None
+    """From this epoch on the main head assigns for itself; null is never."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NanoDetLossConfig:
+    """The loss terms of NanoDet-Plus."""
+
+    __pydantic_config__: ClassVar = STRICT
+    qfl_weight: Annotated[float, Ge(0), Le(1000)] = 1.0
+    """Weight of the quality focal loss: classes and quality in one."""
+    giou_weight: Annotated[float, Ge(0), Le(1000)] = 2.0
+    """Weight of the generalised IoU of the boxes."""
+    dfl_weight: Annotated[float, Ge(0), Le(1000)] = 0.25
+    """Weight of the distribution focal loss of the boxes' sides."""
+    detach_epoch: Annotated[int, Ge(0)] = 10
+    """From this epoch on the auxiliary branch no longer teaches backbone and neck."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AugmentationConfig:
     """What may happen to a training picture; a probability of 0 turns a step off, null is the recipe."""
 
