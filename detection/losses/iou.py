@@ -76,9 +76,7 @@ def _corners(boxes: Tensor, box_format: BoxFormat | str) -> _Corners:
     return _Corners(first, second, _area_of(second - first))
 
 
-def _union_and_iou(
-    predicted: _Corners, target: _Corners, smallest_area: float
-) -> tuple[Tensor, Tensor]:
+def _union_and_iou(predicted: _Corners, target: _Corners, smallest_area: float) -> tuple[Tensor, Tensor]:
     top_left = torch.maximum(predicted.top_left, target.top_left)
     bottom_right = torch.minimum(predicted.bottom_right, target.bottom_right)
     touching = (top_left < bottom_right).all(dim=-1)

@@ -53,7 +53,9 @@ class HeadOutput:
 class NanoDetLoss:
     """Assigns priors and compares them with what they should predict. In float32 even under autocast."""
 
-    def __init__(self, assigner: NanoDetAssignerConfig, config: NanoDetLossConfig, *, num_classes: int) -> None:
+    def __init__(
+        self, assigner: NanoDetAssignerConfig, config: NanoDetLossConfig, *, num_classes: int
+    ) -> None:
         self.assigner = DynamicSoftLabel(assigner)
         self.config = config
         self.num_classes = num_classes

@@ -72,7 +72,9 @@ class ShuffleNet(nn.Module):
 
 def _stage(in_channels: int, out_channels: int, *, units: int) -> nn.Sequential:
     first = ShuffleUnit(in_channels, out_channels, stride=2, activation=Activation)
-    rest = (ShuffleUnit(out_channels, out_channels, stride=1, activation=Activation) for _ in range(units - 1))
+    rest = (
+        ShuffleUnit(out_channels, out_channels, stride=1, activation=Activation) for _ in range(units - 1)
+    )
     return nn.Sequential(first, *rest)
 
 
@@ -137,7 +139,9 @@ class NanoDetHead(nn.Module):
         super().__init__()
 
         def tower() -> nn.Sequential:
-            return nn.Sequential(*(SeparableConv(width, width, KERNEL, activation=Activation) for _ in range(2)))
+            return nn.Sequential(
+                *(SeparableConv(width, width, KERNEL, activation=Activation) for _ in range(2))
+            )
 
         self.cls_convs = nn.ModuleList(tower() for _ in range(LEVELS))
         self.gfl_cls = nn.ModuleList(
@@ -242,6 +246,8 @@ class NanoDetPlus(nn.Module):
     def both(self, images_BCHW: Tensor, detach: bool):
         features = self.backbone(images_BCHW)
         levels = self.fpn(features)
-        f, l = ([x.detach() for x in features], [x.detach() for x in levels]) if detach else (features, levels)
+        f, l = (
+            ([x.detach() for x in features], [x.detach() for x in levels]) if detach else (features, levels)
+        )
         aux = [torch.cat(p, dim=1) for p in zip(l, self.aux_fpn(f), strict=True)]
         return self.head(levels), self.aux_head(aux)
