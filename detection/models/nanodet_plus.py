@@ -9,7 +9,7 @@ C = channels or classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from detection.layers.conv import ConvBnAct, ConvSequence, fuse_conv_bn
+from detection.layers.conv import ConvBnAct, ConvSequence
 from detection.layers.ghost import GhostBottleneck
 from detection.layers.separable import SeparableConv
 from detection.layers.shuffle import ShuffleUnit

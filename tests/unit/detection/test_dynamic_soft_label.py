@@ -1,4 +1,4 @@
-"""Dynamic soft label assignment: against a slow and obvious oracle, by hand, and by the original's numbers."""
+"""Dynamic soft label assignment: a slow and obvious oracle, cases by hand, the original's numbers."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_a_box_without_a_prior_inside_takes_those_of_others() -> None:
     thin, large = torch.tensor([17.0, 17.0, 19.0, 19.0]), torch.tensor([8.0, 8.0, 56.0, 56.0])
     targets = Targets.from_lists([torch.stack((thin, large))], [torch.tensor([0, 1])])
     boxes = decode_distances(torch.full((1, 64, 4), 0.2), priors)
-    logits = torch.stack((torch.zeros(64), torch.linspace(-3, 3, 64)), dim=1)[None]
+    logits = torch.stack((torch.zeros(64), torch.linspace(3, -3, 64)), dim=1)[None]
     found = DynamicSoftLabel(NanoDetAssignerConfig()).assign(boxes, logits, priors, targets).gt_index_BP[0]
     assert sorted(found[found >= 0].tolist()) == [0, 1]
     own = DynamicSoftLabel(NanoDetAssignerConfig(own_box_only=True))

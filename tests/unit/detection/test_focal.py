@@ -1,4 +1,4 @@
-"""Quality and distribution focal losses, and distances as expectations: the original's numbers and the edges."""
+"""Quality and distribution focal losses, distances as expectations: the original's numbers and the edges."""
 
 from __future__ import annotations
 
