@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from detection.input_convention import YOLOX, InputConvention
+from detection.input_convention import NANODET_STRETCH, YOLOX, InputConvention
 from detection.registry import Registry
 
 
@@ -15,6 +15,8 @@ from detection.registry import Registry
 class PublishedResults:
     """Figures of the original project on COCO, as it states them; fractions, not percent."""
 
+    input_size: int
+    """Side of the square network input, pixels."""
     ap_val: float
     parameters: int
     """Counted with 80 classes."""
@@ -37,8 +39,13 @@ class Architecture:
     mixup_probability: float
     mosaic_scale: tuple[float, float]
     convention: InputConvention
+    nms_iou: float
+    """Boxes of one class that overlap a better one by more than this are dropped."""
     one_label_per_prior: bool
     published: PublishedResults
+    """At `input_size`."""
+    published_elsewhere: tuple[PublishedResults, ...] = ()
+    """At other input sizes."""
     weights_licence: str = "Apache-2.0"
 
 
@@ -61,8 +68,11 @@ def _add_yolox(
             mixup_probability=mixup,
             mosaic_scale=(0.5, 1.5) if small else (0.1, 2.0),
             convention=YOLOX,
+            nms_iou=0.65,
             one_label_per_prior=True,
-            published=PublishedResults(ap_val=ap, parameters=parameters, gflops=gflops),
+            published=PublishedResults(
+                input_size=input_size, ap_val=ap, parameters=parameters, gflops=gflops
+            ),
         ),
     )
 
@@ -73,3 +83,35 @@ _add_yolox("yolox-s", input_size=640, mosaic=1.0, mixup=1.0, ap=0.405, parameter
 _add_yolox("yolox-m", input_size=640, mosaic=1.0, mixup=1.0, ap=0.469, parameters=25_326_495, gflops=73.98)
 _add_yolox("yolox-l", input_size=640, mosaic=1.0, mixup=1.0, ap=0.497, parameters=54_208_895, gflops=156.01)
 _add_yolox("yolox-x", input_size=640, mosaic=1.0, mixup=1.0, ap=0.511, parameters=99_071_455, gflops=282.46)
+
+
+def _add_nanodet_plus(
+    name: str, *, parameters: int, at_416: tuple[float, float], at_320: tuple[float, float]
+) -> None:
+    """File a member of the family with AP and GFLOPs at its two input sizes."""
+
+    def published(input_size: int, ap: float, gflops: float) -> PublishedResults:
+        return PublishedResults(input_size=input_size, ap_val=ap, parameters=parameters, gflops=gflops)
+
+    ARCHITECTURES.add(
+        name,
+        Architecture(
+            name=name,
+            family="nanodet-plus",
+            input_size=416,
+            input_multiple=32,
+            multi_scale=(416, 416),
+            mosaic_probability=0.0,
+            mixup_probability=0.0,
+            mosaic_scale=(1.0, 1.0),
+            convention=NANODET_STRETCH,
+            nms_iou=0.6,
+            one_label_per_prior=False,
+            published=published(416, *at_416),
+            published_elsewhere=(published(320, *at_320),),
+        ),
+    )
+
+
+_add_nanodet_plus("nanodet-plus-m", parameters=1_197_924, at_416=(0.304, 1.62), at_320=(0.270, 0.96))
+_add_nanodet_plus("nanodet-plus-m-1.5x", parameters=2_477_792, at_416=(0.341, 3.10), at_320=(0.299, 1.83))

@@ -80,6 +80,8 @@ class TrainRequest(TrainingConfig):
 class PublishedRead(Shape):
     """Figures of the original project on COCO."""
 
+    input_size: int
+    """Side of the square network input, pixels."""
     ap_val: float
     """AP on COCO val2017, a fraction."""
     parameters: int
@@ -98,7 +100,8 @@ class ArchitectureRead(Shape):
         input_multiple=32,
         parameters=912159,
         gflops=1.11,
-        published={"ap_val": 0.258, "parameters": 912159, "gflops": 1.11},
+        published={"input_size": 416, "ap_val": 0.258, "parameters": 912159, "gflops": 1.11},
+        published_elsewhere=[],
         weights_licence="Apache-2.0",
         links={"self": "/architectures/yolox-nano"},
     )
@@ -117,6 +120,8 @@ class ArchitectureRead(Shape):
     """2 × multiply-adds at `input_size`, in billions."""
     published: PublishedRead
     """What the original project measured."""
+    published_elsewhere: list[PublishedRead]
+    """The same at other input sizes."""
     weights_licence: str
     """Of the original project's weights."""
     links: Links

@@ -106,6 +106,9 @@ def _facts(architecture: Architecture) -> dict[str, Any]:
         "parameters": architecture.published.parameters,
         "gflops": architecture.published.gflops,
         "published": PublishedRead.model_validate(architecture.published),
+        "published_elsewhere": [
+            PublishedRead.model_validate(each) for each in architecture.published_elsewhere
+        ],
         "weights_licence": architecture.weights_licence,
         "links": {"self": f"/architectures/{architecture.name}"},
     }

@@ -6,7 +6,7 @@ Shape suffixes: B = images, C = channels, H W = cells of the feature map.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 from torch import Tensor, nn
@@ -28,8 +28,16 @@ class FusableLayer(nn.Module, ABC):
     """A layer with convolutions and batch norms that can become convolutions alone."""
 
     @abstractmethod
+    def normed(self) -> Mapping[str, str]:
+        """Return the name of each convolution, and that of the batch norm which directly follows it."""
+
     def fuse(self) -> None:
         """Fold the batch norms into the convolutions. Eval mode only; the output does not change."""
+        for conv_name, norm_name in self.normed().items():
+            conv, norm = self.get_submodule(conv_name), self.get_submodule(norm_name)
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                self.add_module(conv_name, fused_conv(conv, norm))
+                self.add_module(norm_name, nn.Identity())
 
 
 def yolox_norm(channels: int) -> nn.BatchNorm2d:
@@ -71,10 +79,8 @@ class ConvBnAct(FusableLayer):
     def forward(self, features_BCHW: Tensor) -> Tensor:
         return self.act(self.bn(self.conv(features_BCHW)))
 
-    def fuse(self) -> None:
-        if isinstance(self.bn, nn.BatchNorm2d):
-            self.conv = fused_conv(self.conv, self.bn)
-            self.bn = nn.Identity()
+    def normed(self) -> Mapping[str, str]:
+        return {"conv": "bn"}
 
 
 class DepthwiseConvBnAct(nn.Module):
@@ -92,11 +98,12 @@ class DepthwiseConvBnAct(nn.Module):
 class ConvSequence(nn.Sequential, FusableLayer):
     """Convolutions without bias, each followed by its batch norm, and activations, in any order of units."""
 
-    def fuse(self) -> None:
-        layers = list(self)
-        for index, (conv, norm) in enumerate(pairwise(layers)):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                self[index], self[index + 1] = fused_conv(conv, norm), nn.Identity()
+    def normed(self) -> Mapping[str, str]:
+        return {
+            conv_name: norm_name
+            for (conv_name, conv), (norm_name, norm) in pairwise(self.named_children())
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        }
 
 
 def fused_conv(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> nn.Conv2d:

@@ -7,9 +7,11 @@ Shape suffixes: B = images, C = channels, H W = cells of the feature map.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor, nn
 
-from detection.layers.conv import Activation, FusableLayer, fused_conv
+from detection.layers.conv import Activation, FusableLayer
 
 
 class SeparableConv(FusableLayer):
@@ -48,8 +50,5 @@ class SeparableConv(FusableLayer):
         features_BCHW = self.act(self.dwnorm(self.depthwise(features_BCHW)))
         return self.act(self.pwnorm(self.pointwise(features_BCHW)))
 
-    def fuse(self) -> None:
-        if isinstance(self.dwnorm, nn.BatchNorm2d) and isinstance(self.pwnorm, nn.BatchNorm2d):
-            self.depthwise = fused_conv(self.depthwise, self.dwnorm)
-            self.pointwise = fused_conv(self.pointwise, self.pwnorm)
-            self.dwnorm = self.pwnorm = nn.Identity()
+    def normed(self) -> Mapping[str, str]:
+        return {"depthwise": "dwnorm", "pointwise": "pwnorm"}

@@ -9,7 +9,7 @@ C = channels or classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -19,15 +19,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from detection.layers.conv import ConvBnAct, ConvSequence
+from detection.distances import decode_distances, expected_distances
+from detection.layers.conv import ConvBnAct, ConvSequence, fuse_conv_bn
 from detection.layers.ghost import GhostBottleneck
 from detection.layers.separable import SeparableConv
 from detection.layers.shuffle import ShuffleUnit
+from detection.losses.nanodet import NanoDetLoss
+from detection.models.detector import Detector, TrainingMoment, input_size_hw
+from detection.models.registry import MODELS, AssignerConfig, LossConfig, config_of
+from detection.priors import grid_priors
+from detection.targets import Targets
+from detection.training.config import NanoDetAssignerConfig, NanoDetLossConfig
 
 PRIOR_PROBABILITY = 0.01
 """What an untrained network answers for every class, so that background is cheap."""
 REG_MAX = 7
 """Distances are expectations over 0..7 cells."""
+BOX_LOGITS = 4 * (REG_MAX + 1)
+"""One distribution per side."""
 KERNEL = 5
 LEVELS = 4
 
@@ -85,7 +94,7 @@ def _start_small(layer: nn.Module) -> None:
         nn.init.constant_(layer.bias, 1e-4)
 
 
-class _GhostBlock(nn.Module):
+class GhostBlock(nn.Module):
     """One bottleneck, under the name that the original gives to a row of them."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -111,9 +120,9 @@ class GhostPan(nn.Module):
             ConvBnAct(channels, width, 1, activation=Activation, norm=nn.BatchNorm2d)
             for channels in in_channels
         )
-        self.top_down_blocks = nn.ModuleList(_GhostBlock(2 * width, width) for _ in in_channels[1:])
+        self.top_down_blocks = nn.ModuleList(GhostBlock(2 * width, width) for _ in in_channels[1:])
         self.downsamples = nn.ModuleList(halve() for _ in in_channels[1:])
-        self.bottom_up_blocks = nn.ModuleList(_GhostBlock(2 * width, width) for _ in in_channels[1:])
+        self.bottom_up_blocks = nn.ModuleList(GhostBlock(2 * width, width) for _ in in_channels[1:])
         self.extra_lvl_in_conv = nn.ModuleList([halve()])
         self.extra_lvl_out_conv = nn.ModuleList([halve()])
         for layer in self.reduce_layers:
@@ -144,9 +153,7 @@ class NanoDetHead(nn.Module):
             )
 
         self.cls_convs = nn.ModuleList(tower() for _ in range(LEVELS))
-        self.gfl_cls = nn.ModuleList(
-            nn.Conv2d(width, num_classes + 4 * (REG_MAX + 1), 1) for _ in range(LEVELS)
-        )
+        self.gfl_cls = nn.ModuleList(nn.Conv2d(width, num_classes + BOX_LOGITS, 1) for _ in range(LEVELS))
         self.distribution_project = _Projection()
         self.apply(_start_near_zero)
         for conv in self.gfl_cls:
@@ -197,7 +204,7 @@ class AuxiliaryHead(nn.Module):
         self.cls_convs = nn.Sequential(*(_ConvGroupNorm(channels) for _ in range(4)))
         self.reg_convs = nn.Sequential(*(_ConvGroupNorm(channels) for _ in range(4)))
         self.gfl_cls = nn.Conv2d(channels, num_classes, 3, padding=1)
-        self.gfl_reg = nn.Conv2d(channels, 4 * (REG_MAX + 1), 3, padding=1)
+        self.gfl_reg = nn.Conv2d(channels, BOX_LOGITS, 3, padding=1)
         self.scales = nn.ModuleList(_Scale() for _ in range(LEVELS))
         self.apply(_start_near_zero)
         nn.init.constant_(self.gfl_cls.get_parameter("bias"), _background_bias())
@@ -207,11 +214,7 @@ class AuxiliaryHead(nn.Module):
         """Return the raw predictions [B, P, K]."""
         maps = [
             torch.cat(
-                (
-                    self.gfl_cls(self.cls_convs(each)).float(),
-                    scale(self.gfl_reg(self.reg_convs(each))).float(),
-                ),
-                dim=1,
+                (self.gfl_cls(self.cls_convs(each)), scale(self.gfl_reg(self.reg_convs(each)))), dim=1
             ).flatten(2)
             for scale, each in zip(self.scales, features, strict=True)
         ]
@@ -228,10 +231,29 @@ def _background_bias() -> float:
     return -math.log((1 - PRIOR_PROBABILITY) / PRIOR_PROBABILITY)
 
 
-class NanoDetPlus(nn.Module):
+class NanoDetPlus(Detector):
+    """A NanoDet-Plus of any size. Inputs [B, 3, H, W] are as the input convention prepares them.
+
+    In training an auxiliary branch, a second neck and a heavy head, assigns priors for both heads. From
+    `detach_epoch` on it no longer teaches backbone and neck; from `self_assign_epoch` on it does not run.
+
+    `loss_statistics` holds, after each loss, "assigned": foreground priors per ground-truth box of the
+    batch, a scalar that stays on the device until somebody reads it.
+    """
+
     strides: ClassVar[tuple[int, ...]] = (8, 16, 32, 64)
 
-    def __init__(self, size: NanoDetSize, *, num_classes: int) -> None:
+    aux_fpn: GhostPan | None
+    aux_head: AuxiliaryHead | None
+
+    def __init__(
+        self,
+        size: NanoDetSize,
+        *,
+        num_classes: int,
+        assigner: NanoDetAssignerConfig,
+        loss: NanoDetLossConfig,
+    ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.backbone = ShuffleNet(size.stages)
@@ -239,15 +261,93 @@ class NanoDetPlus(nn.Module):
         self.head = NanoDetHead(size.width, num_classes)
         self.aux_fpn = deepcopy(self.fpn)
         self.aux_head = AuxiliaryHead(2 * size.width, num_classes)
+        self.criterion = NanoDetLoss(assigner, loss, num_classes=num_classes)
+        self.detach_epoch = loss.detach_epoch
+        self.self_assign_epoch = (
+            math.inf if assigner.self_assign_epoch is None else assigner.self_assign_epoch
+        )
+        self.loss_statistics: dict[str, Tensor] = {}
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         return self.head(self.fpn(self.backbone(images_BCHW)))
 
-    def both(self, images_BCHW: Tensor, detach: bool):
+    def training_outputs(self, images_BCHW: Tensor, moment: TrainingMoment) -> tuple[Tensor, ...]:
+        """Return the raw predictions [B, P, K] of the main head, and of the auxiliary head if it guides."""
         features = self.backbone(images_BCHW)
         levels = self.fpn(features)
-        f, l = (
-            ([x.detach() for x in features], [x.detach() for x in levels]) if detach else (features, levels)
-        )
-        aux = [torch.cat(p, dim=1) for p in zip(l, self.aux_fpn(f), strict=True)]
-        return self.head(levels), self.aux_head(aux)
+        raw_BPK = self.head(levels)
+        if self.aux_fpn is None or self.aux_head is None or moment.epoch >= self.self_assign_epoch:
+            return (raw_BPK,)
+        if moment.epoch >= self.detach_epoch:
+            features, levels = _detached(features), _detached(levels)
+        pairs = zip(levels, self.aux_fpn(features), strict=True)
+        return raw_BPK, self.aux_head([torch.cat(pair, dim=1) for pair in pairs])
+
+    def loss_of_outputs(
+        self,
+        outputs: tuple[Tensor, ...],
+        targets: Targets,
+        moment: TrainingMoment,
+        *,
+        size_hw: tuple[int, int],
+    ) -> dict[str, Tensor]:
+        priors = grid_priors(size_hw, self.strides, device=outputs[0].device)
+        terms, self.loss_statistics = self.criterion(outputs, priors, targets)
+        return terms
+
+    def predict(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+        """Return boxes and scores as the interface says; no box reaches beyond the input."""
+        height, width = input_size_hw(images_BCHW)
+        logits_BPC, bins_BPR = self(images_BCHW).float().split((self.num_classes, BOX_LOGITS), dim=2)
+        priors = grid_priors((height, width), self.strides, device=images_BCHW.device)
+        distances_BP4 = expected_distances(bins_BPR.unflatten(2, (4, REG_MAX + 1)))
+        corners_BP22 = decode_distances(distances_BP4, priors).unflatten(2, (2, 2))
+        x_BP2, y_BP2 = corners_BP22[..., 0].clamp(0, width), corners_BP22[..., 1].clamp(0, height)
+        return torch.stack((x_BP2, y_BP2), dim=3).flatten(2), logits_BPC.sigmoid()
+
+    def parts(self) -> Mapping[str, nn.Module]:
+        return {"backbone": self.backbone, "neck": self.fpn, "head": self.head}
+
+    def fuse(self) -> None:
+        self.drop_training_parts()
+        fuse_conv_bn(self)
+
+    def drop_training_parts(self) -> None:
+        self.aux_fpn = self.aux_head = None
+
+    def begin_from(self, missing: Collection[str]) -> Mapping[str, tuple[str, ...]]:
+        """Let the auxiliary neck begin as a copy of the neck, as it does in a new network."""
+        done = {}
+        neck, head = (_with_prefix(self, prefix, missing) for prefix in ("aux_fpn.", "aux_head."))
+        if neck and self.aux_fpn is not None:
+            self.aux_fpn.load_state_dict(self.fpn.state_dict())
+            done["the auxiliary neck starts as a copy of the neck"] = neck
+        if head:
+            done["the auxiliary head starts at random"] = head
+        return done
+
+
+def _with_prefix(model: nn.Module, prefix: str, missing: Collection[str]) -> tuple[str, ...]:
+    """Return the model's names that start so, if all of them are missing."""
+    names = tuple(name for name in model.state_dict() if name.startswith(prefix))
+    return names if set(names) <= set(missing) else ()
+
+
+def _detached(features: Sequence[Tensor]) -> list[Tensor]:
+    return [each.detach() for each in features]
+
+
+def build_nanodet_plus(
+    size: NanoDetSize, *, num_classes: int, assigner: AssignerConfig | None, loss: LossConfig | None
+) -> NanoDetPlus:
+    """Return a member of the family; None is the default configuration."""
+    return NanoDetPlus(
+        size,
+        num_classes=num_classes,
+        assigner=config_of(NanoDetAssignerConfig, assigner),
+        loss=config_of(NanoDetLossConfig, loss),
+    )
+
+
+for _name, _size in SIZES.items():
+    MODELS.add(_name, partial(build_nanodet_plus, _size))

@@ -23,7 +23,7 @@ from detection.layers.conv import ConvBnAct, ConvUnit, DepthwiseConvBnAct, fuse_
 from detection.layers.csp import CspLayer, Focus, SpatialPyramidPooling
 from detection.losses.yolox import YoloxLoss
 from detection.models.detector import Detector, TrainingMoment, input_size_hw
-from detection.models.registry import MODELS
+from detection.models.registry import MODELS, AssignerConfig, LossConfig, config_of
 from detection.priors import decode_offsets, grid_priors
 from detection.targets import Targets
 from detection.training.config import YoloxAssignerConfig, YoloxLossConfig
@@ -225,5 +225,17 @@ class YoloX(Detector):
         fuse_conv_bn(self)
 
 
+def build_yolox(
+    size: YoloxSize, *, num_classes: int, assigner: AssignerConfig | None, loss: LossConfig | None
+) -> YoloX:
+    """Return a member of the family; None is the default configuration."""
+    return YoloX(
+        size,
+        num_classes=num_classes,
+        assigner=config_of(YoloxAssignerConfig, assigner),
+        loss=config_of(YoloxLossConfig, loss),
+    )
+
+
 for _name, _size in SIZES.items():
-    MODELS.add(_name, partial(YoloX, _size))
+    MODELS.add(_name, partial(build_yolox, _size))
