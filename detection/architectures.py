@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from detection.input_convention import NANODET_STRETCH, YOLOX, InputConvention
+from detection.model_record import ModelRecord
 from detection.registry import Registry
 
 
@@ -42,11 +43,34 @@ class Architecture:
     nms_iou: float
     """Boxes of one class that overlap a better one by more than this are dropped."""
     one_label_per_prior: bool
+    evaluation_score_threshold: float
+    evaluation_max_detections: int
+    """Which detections of a picture the published figures count."""
     published: PublishedResults
     """At `input_size`."""
     published_elsewhere: tuple[PublishedResults, ...] = ()
     """At other input sizes."""
     weights_licence: str = "Apache-2.0"
+
+    def record(
+        self,
+        *,
+        classes: tuple[str, ...],
+        convention: InputConvention | None = None,
+        input_size_hw: tuple[int, int] | None = None,
+        nms_iou: float | None = None,
+    ) -> ModelRecord:
+        """Return the record of a model of this architecture; None is the architecture's value."""
+        return ModelRecord(
+            architecture=self.name,
+            classes=classes,
+            input_size_hw=input_size_hw or (self.input_size, self.input_size),
+            input_convention=convention or self.convention,
+            nms_iou=self.nms_iou if nms_iou is None else nms_iou,
+            one_label_per_prior=self.one_label_per_prior,
+            evaluation_score_threshold=self.evaluation_score_threshold,
+            evaluation_max_detections=self.evaluation_max_detections,
+        )
 
 
 ARCHITECTURES: Registry[Architecture] = Registry("architecture")
@@ -70,6 +94,8 @@ def _add_yolox(
             convention=YOLOX,
             nms_iou=0.65,
             one_label_per_prior=True,
+            evaluation_score_threshold=0.001,
+            evaluation_max_detections=1000,
             published=PublishedResults(
                 input_size=input_size, ap_val=ap, parameters=parameters, gflops=gflops
             ),
@@ -107,6 +133,8 @@ def _add_nanodet_plus(
             convention=NANODET_STRETCH,
             nms_iou=0.6,
             one_label_per_prior=False,
+            evaluation_score_threshold=0.05,
+            evaluation_max_detections=100,
             published=published(416, *at_416),
             published_elsewhere=(published(320, *at_320),),
         ),

@@ -44,8 +44,8 @@ NANODET_STRETCH = InputConvention(
 )
 """What the published NanoDet-Plus weights were trained with."""
 NANODET_KEEP_RATIO = replace(NANODET_STRETCH, resize=Resize.LETTERBOX, pad_value=114.0)
-"""NanoDet's `keep_ratio`, padded at the right and at the bottom: there with zeros after normalising, here with
-the grey that comes nearest."""
+"""NanoDet's `keep_ratio`, padded at the right and at the bottom: there with zeros after normalising, here
+with the grey that comes nearest."""
 
 NAMED_CONVENTIONS = {
     "yolox": YOLOX,

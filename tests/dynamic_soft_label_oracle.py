@@ -1,4 +1,4 @@
-"""Dynamic soft label assignment as the specification tells it: one pair at a time, in Python's own numbers."""
+"""Dynamic soft label assignment as it is specified: one pair at a time, in Python's own numbers."""
 
 from __future__ import annotations
 

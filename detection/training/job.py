@@ -73,14 +73,11 @@ class TrainingJob:
     @property
     def record(self) -> ModelRecord:
         """The record of the model that this training makes."""
-        architecture = ARCHITECTURES[self.config.architecture]
-        return ModelRecord(
-            architecture=architecture.name,
+        return ARCHITECTURES[self.config.architecture].record(
             classes=self.dataset.classes,
+            convention=self.convention,
             input_size_hw=self.input_size_hw,
-            input_convention=self.convention or architecture.convention,
             nms_iou=self.config.evaluation.nms_iou,
-            one_label_per_prior=architecture.one_label_per_prior,
         )
 
     @property

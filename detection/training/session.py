@@ -61,12 +61,13 @@ def _new_detector(job: TrainingJob, *, log: Log) -> Detector:
         detector.begin_from(missing=detector.state_dict().keys())
         log(f"weights start at random ({job.config.weight_init.kind})")
     else:
-        _load_start(detector, job.initial_weights, job.config, log=log)
+        load_start(detector, job.initial_weights, job.config, log=log)
     log(count_complexity(detector, job.input_size_hw).summary())
     return detector
 
 
-def _load_start(detector: Detector, path: Path, config: TrainingConfig, *, log: Log) -> None:
+def load_start(detector: Detector, path: Path, config: TrainingConfig, *, log: Log) -> None:
+    """Let a detector begin with the weights of a file, as far as they fit; say what became of each."""
     weights = read_weights(path)
     state = {**weights.state, **weights.training_state}
     report = load_matching(detector, state, exclude=config.init_exclude)

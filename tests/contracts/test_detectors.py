@@ -37,20 +37,20 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(params=SMALL)
-def model(request: pytest.FixtureRequest) -> Detector:
+def architecture(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def model(architecture: str) -> Detector:
     torch.manual_seed(0)
-    return create_model(request.param, num_classes=NUM_CLASSES)
+    return create_model(architecture, num_classes=NUM_CLASSES)
 
 
-def name_of(model: Detector) -> str:
-    """Return the architecture that `model` was made as."""
-    shapes = [value.shape for value in model.parts()["backbone"].state_dict().values()]
-    for name in SMALL:
-        with torch.device("meta"):
-            backbone = create_served_model(name, num_classes=NUM_CLASSES).parts()["backbone"]
-        if [value.shape for value in backbone.state_dict().values()] == shapes:
-            return name
-    raise AssertionError("no architecture has this backbone")
+@pytest.fixture
+def served(architecture: str) -> Detector:
+    """What published weights of the same architecture belong to."""
+    return create_served_model(architecture, num_classes=NUM_CLASSES)
 
 
 def pictures(count: int = 2, size_hw: tuple[int, int] = (64, 96)) -> Tensor:
@@ -235,11 +235,11 @@ def test_a_frozen_part_keeps_its_numbers(model: Detector) -> None:
     assert any(name.startswith("head.") for name in changed)
 
 
-def test_what_exists_for_training_only_can_be_dropped(model: Detector) -> None:
+def test_what_exists_for_training_only_can_be_dropped(model: Detector, served: Detector) -> None:
     with_statistics(model)
     expected = model.predict(pictures())
     model.drop_training_parts()
-    assert entries(model).keys() == entries(create_served_model(name_of(model), num_classes=3)).keys()
+    assert entries(model).keys() == entries(served).keys()
     assert all(map(torch.equal, model.predict(pictures()), expected))
     losses = model.loss(pictures(), two_images_with_boxes(), LATE)
     backward(losses)
@@ -247,16 +247,14 @@ def test_what_exists_for_training_only_can_be_dropped(model: Detector) -> None:
     assert without_gradient(model) == []
 
 
-def test_a_fused_network_holds_nothing_for_training(model: Detector) -> None:
-    served = create_served_model(name_of(model), num_classes=3)
+def test_a_fused_network_holds_nothing_for_training(model: Detector, served: Detector) -> None:
     model.eval().fuse()
     served.fuse()
     assert entries(model).keys() == entries(served).keys()
 
 
-def test_a_training_may_begin_from_what_is_served(model: Detector) -> None:
+def test_a_training_may_begin_from_what_is_served(model: Detector, served: Detector) -> None:
     """What the served weights lack makes up for itself, is named once, and changes nothing that they say."""
-    served = create_served_model(name_of(model), num_classes=3)
     missing = entries(model).keys() - entries(served).keys()
     model.eval().load_state_dict(served.state_dict(), strict=False)
     done = model.begin_from(missing)

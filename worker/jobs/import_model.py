@@ -80,13 +80,9 @@ def model_record(config: Mapping[str, Any], weights: ImportedWeights) -> ModelRe
     if wanted not in (None, weights.architecture):
         raise WeightsError(f"the weights are those of a {weights.architecture}, not of a {wanted}")
     architecture = ARCHITECTURES[weights.architecture]
-    return ModelRecord(
-        architecture=architecture.name,
+    return architecture.record(
         classes=_classes(config["classes"], weights.num_classes),
-        input_size_hw=(architecture.input_size, architecture.input_size),
-        input_convention=_convention(config["input_convention"]) or architecture.convention,
-        nms_iou=architecture.nms_iou,
-        one_label_per_prior=architecture.one_label_per_prior,
+        convention=_convention(config["input_convention"]),
     )
 
 
