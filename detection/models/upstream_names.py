@@ -49,17 +49,20 @@ class Bare:
 def bare_state(state: Mapping[str, Tensor]) -> Bare:
     """Take off what wrappers and trainers put before the names; of two copies take the averaged one."""
     names = {name: _without_wrappers(name) for name in state}
+    prefix = next(
+        (each for each in (AVERAGED, RAW) if any(short.startswith(each) for short in names.values())), ""
+    )
+    chosen = {
+        name: _without_wrappers(short.removeprefix(prefix))
+        for name, short in names.items()
+        if short.startswith(prefix)
+    }
     notes = []
-    if any(name != short for name, short in names.items()):
+    if any(name != prefix + short for name, short in chosen.items()):
         notes.append("prefixes of a parallel or compiled wrapper were removed from the names")
-    for prefix in (AVERAGED, RAW):
-        chosen = {name: short for name, short in names.items() if short.startswith(prefix)}
-        if chosen:
-            if left := len(names) - len(chosen):
-                notes.append(f"the {len(chosen)} tensors of {prefix!r} were taken, {left} others left")
-            names = {name: short.removeprefix(prefix) for name, short in chosen.items()}
-            break
-    return Bare({_without_wrappers(short): state[name] for name, short in names.items()}, tuple(notes))
+    if left := len(names) - len(chosen):
+        notes.append(f"the {len(chosen)} tensors of {prefix!r} were taken, {left} others left")
+    return Bare({short: state[name] for name, short in chosen.items()}, tuple(notes))
 
 
 def _without_wrappers(name: str) -> str:

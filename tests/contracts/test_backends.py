@@ -1,4 +1,4 @@
-"""What every backend must do for a detector of every family: answer like the eager one, whatever the batch."""
+"""What every backend must do for every family: answer like the eager one, whatever the batch."""
 
 from __future__ import annotations
 
