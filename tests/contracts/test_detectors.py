@@ -87,6 +87,10 @@ def without_gradient(model: nn.Module) -> list[str]:
     return [name for name, parameter in model.named_parameters() if parameter.grad is None]
 
 
+def test_every_architecture_has_a_network() -> None:
+    assert set(MODELS.names()) == set(ARCHITECTURES.names())
+
+
 @pytest.mark.parametrize("name", MODELS.names())
 def test_it_has_the_published_number_of_parameters(name: str) -> None:
     with torch.device("meta"):

@@ -192,13 +192,21 @@ def test_a_body_that_is_no_json_is_refused(api: Api) -> None:
 
 def test_every_architecture_shows_its_configuration(api: Api) -> None:
     names = [shown["name"] for shown in api.get("/architectures").json()]
-    assert names == ["yolox-nano", "yolox-tiny", "yolox-s", "yolox-m", "yolox-l", "yolox-x"]
+    yolox = [f"yolox-{size}" for size in ("nano", "tiny", "s", "m", "l", "x")]
+    assert names == [*yolox, "nanodet-plus-m", "nanodet-plus-m-1.5x"]
     for name in names:
         shown = api.get(f"/architectures/{name}").json()
         assert shown["default_config"]["architecture"] == name
         assert shown["recipe"]["optimizer"]["lr"] > 0
         assert shown["config_schema"]["properties"]["epochs"]["maximum"] == 10_000
     assert_problem(api.get("/architectures/yolo"), 404, "not_found")
+
+
+def test_an_architecture_shows_what_was_published_at_each_input_size(api: Api) -> None:
+    shown = api.get("/architectures/nanodet-plus-m").json()
+    figures = {each["input_size"]: each for each in (shown["published"], *shown["published_elsewhere"])}
+    assert {size: each["ap_val"] for size, each in figures.items()} == {416: 0.304, 320: 0.27}
+    assert (shown["input_size"], shown["parameters"], shown["gflops"]) == (416, 1_197_924, 1.62)
 
 
 def test_the_shown_recipe_is_a_request(api: Api) -> None:
