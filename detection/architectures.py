@@ -1,6 +1,6 @@
-"""The architectures by name, with their published facts and default recipes. Plain Python: no torch here.
+"""The architectures by name, with their published facts. Plain Python: no torch here.
 
-A family's file registers its members; the network of the same name is in `detection/models/`.
+The network of the same name is in `detection/models/`, how its family is trained in `detection/families/`.
 """
 
 from __future__ import annotations
@@ -27,18 +27,13 @@ class PublishedResults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """One network by name: what the API shows and what a configuration is completed from."""
+    """One network by name: what the API shows of it."""
 
     name: str
     family: str
     input_size: int
     """Side of the square network input, pixels."""
     input_multiple: int
-    multi_scale: tuple[int, int]
-    """Smallest and largest side of multi-scale training, pixels."""
-    mosaic_probability: float
-    mixup_probability: float
-    mosaic_scale: tuple[float, float]
     convention: InputConvention
     nms_iou: float
     """Boxes of one class that overlap a better one by more than this are dropped."""
@@ -76,10 +71,7 @@ class Architecture:
 ARCHITECTURES: Registry[Architecture] = Registry("architecture")
 
 
-def _add_yolox(
-    name: str, *, input_size: int, mosaic: float, mixup: float, ap: float, parameters: int, gflops: float
-) -> None:
-    small = input_size == 416
+def _add_yolox(name: str, *, input_size: int, ap: float, parameters: int, gflops: float) -> None:
     ARCHITECTURES.add(
         name,
         Architecture(
@@ -87,10 +79,6 @@ def _add_yolox(
             family="yolox",
             input_size=input_size,
             input_multiple=32,
-            multi_scale=(320, 640) if small else (480, 800),
-            mosaic_probability=mosaic,
-            mixup_probability=mixup,
-            mosaic_scale=(0.5, 1.5) if small else (0.1, 2.0),
             convention=YOLOX,
             nms_iou=0.65,
             one_label_per_prior=True,
@@ -103,12 +91,12 @@ def _add_yolox(
     )
 
 
-_add_yolox("yolox-nano", input_size=416, mosaic=0.5, mixup=0.0, ap=0.258, parameters=912_159, gflops=1.11)
-_add_yolox("yolox-tiny", input_size=416, mosaic=1.0, mixup=0.0, ap=0.328, parameters=5_055_855, gflops=6.49)
-_add_yolox("yolox-s", input_size=640, mosaic=1.0, mixup=1.0, ap=0.405, parameters=8_968_255, gflops=26.93)
-_add_yolox("yolox-m", input_size=640, mosaic=1.0, mixup=1.0, ap=0.469, parameters=25_326_495, gflops=73.98)
-_add_yolox("yolox-l", input_size=640, mosaic=1.0, mixup=1.0, ap=0.497, parameters=54_208_895, gflops=156.01)
-_add_yolox("yolox-x", input_size=640, mosaic=1.0, mixup=1.0, ap=0.511, parameters=99_071_455, gflops=282.46)
+_add_yolox("yolox-nano", input_size=416, ap=0.258, parameters=912_159, gflops=1.11)
+_add_yolox("yolox-tiny", input_size=416, ap=0.328, parameters=5_055_855, gflops=6.49)
+_add_yolox("yolox-s", input_size=640, ap=0.405, parameters=8_968_255, gflops=26.93)
+_add_yolox("yolox-m", input_size=640, ap=0.469, parameters=25_326_495, gflops=73.98)
+_add_yolox("yolox-l", input_size=640, ap=0.497, parameters=54_208_895, gflops=156.01)
+_add_yolox("yolox-x", input_size=640, ap=0.511, parameters=99_071_455, gflops=282.46)
 
 
 def _add_nanodet_plus(
@@ -126,10 +114,6 @@ def _add_nanodet_plus(
             family="nanodet-plus",
             input_size=416,
             input_multiple=32,
-            multi_scale=(416, 416),
-            mosaic_probability=0.0,
-            mixup_probability=0.0,
-            mosaic_scale=(1.0, 1.0),
             convention=NANODET_STRETCH,
             nms_iou=0.6,
             one_label_per_prior=False,

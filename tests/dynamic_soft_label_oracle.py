@@ -7,9 +7,9 @@ import math
 from torch import Tensor
 
 from detection.assigners.matching import BACKGROUND
+from detection.families.nanodet_plus import NanoDetAssignerConfig
 from detection.priors import Priors
 from detection.targets import Targets
-from detection.training.config import NanoDetAssignerConfig
 from tests.simota_oracle import overlap
 
 

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from detection.assigners.matching import BACKGROUND, Assignment, dynamic_k, match_dynamic_k, order_pairs
-from detection.boxes import pairwise_iou
+from detection.boxes import pairwise_iou, pairwise_share
+from detection.families.nanodet_plus import NanoDetAssignerConfig
 from detection.priors import Priors
 from detection.targets import Targets
-from detection.training.config import NanoDetAssignerConfig
 
 TINY = 1e-7
 CENTRE_BASE, CENTRE_OFFSET = 10.0, 3.0
@@ -50,8 +50,18 @@ class DynamicSoftLabel:
         rank_BGP = order_pairs(cost_BGP, torch.ones_like(available_BGP), available_BGP)
         k_BG = dynamic_k(iou_BGP * available_BGP, self.config.top_candidates)
         gt_index_BP = match_dynamic_k(rank_BGP, k_BG, available_BGP, self.config.top_candidates)
+        ignored_BP = self._ignored(boxes_BP4, inside_BGP.any(dim=1), targets)
+        if ignored_BP is not None:
+            gt_index_BP = gt_index_BP.masked_fill(ignored_BP, BACKGROUND)
         matched_BP = iou_BGP.gather(1, gt_index_BP.clamp(min=0).unsqueeze(1)).squeeze(1)
-        return Assignment(gt_index_BP, matched_BP * (gt_index_BP != BACKGROUND))
+        return Assignment(gt_index_BP, matched_BP * (gt_index_BP != BACKGROUND), ignored_BP)
+
+    def _ignored(self, boxes_BP4: Tensor, candidate_BP: Tensor, targets: Targets) -> Tensor | None:
+        """Return which candidates predict a box that lies in a crowd, or None when none is asked for."""
+        if self.config.ignore_overlap is None or targets.crowds_BR4 is None:
+            return None
+        share_BP = pairwise_share(boxes_BP4, targets.crowds_BR4).amax(dim=2)
+        return candidate_BP & (share_BP > self.config.ignore_overlap)
 
     def cost(self, iou_BGP: Tensor, logits_BPC: Tensor, priors: Priors, targets: Targets) -> Tensor:
         """Return the cost [B, G, P] of each pair; never negative."""

@@ -30,6 +30,8 @@ class Assignment:
     """Row of the image's ground-truth box, or BACKGROUND; int64."""
     iou_BP: Tensor
     """IoU of the prior's prediction with that box, 0 on background; float32."""
+    ignored_BP: Tensor | None = None
+    """True where a prior is neither right nor wrong, though it counts as background; None is nowhere."""
 
     @property
     def foreground_BP(self) -> Tensor:

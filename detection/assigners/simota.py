@@ -18,9 +18,9 @@ from torch import Tensor
 
 from detection.assigners.matching import BACKGROUND, Assignment, dynamic_k, match_dynamic_k, order_pairs
 from detection.boxes import pairwise_iou
+from detection.families.yolox import CENTRE_RADIUS, YoloxAssignerConfig
 from detection.priors import Priors
 from detection.targets import Targets
-from detection.training.config import CENTRE_RADIUS, YoloxAssignerConfig
 
 TINY = 1e-8
 LOWEST_LOG = -100.0

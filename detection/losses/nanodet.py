@@ -17,13 +17,13 @@ from torch import Tensor
 from detection.assigners.dynamic_soft_label import DynamicSoftLabel
 from detection.assigners.matching import Assignment
 from detection.distances import decode_distances, encode_distances, expected_distances
+from detection.families.nanodet_plus import NanoDetAssignerConfig, NanoDetLossConfig
 from detection.losses.focal import distribution_focal_loss, quality_focal_loss
 from detection.losses.iou import iou_loss
 from detection.losses.loss_terms import LossTerms
 from detection.losses.normaliser import global_mean
 from detection.priors import Priors
 from detection.targets import Targets
-from detection.training.config import NanoDetAssignerConfig, NanoDetLossConfig
 
 SMALLEST_AREA = 1e-6
 """Square pixels."""
@@ -94,9 +94,11 @@ class NanoDetLoss:
         certainty_BP = head.logits_BPC.detach().amax(dim=2).sigmoid() * assignment.foreground_BP
         certainty = global_mean(certainty_BP.sum())
         giou, dfl = self._box_losses(head, priors, targets, assignment)
-        qfl = quality_focal_loss(head.logits_BPC, quality_targets(head.logits_BPC, targets, assignment)).sum()
+        qfl = quality_focal_loss(head.logits_BPC, quality_targets(head.logits_BPC, targets, assignment))
+        if assignment.ignored_BP is not None:
+            qfl = qfl * ~assignment.ignored_BP.unsqueeze(2)
         return {
-            "qfl": self.config.qfl_weight * qfl / global_mean(num_foreground),
+            "qfl": self.config.qfl_weight * qfl.sum() / global_mean(num_foreground),
             "giou": self.config.giou_weight * (giou * certainty_BP).sum() / certainty,
             "dfl": self.config.dfl_weight * (dfl * certainty_BP.unsqueeze(2)).sum() / (4 * certainty),
         }

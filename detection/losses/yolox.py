@@ -16,12 +16,12 @@ from torch.nn import functional
 from detection.assigners.matching import Assignment
 from detection.assigners.simota import Predictions, SimOta
 from detection.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from detection.families.yolox import YoloxAssignerConfig, YoloxLossConfig
 from detection.losses.iou import iou_loss
 from detection.losses.loss_terms import LossTerms
 from detection.losses.normaliser import global_mean
 from detection.priors import Priors, decode_offsets, encode_offsets
 from detection.targets import Targets
-from detection.training.config import YoloxAssignerConfig, YoloxLossConfig
 
 
 class YoloxLoss:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from detection.models import nanodet_plus, yolox
 from detection.models.detector import Detector
-from detection.models.registry import MODELS, AssignerConfig, LossConfig
+from detection.models.registry import MODELS
+from detection.training.config import AssignerConfig, LossConfig
 
 __all__ = ["MODELS", "create_model", "create_served_model", "nanodet_plus", "yolox"]
 

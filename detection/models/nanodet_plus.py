@@ -20,16 +20,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from detection.distances import decode_distances, expected_distances
+from detection.families.nanodet_plus import NanoDetAssignerConfig, NanoDetLossConfig
 from detection.layers.conv import ConvBnAct, ConvSequence, fuse_conv_bn
 from detection.layers.ghost import GhostBottleneck
 from detection.layers.separable import SeparableConv
 from detection.layers.shuffle import ShuffleUnit
 from detection.losses.nanodet import NanoDetLoss
 from detection.models.detector import Detector, TrainingMoment, input_size_hw
-from detection.models.registry import MODELS, AssignerConfig, LossConfig, config_of
+from detection.models.registry import MODELS, config_of
 from detection.priors import grid_priors
 from detection.targets import Targets
-from detection.training.config import NanoDetAssignerConfig, NanoDetLossConfig
+from detection.training.config import AssignerConfig, LossConfig
 
 PRIOR_PROBABILITY = 0.01
 """What an untrained network answers for every class, so that background is cheap."""
@@ -238,7 +239,8 @@ class NanoDetPlus(Detector):
     `detach_epoch` on it no longer teaches backbone and neck; from `self_assign_epoch` on it does not run.
 
     `loss_statistics` holds, after each loss, "assigned": foreground priors per ground-truth box of the
-    batch, a scalar that stays on the device until somebody reads it.
+    batch, and while the auxiliary branch runs "aux_teaches": 1 before `detach_epoch`, 0 from it on. Both are
+    scalars that stay on the device until somebody reads them.
     """
 
     strides: ClassVar[tuple[int, ...]] = (8, 16, 32, 64)
@@ -262,7 +264,7 @@ class NanoDetPlus(Detector):
         self.aux_fpn = deepcopy(self.fpn)
         self.aux_head = AuxiliaryHead(2 * size.width, num_classes)
         self.criterion = NanoDetLoss(assigner, loss, num_classes=num_classes)
-        self.detach_epoch = loss.detach_epoch
+        self.detach_epoch = math.inf if loss.detach_epoch is None else loss.detach_epoch
         self.self_assign_epoch = (
             math.inf if assigner.self_assign_epoch is None else assigner.self_assign_epoch
         )
@@ -293,6 +295,9 @@ class NanoDetPlus(Detector):
     ) -> dict[str, Tensor]:
         priors = grid_priors(size_hw, self.strides, device=outputs[0].device)
         terms, self.loss_statistics = self.criterion(outputs, priors, targets)
+        if len(outputs) > 1:
+            teaches = float(moment.epoch < self.detach_epoch)
+            self.loss_statistics["aux_teaches"] = torch.full((), teaches, device=outputs[0].device)
         return terms
 
     def predict(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,15 +6,8 @@ from typing import Protocol, TypeVar
 
 from detection.models.detector import Detector
 from detection.registry import Registry
-from detection.training.config import (
-    NanoDetAssignerConfig,
-    NanoDetLossConfig,
-    YoloxAssignerConfig,
-    YoloxLossConfig,
-)
+from detection.training.config import AssignerConfig, LossConfig
 
-AssignerConfig = YoloxAssignerConfig | NanoDetAssignerConfig
-LossConfig = YoloxLossConfig | NanoDetLossConfig
 Config = TypeVar("Config")
 
 

@@ -25,8 +25,9 @@ from app.database.tables import (
 )
 from app.jobs import protocol
 from app.jobs.states import JobKind, JobStatus
+from detection.families.yolox import YoloxConfig
 from detection.models import create_model, create_served_model
-from detection.training.config import ScheduleConfig, TrainingConfig
+from detection.training.config import ScheduleConfig
 from detection.training.recipes import resolve
 from tests.archives import zip_of
 from tests.services import Home, wait_until
@@ -87,9 +88,7 @@ def an_archive_becomes_a_dataset(home: Home) -> str:
 
 
 def a_training_becomes_a_model(home: Home, dataset_id: str) -> str:
-    config = TrainingConfig(
-        epochs=EPOCHS, batch_size=2, input_size=64, schedule=ScheduleConfig(no_aug_epochs=1)
-    )
+    config = YoloxConfig(epochs=EPOCHS, batch_size=2, input_size=64, schedule=ScheduleConfig(no_aug_epochs=1))
     resolved = asdict(resolve(config, num_images=NUM_TRAIN))
     job_id = home.queue_job(JobKind.TRAIN, name="tiny training", dataset_id=dataset_id, config=resolved)
     job = home.wait_for(job_id, timeout_s=240)

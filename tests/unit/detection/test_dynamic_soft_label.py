@@ -15,9 +15,9 @@ from detection.assigners.dynamic_soft_label import DynamicSoftLabel, inside_boxe
 from detection.assigners.matching import BACKGROUND
 from detection.boxes import cxcywh_to_xyxy
 from detection.distances import decode_distances, expected_distances
+from detection.families.nanodet_plus import NanoDetAssignerConfig
 from detection.priors import Priors, grid_priors
 from detection.targets import Targets
-from detection.training.config import NanoDetAssignerConfig
 from tests.dynamic_soft_label_oracle import SlowDynamicSoftLabel
 from tests.npz import read_npz
 
@@ -154,3 +154,44 @@ def test_all_numbers_of_the_original(reference: Path) -> None:
     assert len(cases) == 9
     for path in cases:
         agrees_with_the_original(path)
+
+
+def with_crowds(targets: Targets, *crowds: Sequence[float]) -> Targets:
+    """Return targets whose first image has these crowd regions, the others none."""
+    rows = torch.zeros(len(targets.boxes_BG4), max(len(crowds), 1), 4)
+    rows[0, : len(crowds)] = torch.tensor(crowds)
+    return replace(targets, crowds_BR4=rows)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.9])
+def test_candidates_whose_box_lies_in_a_crowd_are_neither_right_nor_wrong(threshold: float) -> None:
+    boxes, logits, priors, targets = random_case(11, (6, 4))
+    crowd = (10.0, 20.0, 60.0, 96.0)
+    crowded = with_crowds(targets, crowd)
+    config = NanoDetAssignerConfig(ignore_overlap=threshold)
+    usual = DynamicSoftLabel(NanoDetAssignerConfig()).assign(boxes, logits, priors, targets)
+    found = DynamicSoftLabel(config).assign(boxes, logits, priors, crowded)
+    assert found.ignored_BP is not None
+    candidates = inside_boxes(priors, targets).any(dim=1)
+    for prior in range(len(priors.corners_P2)):
+        x1, y1, x2, y2 = boxes[0, prior].tolist()
+        width = max(min(x2, crowd[2]) - max(x1, crowd[0]), 0.0)
+        height = max(min(y2, crowd[3]) - max(y1, crowd[1]), 0.0)
+        area = (x2 - x1) * (y2 - y1)
+        share = width * height / area if area else 0.0
+        expected = bool(candidates[0, prior]) and share > threshold
+        assert bool(found.ignored_BP[0, prior]) is expected
+        index = BACKGROUND if expected else int(usual.gt_index_BP[0, prior])
+        assert int(found.gt_index_BP[0, prior]) == index
+    assert found.ignored_BP[0].any()
+    assert not found.ignored_BP[1].any()
+    assert torch.equal(found.gt_index_BP[1], usual.gt_index_BP[1])
+    assert not found.iou_BP[found.ignored_BP].any()
+
+
+def test_nothing_is_ignored_without_a_crowd_or_when_it_is_not_asked_for() -> None:
+    boxes, logits, priors, targets = random_case(11, (6, 4))
+    asked = DynamicSoftLabel(NanoDetAssignerConfig(ignore_overlap=0.5))
+    assert asked.assign(boxes, logits, priors, targets).ignored_BP is None
+    crowded = with_crowds(targets, (0.0, 0.0, 96.0, 96.0))
+    assert DynamicSoftLabel(NanoDetAssignerConfig()).assign(boxes, logits, priors, crowded).ignored_BP is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,11 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
+from detection.families.nanodet_plus import NanoDetAssignerConfig, NanoDetLossConfig
 from detection.losses.loss_terms import LossTerms
-from detection.losses.nanodet import NanoDetLoss
+from detection.losses.nanodet import HeadOutput, NanoDetLoss
 from detection.priors import grid_priors
 from detection.targets import Targets
-from detection.training.config import NanoDetAssignerConfig, NanoDetLossConfig
 from tests.npz import read_npz
 
 STRIDES = (8, 16, 32, 64)
@@ -119,3 +120,22 @@ def test_no_step_waits_for_the_device() -> None:
     with FakeTensorMode(allow_non_fake_inputs=True):
         found = criterion(3)((raw, auxiliary), priors, targets)
     assert all(isinstance(term, FakeTensor) and term.shape == () for term in found.terms.values())
+
+
+def test_ignored_priors_teach_no_class() -> None:
+    raw, _, targets = small_case()
+    raw.requires_grad_()
+    priors = grid_priors((64, 64), STRIDES)
+    crowds = torch.tensor([[[0.0, 0.0, 64.0, 64.0]], [[0.0, 0.0, 0.0, 0.0]]])
+    ignoring = NanoDetLoss(NanoDetAssignerConfig(ignore_overlap=0.1), NanoDetLossConfig(), num_classes=3)
+    crowded = replace(targets, crowds_BR4=crowds)
+    total(ignoring((raw,), priors, crowded)).backward()
+    gradient = raw.grad
+    assert gradient is not None
+    assignment = ignoring.assigner.assign(
+        HeadOutput.of(raw.detach(), 3, priors).boxes_BP4, raw.detach()[..., :3], priors, crowded
+    )
+    assert assignment.ignored_BP is not None
+    assert assignment.ignored_BP[0].any()
+    assert not gradient[assignment.ignored_BP].any()
+    assert gradient[~assignment.ignored_BP][:, :3].abs().min() > 0

@@ -15,9 +15,9 @@ from torch import Tensor
 from detection.architectures import ARCHITECTURES
 from detection.deploy.export import export_onnx
 from detection.errors import WeightsError
+from detection.families.nanodet_plus import NanoDetConfig
 from detection.models import create_model, create_served_model
 from detection.models.weights import read_weights
-from detection.training.config import TrainingConfig
 from detection.training.session import load_start
 
 State = dict[str, Tensor]
@@ -139,7 +139,12 @@ def test_a_training_says_in_a_few_lines_what_it_begins_with(
     raw, _ = states
     torch.save(raw if auxiliary else served(raw), tmp_path / "weights")
     detector, lines = create_model(NAME, num_classes=3), list[str]()
-    load_start(detector, tmp_path / "weights", TrainingConfig(init="model-7"), log=lines.append)
+    load_start(
+        detector,
+        tmp_path / "weights",
+        NanoDetConfig(architecture="nanodet-plus-m", init="model-7"),
+        log=lines.append,
+    )
     state = detector.state_dict()
     neck = raw if auxiliary else {f"aux_{name}": value for name, value in raw.items()}
     assert all(torch.equal(state[name], neck[name]) for name in state if name.startswith("aux_fpn."))
