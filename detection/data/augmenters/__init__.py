@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from detection.data.augmenters import yolox
+from detection.data.augmenters import nanodet_plus, yolox
 from detection.data.augmenters.augmenter import Augmenter, PictureSource, build_augmenter
 
-__all__ = ["Augmenter", "PictureSource", "build_augmenter", "yolox"]
+__all__ = ["Augmenter", "PictureSource", "build_augmenter", "nanodet_plus", "yolox"]
