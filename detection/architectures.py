@@ -1,13 +1,14 @@
-"""The architectures by name, with their published facts and default recipes. Plain Python: no torch here.
+"""The architectures by name, with their published facts. Plain Python: no torch here.
 
-A family's file registers its members; the network of the same name is in `detection/models/`.
+The network of the same name is in `detection/models/`, how its family is trained in `detection/families/`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from detection.input_convention import YOLOX, InputConvention
+from detection.input_convention import NANODET_STRETCH, YOLOX, InputConvention
+from detection.model_record import ModelRecord
 from detection.registry import Registry
 
 
@@ -15,6 +16,8 @@ from detection.registry import Registry
 class PublishedResults:
     """Figures of the original project on COCO, as it states them; fractions, not percent."""
 
+    input_size: int
+    """Side of the square network input, pixels."""
     ap_val: float
     parameters: int
     """Counted with 80 classes."""
@@ -24,31 +27,51 @@ class PublishedResults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """One network by name: what the API shows and what a configuration is completed from."""
+    """One network by name: what the API shows of it."""
 
     name: str
     family: str
     input_size: int
     """Side of the square network input, pixels."""
     input_multiple: int
-    multi_scale: tuple[int, int]
-    """Smallest and largest side of multi-scale training, pixels."""
-    mosaic_probability: float
-    mixup_probability: float
-    mosaic_scale: tuple[float, float]
     convention: InputConvention
+    nms_iou: float
+    """Boxes of one class that overlap a better one by more than this are dropped."""
     one_label_per_prior: bool
+    evaluation_score_threshold: float
+    evaluation_max_detections: int
+    """Which detections of a picture the published figures count."""
     published: PublishedResults
+    """At `input_size`."""
+    published_elsewhere: tuple[PublishedResults, ...] = ()
+    """At other input sizes."""
     weights_licence: str = "Apache-2.0"
+
+    def record(
+        self,
+        *,
+        classes: tuple[str, ...],
+        convention: InputConvention | None = None,
+        input_size_hw: tuple[int, int] | None = None,
+        nms_iou: float | None = None,
+    ) -> ModelRecord:
+        """Return the record of a model of this architecture; None is the architecture's value."""
+        return ModelRecord(
+            architecture=self.name,
+            classes=classes,
+            input_size_hw=input_size_hw or (self.input_size, self.input_size),
+            input_convention=convention or self.convention,
+            nms_iou=self.nms_iou if nms_iou is None else nms_iou,
+            one_label_per_prior=self.one_label_per_prior,
+            evaluation_score_threshold=self.evaluation_score_threshold,
+            evaluation_max_detections=self.evaluation_max_detections,
+        )
 
 
 ARCHITECTURES: Registry[Architecture] = Registry("architecture")
 
 
-def _add_yolox(
-    name: str, *, input_size: int, mosaic: float, mixup: float, ap: float, parameters: int, gflops: float
-) -> None:
-    small = input_size == 416
+def _add_yolox(name: str, *, input_size: int, ap: float, parameters: int, gflops: float) -> None:
     ARCHITECTURES.add(
         name,
         Architecture(
@@ -56,20 +79,51 @@ def _add_yolox(
             family="yolox",
             input_size=input_size,
             input_multiple=32,
-            multi_scale=(320, 640) if small else (480, 800),
-            mosaic_probability=mosaic,
-            mixup_probability=mixup,
-            mosaic_scale=(0.5, 1.5) if small else (0.1, 2.0),
             convention=YOLOX,
+            nms_iou=0.65,
             one_label_per_prior=True,
-            published=PublishedResults(ap_val=ap, parameters=parameters, gflops=gflops),
+            evaluation_score_threshold=0.001,
+            evaluation_max_detections=1000,
+            published=PublishedResults(
+                input_size=input_size, ap_val=ap, parameters=parameters, gflops=gflops
+            ),
         ),
     )
 
 
-_add_yolox("yolox-nano", input_size=416, mosaic=0.5, mixup=0.0, ap=0.258, parameters=912_159, gflops=1.11)
-_add_yolox("yolox-tiny", input_size=416, mosaic=1.0, mixup=0.0, ap=0.328, parameters=5_055_855, gflops=6.49)
-_add_yolox("yolox-s", input_size=640, mosaic=1.0, mixup=1.0, ap=0.405, parameters=8_968_255, gflops=26.93)
-_add_yolox("yolox-m", input_size=640, mosaic=1.0, mixup=1.0, ap=0.469, parameters=25_326_495, gflops=73.98)
-_add_yolox("yolox-l", input_size=640, mosaic=1.0, mixup=1.0, ap=0.497, parameters=54_208_895, gflops=156.01)
-_add_yolox("yolox-x", input_size=640, mosaic=1.0, mixup=1.0, ap=0.511, parameters=99_071_455, gflops=282.46)
+_add_yolox("yolox-nano", input_size=416, ap=0.258, parameters=912_159, gflops=1.11)
+_add_yolox("yolox-tiny", input_size=416, ap=0.328, parameters=5_055_855, gflops=6.49)
+_add_yolox("yolox-s", input_size=640, ap=0.405, parameters=8_968_255, gflops=26.93)
+_add_yolox("yolox-m", input_size=640, ap=0.469, parameters=25_326_495, gflops=73.98)
+_add_yolox("yolox-l", input_size=640, ap=0.497, parameters=54_208_895, gflops=156.01)
+_add_yolox("yolox-x", input_size=640, ap=0.511, parameters=99_071_455, gflops=282.46)
+
+
+def _add_nanodet_plus(
+    name: str, *, parameters: int, at_416: tuple[float, float], at_320: tuple[float, float]
+) -> None:
+    """File a member of the family with AP and GFLOPs at its two input sizes."""
+
+    def published(input_size: int, ap: float, gflops: float) -> PublishedResults:
+        return PublishedResults(input_size=input_size, ap_val=ap, parameters=parameters, gflops=gflops)
+
+    ARCHITECTURES.add(
+        name,
+        Architecture(
+            name=name,
+            family="nanodet-plus",
+            input_size=416,
+            input_multiple=32,
+            convention=NANODET_STRETCH,
+            nms_iou=0.6,
+            one_label_per_prior=False,
+            evaluation_score_threshold=0.05,
+            evaluation_max_detections=100,
+            published=published(416, *at_416),
+            published_elsewhere=(published(320, *at_320),),
+        ),
+    )
+
+
+_add_nanodet_plus("nanodet-plus-m", parameters=1_197_924, at_416=(0.304, 1.62), at_320=(0.270, 0.96))
+_add_nanodet_plus("nanodet-plus-m-1.5x", parameters=2_477_792, at_416=(0.341, 3.10), at_320=(0.299, 1.83))

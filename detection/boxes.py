@@ -55,14 +55,25 @@ def pairwise_iou(
     check_boxes(boxes_N4, others_M4)
     if BoxFormat(box_format) is BoxFormat.CXCYWH:
         boxes_N4, others_M4 = cxcywh_to_xyxy(boxes_N4), cxcywh_to_xyxy(others_M4)
+    overlap = _pairwise_overlap(boxes_N4, others_M4)
+    areas = box_area(boxes_N4).unsqueeze(-1) + box_area(others_M4).unsqueeze(-2)
+    union = areas.sub_(overlap)
+    return overlap.div_(union).nan_to_num_(nan=0.0)
+
+
+def pairwise_share(boxes_N4: Tensor, others_M4: Tensor) -> Tensor:
+    """Return which share [..., N, M] of every box (xyxy) lies in each of the others; 0 / 0 counts as 0."""
+    check_boxes(boxes_N4, others_M4)
+    overlap = _pairwise_overlap(boxes_N4, others_M4)
+    return overlap.div_(box_area(boxes_N4).unsqueeze(-1)).nan_to_num_(nan=0.0)
+
+
+def _pairwise_overlap(boxes_N4: Tensor, others_M4: Tensor) -> Tensor:
     x1, y1, x2, y2 = boxes_N4.unsqueeze(-1).unbind(-2)
     other_x1, other_y1, other_x2, other_y2 = others_M4.unsqueeze(-3).unbind(-1)
     width = torch.minimum(x2, other_x2).sub_(torch.maximum(x1, other_x1)).clamp_(min=0)
     height = torch.minimum(y2, other_y2).sub_(torch.maximum(y1, other_y1)).clamp_(min=0)
-    overlap = width.mul_(height)
-    areas = box_area(boxes_N4).unsqueeze(-1) + box_area(others_M4).unsqueeze(-2)
-    union = areas.sub_(overlap)
-    return overlap.div_(union).nan_to_num_(nan=0.0)
+    return width.mul_(height)
 
 
 def check_boxes(*boxes: Tensor) -> None:

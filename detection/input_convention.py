@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -39,5 +39,18 @@ YOLOX_LEGACY = InputConvention(
 )
 """Weights of YOLOX's 0.1.0 era; fed with the other convention their AP is about 0."""
 
-NAMED_CONVENTIONS = {"yolox": YOLOX, "yolox-legacy": YOLOX_LEGACY}
+NANODET_STRETCH = InputConvention(
+    mean=(103.53, 116.28, 123.675), std=(57.375, 57.12, 58.395), resize=Resize.STRETCH, pad_value=0.0
+)
+"""What the published NanoDet-Plus weights were trained with."""
+NANODET_KEEP_RATIO = replace(NANODET_STRETCH, resize=Resize.LETTERBOX, pad_value=114.0)
+"""NanoDet's `keep_ratio`, padded at the right and at the bottom: there with zeros after normalising, here
+with the grey that comes nearest."""
+
+NAMED_CONVENTIONS = {
+    "yolox": YOLOX,
+    "yolox-legacy": YOLOX_LEGACY,
+    "nanodet-stretch": NANODET_STRETCH,
+    "nanodet-keep-ratio": NANODET_KEEP_RATIO,
+}
 """What `input_convention` of an import may be called."""

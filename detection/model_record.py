@@ -23,3 +23,6 @@ class ModelRecord:
     """Boxes of one class that overlap a better one by more than this are dropped."""
     one_label_per_prior: bool = True
     """True: a prior names its best class only (YOLOX). False: every class above the threshold."""
+    evaluation_score_threshold: float = 0.001
+    evaluation_max_detections: int = 1000
+    """Which detections of a picture an evaluation counts, as those of the published figures do."""

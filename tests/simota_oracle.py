@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from detection.assigners.simota import BACKGROUND, Predictions
+from detection.assigners.matching import BACKGROUND
+from detection.assigners.simota import Predictions
+from detection.families.yolox import YoloxAssignerConfig
 from detection.priors import Priors
 from detection.targets import Targets
-from detection.training.config import YoloxAssignerConfig
 
 Box = Sequence[float]
 

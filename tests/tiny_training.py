@@ -9,10 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from detection.families.yolox import YoloxConfig
 from detection.layers.conv import ConvBnAct, fuse_conv_bn
 from detection.models.detector import Detector, TrainingMoment
 from detection.targets import Targets
-from detection.training.config import ScheduleConfig, TrainingConfig
+from detection.training.config import ScheduleConfig
 from detection.training.ema import ModelEma
 from detection.training.optimisation import Optimisation
 from detection.training.optimizers import build_optimizer
@@ -100,16 +101,16 @@ class DrawnBatches:
             )
 
 
-def tiny_config(**changes: object) -> TrainingConfig:
+def tiny_config(**changes: object) -> YoloxConfig:
     """Return a resolved configuration of 3 epochs of 4 steps with 4 pictures each."""
-    config = TrainingConfig(epochs=3, batch_size=4, device="cpu", schedule=ScheduleConfig(no_aug_epochs=1))
+    config = YoloxConfig(epochs=3, batch_size=4, device="cpu", schedule=ScheduleConfig(no_aug_epochs=1))
     return resolve(replace(config, **changes), num_images=16)  # type: ignore[arg-type]
 
 
 def tiny_trainer(
     callbacks: Sequence[Callback] = (),
     *,
-    config: TrainingConfig | None = None,
+    config: YoloxConfig | None = None,
     source: DrawnBatches | None = None,
     state: TrainingState | None = None,
     detector: Detector | None = None,

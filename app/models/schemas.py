@@ -170,7 +170,8 @@ class ImportFields(Wish):
     ) = None
     """JSON list of names; default is COCO's when there are 80."""
     input_convention: Annotated[str, Field(max_length=2000)] | None = None
-    """`yolox`, `yolox-legacy`, or a JSON object `{order, scale, mean, std, resize, pad_value}`."""
+    """`yolox`, `yolox-legacy`, `nanodet-stretch`, `nanodet-keep-ratio`, or a JSON object
+    `{order, scale, mean, std, resize, pad_value}`; default is that of the published weights."""
 
     @field_validator("architecture")
     @classmethod

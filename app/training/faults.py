@@ -15,15 +15,18 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from app.api.faults import pointer_to
+from app.api.faults import invalid_input, pointer_to, problems_of
 from app.api.suggestions import did_you_mean
 from app.errors import Problem
-from app.training.schemas import TrainRequest
+from app.training.schemas import READERS, TRAIN_REQUESTS, TrainRequest
 from detection.architectures import ARCHITECTURES, Architecture
 from detection.errors import UnknownNameError
-from detection.training.recipes import CHECKS, Check
+from detection.families.reading import family_named
+from detection.training.checks import Check
+from detection.training.config import TrainingConfig
+from detection.training.recipes import checks_of
 
-Look = Callable[[TrainRequest], list[Problem]]
+Look = Callable[[TrainingConfig], list[Problem]]
 INDICES = re.compile(r"(/[0-9]+)+$")
 """The end of a pointer into a list, which is wrong as a whole when one of its members is."""
 
@@ -53,7 +56,23 @@ class NoArchitecture:
         raise HoleError(name)
 
 
-def all_faults(
+def read_request(body: object) -> TrainRequest:
+    """Return the body of `POST /train` as a request of the family that it names.
+
+    Raises:
+        InvalidInputError: it is wrong; all that is wrong with it is listed, not only what pydantic sees.
+    """
+    family = family_named(body).name
+    read = READERS[family].validate_python
+    try:
+        return read(body)
+    except ValidationError as error:
+        shape = TRAIN_REQUESTS[family]
+        found = problems_of(error.errors(include_url=False), shape=shape, sent=body)
+        raise invalid_input(_all_faults(body, found, read)) from None
+
+
+def _all_faults(
     body: object, found: Sequence[Problem], read: Callable[[object], TrainRequest]
 ) -> list[Problem]:
     """Return, after those that were `found` in a body, the contradictions in what is left of it.
@@ -77,11 +96,11 @@ def contradictions(request: TrainRequest, holes: Collection[str] = ()) -> list[P
     Args:
         holes: pointers to the fields that are wrong by themselves; what stands there means nothing.
     """
-    config = cast(TrainRequest, Holed(request, holes))
+    config = cast(TrainingConfig, Holed(request.config(), holes))
     looks: list[Look] = [
         _architecture_faults,
         *UNBUILT,
-        *(partial(_recipe_faults, check) for check in CHECKS),
+        *(partial(_recipe_faults, check) for check in checks_of(request.family)),
     ]
     found: list[Problem] = []
     for look in looks:
@@ -97,36 +116,36 @@ def _without(body: Any, holes: Collection[str], pointer: str = "") -> Any:
     return {key: _without(body[key], holes, inside[key]) for key in body if inside[key] not in holes}
 
 
-def _architecture_faults(request: TrainRequest) -> list[Problem]:
+def _architecture_faults(config: TrainingConfig) -> list[Problem]:
     try:
-        ARCHITECTURES[request.architecture]
+        ARCHITECTURES[config.architecture]
     except UnknownNameError as error:
         problem = f"{error}{did_you_mean(error.name, error.choices)}"
         return [Problem(pointer="/architecture", problem=problem)]
     return []
 
 
-def _recipe_faults(check: Check, request: TrainRequest) -> list[Problem]:
+def _recipe_faults(check: Check, config: TrainingConfig) -> list[Problem]:
     try:
-        architecture = ARCHITECTURES[request.architecture]
+        architecture = ARCHITECTURES[config.architecture]
     except (UnknownNameError, HoleError):
         architecture = cast(Architecture, NoArchitecture())
-    return [Problem(pointer=fault.pointer, problem=fault.problem) for fault in check(request, architecture)]
+    return [Problem(pointer=fault.pointer, problem=fault.problem) for fault in check(config, architecture)]
 
 
-def _unbuilt_devices(request: TrainRequest) -> list[Problem]:
+def _unbuilt_devices(config: TrainingConfig) -> list[Problem]:
     problem = "several accelerators in one job are not supported yet"
-    return [Problem(pointer="/device", problem=problem)] if "," in request.device else []
+    return [Problem(pointer="/device", problem=problem)] if "," in config.device else []
 
 
-def _unbuilt_processes(request: TrainRequest) -> list[Problem]:
+def _unbuilt_processes(config: TrainingConfig) -> list[Problem]:
     problem = "several processes in one job are not supported yet; use 1"
-    return [Problem(pointer="/processes", problem=problem)] if (request.processes or 1) > 1 else []
+    return [Problem(pointer="/processes", problem=problem)] if (config.processes or 1) > 1 else []
 
 
-def _unbuilt_sync_bn(request: TrainRequest) -> list[Problem]:
+def _unbuilt_sync_bn(config: TrainingConfig) -> list[Problem]:
     problem = "needs several processes, which are not supported yet"
-    return [Problem(pointer="/sync_bn", problem=problem)] if request.sync_bn else []
+    return [Problem(pointer="/sync_bn", problem=problem)] if config.sync_bn else []
 
 
 UNBUILT = (_unbuilt_devices, _unbuilt_processes, _unbuilt_sync_bn)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import Path, Response, status
-from pydantic import ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from fastapi import Body, Path, Response, status
+from pydantic import PlainValidator
 
 from app.api.dependencies import (
     CREATING,
@@ -19,7 +19,6 @@ from app.api.dependencies import (
     create_router,
     needs,
 )
-from app.api.faults import invalid_input, problems_of
 from app.errors import (
     ArchitectureMismatchError,
     DatasetNotReadyError,
@@ -32,8 +31,14 @@ from app.errors import (
 from app.jobs.schemas import JobRead
 from app.keys.service import Scope
 from app.training import service
-from app.training.faults import all_faults
-from app.training.schemas import ArchitectureDetail, ArchitectureRead, TrainRequest
+from app.training.faults import read_request
+from app.training.schemas import (
+    ONE_OF_THEM,
+    TRAIN_EXAMPLES,
+    ArchitectureDetail,
+    ArchitectureRead,
+    TrainRequest,
+)
 
 router = create_router("training")
 
@@ -49,14 +54,10 @@ REFUSALS = (
 )
 
 
-def _read_completely(body: Any, read: ValidatorFunctionWrapHandler) -> TrainRequest:
-    """Read a body; when it is wrong, answer with all that is, not only with what pydantic sees."""
-    try:
-        request: TrainRequest = read(body)
-    except ValidationError as error:
-        found = problems_of(error.errors(include_url=False), shape=TrainRequest, sent=body)
-        raise invalid_input(all_faults(body, found, read)) from None
-    return request
+# Named by its members only: FastAPI would describe the type that they have in common as well.
+TrainBody = Annotated[
+    Any, PlainValidator(read_request, json_schema_input_type=ONE_OF_THEM), Body(examples=TRAIN_EXAMPLES)
+]
 
 
 @router.post(
@@ -67,7 +68,7 @@ def _read_completely(body: Any, read: ValidatorFunctionWrapHandler) -> TrainRequ
     responses={202: {"headers": LOCATION}, **answers(*REFUSALS, *CREATING)},
 )
 def start_training(
-    body: Annotated[TrainRequest, WrapValidator(_read_completely)],
+    body: TrainBody,
     session: SessionDep,
     bell: BellDep,
     settings: SettingsDep,
@@ -76,8 +77,9 @@ def start_training(
     response: Response,
 ) -> object:
     """Queue a training. Poll `GET /jobs/{id}` for its progress, or follow `GET /jobs/{id}/events`."""
-    once.same_as(asdict(body))
-    job = service.queue_training(session, bell, settings, body, author=author, once=once)
+    request: TrainRequest = body
+    once.same_as(asdict(request))
+    job = service.queue_training(session, bell, settings, request, author=author, once=once)
     response.headers["Location"] = f"/jobs/{job.id}"
     return job
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import lru_cache
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Union
 
-from pydantic import AfterValidator, Field, TypeAdapter, WithJsonSchema
+from pydantic import AfterValidator, Discriminator, Field, Tag, TypeAdapter, WithJsonSchema
 
 from app.api.links import Links
 from app.api.shapes import EXAMPLE_ID, Name, Shape, example, example_of
-from detection.architectures import ARCHITECTURES
+from detection.families import DEFAULT_FAMILY, FAMILIES, Family, architectures_of
+from detection.families.reading import family_named
 from detection.training.config import STRICT, TrainingConfig
+from detection.training.descriptions import describe_inherited
 
 DEVICE = r"^(auto|cpu|[0-9]{1,3}(,[0-9]{1,3}){0,15})$"
 
@@ -29,42 +31,16 @@ Device = Annotated[
     str, AfterValidator(_known_device), WithJsonSchema({"type": "string", "maxLength": 64, "pattern": DEVICE})
 ]
 
-TRAIN_EXAMPLES = [
-    {"dataset_id": EXAMPLE_ID, "epochs": 10},
-    {
-        "dataset_id": EXAMPLE_ID,
-        "name": "fine-tuned",
-        "architecture": "yolox-nano",
-        "init": "pretrained",
-        "epochs": 30,
-        "input_size": 416,
-        "optimizer": {"lr_per_image": 0.000625},
-        "augmentation": {"mosaic": 0.5, "flip": 0.5},
-    },
-]
-
-
-@lru_cache(maxsize=1)
-def config_schema() -> dict[str, Any]:
-    """Return the JSON schema of a training's configuration."""
-    schema = TypeAdapter(TrainingConfig).json_schema()
-    schema["properties"]["architecture"]["enum"] = list(ARCHITECTURES.names())
-    return schema
-
-
-def _complete(schema: dict[str, Any]) -> None:
-    """Add the examples, and the descriptions of inherited fields, which pydantic does not look for."""
-    schema["examples"] = TRAIN_EXAMPLES
-    for name, inherited in config_schema()["properties"].items():
-        for key in inherited.keys() & {"description", "enum"}:
-            schema["properties"][name][key] = inherited[key]
-
 
 @dataclass(frozen=True, kw_only=True)
-class TrainRequest(TrainingConfig):
-    """What to train on what. Every field that is left out, or null, takes the architecture's recipe."""
+class TrainRequest:
+    """What to train on what; each family's request adds the options of its configuration.
 
-    __pydantic_config__: ClassVar = {**STRICT, "json_schema_extra": _complete}
+    Every field that is left out, or null, takes the architecture's recipe.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    family: ClassVar[Family[Any]]
 
     dataset_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
     """The dataset to train on; it must be `ready`."""
@@ -74,12 +50,63 @@ class TrainRequest(TrainingConfig):
 
     def config(self) -> TrainingConfig:
         """Return what decides the computation, without what it is called and what it runs on."""
-        return TrainingConfig(**{field.name: getattr(self, field.name) for field in fields(TrainingConfig)})
+        config: type[TrainingConfig] = self.family.config
+        return config(**{field.name: getattr(self, field.name) for field in fields(config)})
+
+
+def _request_of(family: Family[Any]) -> type[TrainRequest]:
+    """Return the body of `POST /train` for a family."""
+    body = {
+        "__module__": __name__,
+        "__doc__": f"{TrainRequest.__doc__}",
+        "__pydantic_config__": {**STRICT, "json_schema_extra": _finished(family)},
+        "family": family,
+    }
+    name = f"{family.config.__name__.removesuffix('Config')}{TrainRequest.__name__}"
+    return dataclass(frozen=True, kw_only=True)(type(name, (TrainRequest, family.config), body))
+
+
+def _finished(family: Family[Any]) -> Callable[[dict[str, Any], type], None]:
+    """Return what completes the JSON schema of a family's request."""
+
+    def finish(schema: dict[str, Any], request: type) -> None:
+        describe_inherited(schema, request)
+        schema["properties"]["architecture"]["enum"] = architectures_of(family)
+        schema["examples"] = _examples(family)
+
+    return finish
+
+
+def _examples(family: Family[Any]) -> list[dict[str, Any]]:
+    chosen = {"architecture": architectures_of(family)[0]}
+    tuned = {"name": "fine-tuned", **chosen, "init": "pretrained", "epochs": 30, "input_size": 416}
+    return [
+        {"dataset_id": EXAMPLE_ID, **({} if family is DEFAULT_FAMILY else chosen), "epochs": 10},
+        {"dataset_id": EXAMPLE_ID, **tuned, "augmentation": {"flip": 0.25}},
+    ]
+
+
+TRAIN_REQUESTS = {
+    family.name: _request_of(family)
+    for family in sorted(map(FAMILIES.__getitem__, FAMILIES), key=lambda each: each is not DEFAULT_FAMILY)
+}
+"""The body of `POST /train` for each family, by its name; that of the default family comes first."""
+READERS: Mapping[str, TypeAdapter[TrainRequest]] = {
+    name: TypeAdapter(request) for name, request in TRAIN_REQUESTS.items()
+}
+ONE_OF_THEM: Any = Annotated[
+    Union[tuple(Annotated[request, Tag(name)] for name, request in TRAIN_REQUESTS.items())],  # noqa: UP007
+    Discriminator(lambda body: family_named(body).name),
+]
+"""What the API's description says of them: exactly one fits."""
+TRAIN_EXAMPLES = [body for request in TRAIN_REQUESTS.values() for body in _examples(request.family)]
 
 
 class PublishedRead(Shape):
     """Figures of the original project on COCO."""
 
+    input_size: int
+    """Side of the square network input, pixels."""
     ap_val: float
     """AP on COCO val2017, a fraction."""
     parameters: int
@@ -98,7 +125,8 @@ class ArchitectureRead(Shape):
         input_multiple=32,
         parameters=912159,
         gflops=1.11,
-        published={"ap_val": 0.258, "parameters": 912159, "gflops": 1.11},
+        published={"input_size": 416, "ap_val": 0.258, "parameters": 912159, "gflops": 1.11},
+        published_elsewhere=[],
         weights_licence="Apache-2.0",
         links={"self": "/architectures/yolox-nano"},
     )
@@ -117,6 +145,8 @@ class ArchitectureRead(Shape):
     """2 × multiply-adds at `input_size`, in billions."""
     published: PublishedRead
     """What the original project measured."""
+    published_elsewhere: list[PublishedRead]
+    """The same at other input sizes."""
     weights_licence: str
     """Of the original project's weights."""
     links: Links

@@ -31,14 +31,14 @@ from app.training.schemas import (
     ArchitectureRead,
     PublishedRead,
     TrainRequest,
-    config_schema,
 )
 from app.usage.service import take_room
 from detection.architectures import ARCHITECTURES, Architecture
 from detection.data.coco_classes import COCO_CLASSES
 from detection.data.records import Split
 from detection.errors import UnknownNameError
-from detection.training.config import TrainingConfig
+from detection.families import family_of
+from detection.families.reading import config_schema
 from detection.training.recipes import resolve
 
 RANDOM = "random"
@@ -60,10 +60,10 @@ def queue_training(
     faults = contradictions(request)
     if faults:
         raise invalid_input(faults)
-    architecture = ARCHITECTURES[request.architecture]
     dataset, _ = ready_dataset(session, request.dataset_id)
     config = resolve(request.config(), num_images=_num_train_images(dataset))
-    start = _start(session, request.init, architecture)
+    architecture = ARCHITECTURES[config.architecture]
+    start = _start(session, config.init, architecture)
     check_queue_has_room(session, settings)
     take_room(session, settings)
     job = add_job(
@@ -74,7 +74,7 @@ def queue_training(
         dataset_id=dataset.id,
         model_id=start.id if start is not None else None,
     )
-    if start is not None and request.init == PRETRAINED:
+    if start is not None and config.init == PRETRAINED:
         note_line(session, job.id, _choice(start))
     return commit_and_announce(session, bell, job, action="job.train", author=author, once=once)
 
@@ -88,12 +88,13 @@ def read_architecture(name: str) -> ArchitectureDetail:
         architecture = ARCHITECTURES[name]
     except UnknownNameError as error:
         raise NotFoundError(str(error)) from None
-    default = TrainingConfig(architecture=name)
+    family = family_of(name)
+    default = family.config(architecture=name)
     return ArchitectureDetail(
         **_facts(architecture),
         default_config=asdict(default),
         recipe=asdict(resolve(default, num_images=RECIPE_IMAGES)),
-        config_schema=config_schema(),
+        config_schema=config_schema(family),
     )
 
 
@@ -106,6 +107,9 @@ def _facts(architecture: Architecture) -> dict[str, Any]:
         "parameters": architecture.published.parameters,
         "gflops": architecture.published.gflops,
         "published": PublishedRead.model_validate(architecture.published),
+        "published_elsewhere": [
+            PublishedRead.model_validate(each) for each in architecture.published_elsewhere
+        ],
         "weights_licence": architecture.weights_licence,
         "links": {"self": f"/architectures/{architecture.name}"},
     }

@@ -17,11 +17,12 @@ from detection.targets import Targets
 
 
 def collate(samples: Sequence[Sample]) -> tuple[Tensor, Targets]:
-    """Return images [B, 3, H, W], uint8, BGR, and the padded targets of samples of one size."""
+    """Return images [B, 3, H, W], BGR, uint8 or float32, and the padded targets of samples of one size."""
     images_BCHW = torch.stack([torch.from_numpy(sample.pixels).permute(2, 0, 1) for sample in samples])
     targets = Targets.from_lists(
         [torch.from_numpy(sample.boxes) for sample in samples],
         [torch.from_numpy(sample.labels) for sample in samples],
+        [torch.from_numpy(sample.crowds) for sample in samples],
     )
     return images_BCHW.contiguous(), targets
 

@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 from torch import Tensor
 
-from detection.data.augment import Augmenter, LabelledPicture
+from detection.data.augmenters import PictureSource, build_augmenter
+from detection.data.augmenters.augmenter import LabelledPicture
 from detection.data.batches import collate, normalise_batch, resize_batch
 from detection.data.draws import Purpose, draws
 from detection.data.picture_cache import PictureCache, ReadPicture
-from detection.data.records import ImageRecord
+from detection.data.records import BoxRecord, ImageRecord
 from detection.data.sampler import Sampler, batch_positions, multi_scale_side
-from detection.data.transforms import Sample
+from detection.data.transforms import BoxArray, Sample
 from detection.input_convention import YOLOX, InputConvention
 from detection.targets import Targets
 from detection.training.config import AugmentationConfig
@@ -75,19 +76,19 @@ class TrainingDataset:
         self.sampler = Sampler(len(images), seed=seed)
         self._images = images
         self._cache = PictureCache(read, input_size_hw=input_size_hw, max_bytes=cache_bytes)
-        self._augmenter = Augmenter(
-            self._picture,
-            len(images),
+        source = PictureSource(
+            load=self._picture,
+            num_images=len(images),
             input_size_hw=input_size_hw,
-            augmentation=augmentation,
             convention=convention,
         )
+        self._augmenter = build_augmenter(augmentation, source)
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __getitem__(self, key: SampleKey) -> Sample:
-        """Return a sample: picture (height, width, BGR, uint8), boxes [n, 4] float32, labels [n] int64.
+        """Return a sample: picture (height, width, BGR), boxes [n, 4] float32, labels [n] int64.
 
         Raises:
             ImageError: a picture cannot be decoded.
@@ -97,12 +98,15 @@ class TrainingDataset:
         return self._augmenter.sample(index, rng, tail=key.tail)
 
     def _picture(self, index: int) -> LabelledPicture:
-        """Crowd regions are no targets."""
         image = self._images[index]
         boxes = [box for box in image.boxes if not box.crowd]
-        edges = np.array([(box.x1, box.y1, box.x2, box.y2) for box in boxes], np.float32).reshape(-1, 4)
         labels = np.array([box.class_id for box in boxes], np.int64)
-        return LabelledPicture(self._cache.picture(image), edges, labels)
+        crowds = [box for box in image.boxes if box.crowd]
+        return LabelledPicture(self._cache.picture(image), _edges(boxes), labels, _edges(crowds))
+
+
+def _edges(boxes: Sequence[BoxRecord]) -> BoxArray:
+    return np.array([(box.x1, box.y1, box.x2, box.y2) for box in boxes], np.float32).reshape(-1, 4)
 
 
 def training_batches(
@@ -116,7 +120,7 @@ def training_batches(
     workers: int | None = None,
     tail: bool = False,
 ) -> Iterator[tuple[Tensor, Targets]]:
-    """Yield the batches of an epoch from a step on: images [B, 3, H, W] (uint8, BGR) and their targets.
+    """Yield the batches of an epoch from a step on: images [B, 3, H, W] (BGR, 0..255) and their targets.
 
     Batches are prepared ahead within the epoch only, so nothing of one epoch can appear in the next.
 

@@ -7,7 +7,8 @@ of the project's published recipes. Boxes are xyxy, pixels, float32, in the fram
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,17 +24,27 @@ LabelArray = NDArray[np.int64]
 Matrix = NDArray[np.float64]
 """[2, 3]: an affine map of points."""
 
+AnyPixels = NDArray[Any]
+"""Height, width, BGR, 0..255: `Pixels`, or float32 where colours went beyond that or between."""
+
 HUES = 180
 """OpenCV halves the degrees so that they fit into a byte."""
+
+
+def no_boxes() -> BoxArray:
+    """Return an array of no boxes."""
+    return np.zeros((0, 4), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
     """A picture with its boxes."""
 
-    pixels: Pixels
+    pixels: AnyPixels
     boxes: BoxArray
     labels: LabelArray
+    crowds: BoxArray = field(default_factory=no_boxes)
+    """Regions where objects are not labelled one by one. Only some families ask for them."""
 
     @property
     def size_wh(self) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ def write_model(
     """Write `weights.safetensors`, `model.onnx` and `model.json` into an existing folder.
 
     The exported graph is compared with the detector on some of `pictures` (files as they were uploaded), or
-    on a made-up one when there is none.
+    on a made-up one when there is none. What the detector has for training only is not written.
 
     Raises:
         ExportError: the graph cannot be made or does not compute what the detector computes.
@@ -75,7 +76,9 @@ def write_openvino_package(
 
 
 def _plain_weights(detector: Detector) -> dict[str, Tensor]:
-    return {name: value.detach().cpu().contiguous().clone() for name, value in detector.state_dict().items()}
+    served = copy.deepcopy(detector).cpu()
+    served.drop_training_parts()
+    return {name: value.detach().contiguous().clone() for name, value in served.state_dict().items()}
 
 
 def _prepared(pictures: Sequence[bytes], record: ModelRecord) -> Tensor:

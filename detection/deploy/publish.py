@@ -65,6 +65,7 @@ def publish(
         raise CheckpointError("the training has no checkpoint; there is nothing to publish")
     detector = build_detector(job).eval()
     load_evaluated_weights(payload, detector)
+    detector.drop_training_parts()
     metrics, details = None, None
     if job.val_images:
         found = detect_in_validation(job, detector, interrupted=interrupted, saw=saw)

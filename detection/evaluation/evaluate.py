@@ -9,13 +9,18 @@ from detection.data.records import ImageRecord
 from detection.detections import Detections
 from detection.evaluation.coco import CocoMetrics, measure_detections
 from detection.inference.predictor import DetectOptions, Prediction, Predictor, Prepared
+from detection.model_record import ModelRecord
 
 BATCH_SIZE = 8
-EVALUATION = DetectOptions(score_threshold=0.001, max_detections=1000)
-"""The only differences from serving."""
-
 ReadPicture = Callable[[ImageRecord], bytes]
 """Returns the bytes of a picture's file."""
+
+
+def evaluation_options(record: ModelRecord) -> DetectOptions:
+    """Return the only differences from serving: which detections of a model an evaluation counts."""
+    return DetectOptions(
+        score_threshold=record.evaluation_score_threshold, max_detections=record.evaluation_max_detections
+    )
 
 
 def evaluate(
@@ -23,7 +28,7 @@ def evaluate(
     images: Sequence[ImageRecord],
     read: ReadPicture,
     *,
-    options: DetectOptions = EVALUATION,
+    options: DetectOptions | None = None,
     interrupted: Callable[[], bool] = lambda: False,
 ) -> CocoMetrics | None:
     """Detect in every picture and compare with its boxes by COCO's rules. Arguments of `detect_in_all`."""
@@ -36,19 +41,21 @@ def detect_in_all(
     images: Sequence[ImageRecord],
     read: ReadPicture,
     *,
-    options: DetectOptions = EVALUATION,
+    options: DetectOptions | None = None,
     interrupted: Callable[[], bool] = lambda: False,
     saw: Callable[[int], None] = lambda num_images: None,
 ) -> list[Detections] | None:
     """Return what is found in every picture, in its own pixels.
 
     Args:
+        options: None is what the model's record says of an evaluation.
         interrupted: asked before every batch; when true, the evaluation is given up and None returned.
         saw: told after every batch how many pictures are done.
 
     Raises:
         ImageError: a picture cannot be read; an evaluation never leaves one out.
     """
+    options = options or evaluation_options(predictor.record)
     predictions: list[Prediction] = []
     for batch in _prepared_batches(predictor, images, read):
         if interrupted():

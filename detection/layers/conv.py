@@ -5,7 +5,9 @@ Shape suffixes: B = images, C = channels, H W = cells of the feature map.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
@@ -14,11 +16,36 @@ BN_EPS = 1e-3
 BN_MOMENTUM = 0.03
 """The constants that YOLOX was trained with; the framework's own (1e-5, 0.1) give other results."""
 
+Activation = Callable[[], nn.Module]
+Norm = Callable[[int], nn.BatchNorm2d]
+"""Builds the batch norm of so many channels."""
+
 ConvUnit = Callable[..., nn.Module]
 """`ConvBnAct` or `DepthwiseConvBnAct`, built from (in_channels, out_channels, kernel_size, stride=)."""
 
 
-class ConvBnAct(nn.Module):
+class FusableLayer(nn.Module, ABC):
+    """A layer with convolutions and batch norms that can become convolutions alone."""
+
+    @abstractmethod
+    def normed(self) -> Mapping[str, str]:
+        """Return the name of each convolution, and that of the batch norm which directly follows it."""
+
+    def fuse(self) -> None:
+        """Fold the batch norms into the convolutions. Eval mode only; the output does not change."""
+        for conv_name, norm_name in self.normed().items():
+            conv, norm = self.get_submodule(conv_name), self.get_submodule(norm_name)
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                self.add_module(conv_name, fused_conv(conv, norm))
+                self.add_module(norm_name, nn.Identity())
+
+
+def yolox_norm(channels: int) -> nn.BatchNorm2d:
+    """Return the batch norm of YOLOX."""
+    return nn.BatchNorm2d(channels, eps=BN_EPS, momentum=BN_MOMENTUM)
+
+
+class ConvBnAct(FusableLayer):
     """Convolution without bias and with same padding, batch norm, activation."""
 
     conv: nn.Conv2d
@@ -33,7 +60,8 @@ class ConvBnAct(nn.Module):
         *,
         stride: int = 1,
         groups: int = 1,
-        activation: Callable[[], nn.Module] = nn.SiLU,
+        activation: Activation = nn.SiLU,
+        norm: Norm = yolox_norm,
     ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(
@@ -45,17 +73,14 @@ class ConvBnAct(nn.Module):
             groups=groups,
             bias=False,
         )
-        self.bn = nn.BatchNorm2d(out_channels, eps=BN_EPS, momentum=BN_MOMENTUM)
+        self.bn = norm(out_channels)
         self.act = activation()
 
     def forward(self, features_BCHW: Tensor) -> Tensor:
         return self.act(self.bn(self.conv(features_BCHW)))
 
-    def fuse(self) -> None:
-        """Fold the batch norm into the convolution. Eval mode only; the output does not change."""
-        if isinstance(self.bn, nn.BatchNorm2d):
-            self.conv = fused_conv(self.conv, self.bn)
-            self.bn = nn.Identity()
+    def normed(self) -> Mapping[str, str]:
+        return {"conv": "bn"}
 
 
 class DepthwiseConvBnAct(nn.Module):
@@ -68,6 +93,17 @@ class DepthwiseConvBnAct(nn.Module):
 
     def forward(self, features_BCHW: Tensor) -> Tensor:
         return self.pconv(self.dconv(features_BCHW))
+
+
+class ConvSequence(nn.Sequential, FusableLayer):
+    """Convolutions without bias, each followed by its batch norm, and activations, in any order of units."""
+
+    def normed(self) -> Mapping[str, str]:
+        return {
+            conv_name: norm_name
+            for (conv_name, conv), (norm_name, norm) in pairwise(self.named_children())
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d)
+        }
 
 
 def fused_conv(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> nn.Conv2d:
@@ -86,7 +122,7 @@ def fused_conv(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> nn.Conv2d:
 
 
 def fuse_conv_bn(module: nn.Module) -> None:
-    """Fuse every convolution unit inside `module`, in place. Eval mode only; outputs do not change."""
+    """Fuse every fusable layer inside `module`, in place. Eval mode only; outputs do not change."""
     for layer in module.modules():
-        if isinstance(layer, ConvBnAct):
+        if isinstance(layer, FusableLayer):
             layer.fuse()

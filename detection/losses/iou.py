@@ -43,10 +43,14 @@ def iou_loss(
     kind: IouLossKind | str = IouLossKind.IOU,
     box_format: BoxFormat | str = BoxFormat.XYXY,
     reduction: Reduction | str = Reduction.NONE,
+    smallest_area: float = TINY,
 ) -> Tensor:
     """Return the loss of each predicted box against the target in the same place: [..., N], or a scalar.
 
     In [0, 1] for `iou`, [0, 2] for `giou`. The mean of no boxes is 0, like their sum.
+
+    Args:
+        smallest_area: union and enclosing box count as at least this much, in square pixels.
 
     Raises:
         ValueError: the last dimension is not 4, the shapes differ, or a name is unknown.
@@ -55,12 +59,12 @@ def iou_loss(
     if predicted_N4.shape != target_N4.shape:
         raise ValueError(f"{list(predicted_N4.shape)} boxes do not pair with {list(target_N4.shape)} targets")
     predicted, target = _corners(predicted_N4, box_format), _corners(target_N4, box_format)
-    union, iou = _union_and_iou(predicted, target)
+    union, iou = _union_and_iou(predicted, target, smallest_area)
     if IouLossKind(kind) is IouLossKind.IOU:
         loss = 1 - iou**2
     else:
-        enclosing = _enclosing_area(predicted, target)
-        giou = iou - (enclosing - union) / enclosing.clamp(min=TINY)
+        enclosing = _enclosing_area(predicted, target).clamp(min=smallest_area)
+        giou = iou - (enclosing - union) / enclosing
         loss = 1 - giou.clamp(min=-1, max=1)
     return _reduced(loss, Reduction(reduction))
 
@@ -72,13 +76,13 @@ def _corners(boxes: Tensor, box_format: BoxFormat | str) -> _Corners:
     return _Corners(first, second, _area_of(second - first))
 
 
-def _union_and_iou(predicted: _Corners, target: _Corners) -> tuple[Tensor, Tensor]:
+def _union_and_iou(predicted: _Corners, target: _Corners, smallest_area: float) -> tuple[Tensor, Tensor]:
     top_left = torch.maximum(predicted.top_left, target.top_left)
     bottom_right = torch.minimum(predicted.bottom_right, target.bottom_right)
     touching = (top_left < bottom_right).all(dim=-1)
     intersection = _area_of(bottom_right - top_left) * touching
-    union = predicted.area + target.area - intersection
-    return union, intersection / (union + TINY)
+    union = (predicted.area + target.area - intersection).clamp(min=smallest_area)
+    return union, intersection / union
 
 
 def _enclosing_area(predicted: _Corners, target: _Corners) -> Tensor:

@@ -9,28 +9,19 @@ Shape suffixes: B = images, P = priors, K = 4 box offsets + 1 objectness + class
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from detection.assigners.simota import Assignment, Predictions, SimOta
+from detection.assigners.matching import Assignment
+from detection.assigners.simota import Predictions, SimOta
 from detection.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from detection.families.yolox import YoloxAssignerConfig, YoloxLossConfig
 from detection.losses.iou import iou_loss
+from detection.losses.loss_terms import LossTerms
 from detection.losses.normaliser import global_mean
 from detection.priors import Priors, decode_offsets, encode_offsets
 from detection.targets import Targets
-from detection.training.config import YoloxAssignerConfig, YoloxLossConfig
-
-
-class LossTerms(NamedTuple):
-    """A loss by parts, and facts about the batch that came with it."""
-
-    terms: dict[str, Tensor]
-    """Weighted and normalised scalars; their sum is the loss."""
-    statistics: dict[str, Tensor]
-    """Scalars without gradient, on the device."""
 
 
 class YoloxLoss:
@@ -47,7 +38,7 @@ class YoloxLoss:
         configuration wants it at this moment (`tail`).
         """
         with torch.autocast(raw_BPK.device.type, enabled=False):
-            return self._float32_loss(raw_BPK.float(), priors, _at_least_one_row(targets), tail=tail)
+            return self._float32_loss(raw_BPK.float(), priors, targets.with_a_row(), tail=tail)
 
     def _float32_loss(self, raw_BPK: Tensor, priors: Priors, targets: Targets, *, tail: bool) -> LossTerms:
         num_classes = raw_BPK.shape[2] - 5
@@ -103,15 +94,3 @@ def class_loss(classes_BPC: Tensor, targets: Targets, assignment: Assignment) ->
     own_logit_BP = classes_BPC.gather(2, label_BP.unsqueeze(2)).squeeze(2)
     loss_BP = functional.softplus(classes_BPC).sum(dim=2) - assignment.iou_BP * own_logit_BP
     return (loss_BP * assignment.foreground_BP).sum()
-
-
-def _at_least_one_row(targets: Targets) -> Targets:
-    """Give a batch without any box one row of padding, so that nothing below needs to know."""
-    if targets.boxes_BG4.shape[1]:
-        return targets
-    size = len(targets.boxes_BG4)
-    return Targets(
-        targets.boxes_BG4.new_zeros(size, 1, 4),
-        targets.labels_BG.new_zeros(size, 1),
-        targets.valid_BG.new_zeros(size, 1),
-    )

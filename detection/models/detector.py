@@ -6,7 +6,7 @@ Shape suffixes: B = images, H W = input pixels, P = priors (all points of all le
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -77,11 +77,36 @@ class Detector(nn.Module, ABC):
 
     @abstractmethod
     def parts(self) -> Mapping[str, nn.Module]:
-        """Return the modules that can be frozen or profiled alone: `backbone`, `neck`, `head`."""
+        """Return the modules that can be frozen or profiled alone: `backbone`, `neck`, `head`.
+
+        Together they are all that `forward` needs; what exists for training only is in none of them.
+        """
 
     @abstractmethod
     def fuse(self) -> None:
-        """Fold every batch norm into its convolution, in place. Eval mode only; outputs do not change."""
+        """Fold every batch norm into its convolution, in place. Eval mode only; outputs do not change.
+
+        What exists for training only is dropped: a fused network does not learn.
+        """
+
+    def drop_training_parts(self) -> None:
+        """Remove what exists for training only, in place; outputs do not change.
+
+        Weights that are published, counted or served never hold it.
+        """
+
+    def begin_from(self, missing: Collection[str]) -> Mapping[str, tuple[str, ...]]:
+        """Give entries that start without weights of their own a better start than chance, in place.
+
+        Called once, before the first step of a training.
+
+        Args:
+            missing: names of the entries of the state that no file held; all of them for a random start.
+
+        Returns:
+            What was done, in words, with the names of the entries that it was done to.
+        """
+        return {}
 
 
 def input_size_hw(images_BCHW: Tensor) -> tuple[int, int]:

@@ -52,7 +52,9 @@ class OnnxGraph:
         node = self.find_producer(value)
         if node is None or node.op_type not in op_types:
             found = "nothing" if node is None else printable(node.op_type, 60)
-            raise WeightsError(f"the graph is no YOLOX: {' or '.join(op_types)} was expected, not {found}")
+            raise WeightsError(
+                f"the graph is of no known architecture: {' or '.join(op_types)} was expected, not {found}"
+            )
         return node
 
     def shape(self, value: str) -> tuple[int, ...]:

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from detection.data.wording import quoted
 from detection.errors import WeightsError
-from detection.layers.conv import BN_EPS
-from detection.models import MODELS, create_model
+from detection.layers.conv import FusableLayer
+from detection.models import MODELS, create_model, create_served_model
+from detection.models.nanodet_plus import BOX_LOGITS
 
 WRAPPERS = ("module.", "_orig_mod.")
 """What data-parallel and compiled wrappers put before every name."""
 MOST_WRAPPERS = 8
 """More than anybody puts around each other; a name may be millions of characters long."""
-CLASS_WEIGHTS = ("head.cls_preds.0.weight",)
-"""One per family: the weight whose first axis is as long as there are classes."""
+AVERAGED, RAW = "avg_model.", "model."
+"""What NanoDet's trainer puts before the names of its two copies of a model."""
+CLASS_WEIGHTS = {"head.cls_preds.0.weight": 0, "head.gfl_cls.0.weight": BOX_LOGITS}
+"""One per family: the weight with a row per class, and how many rows it has beside them."""
+STATISTICS = ".running_var"
+"""Every batch norm that is not folded into a convolution has one."""
 MAX_CLASSES = 10_000
 
 Shapes = Mapping[str, torch.Size]
@@ -31,75 +36,124 @@ class Recognised:
 
     architecture: str
     num_classes: int
+    folded: bool
+    """Whether the batch norms were folded into the convolutions."""
 
 
-def without_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the state under the names of the bare model."""
-    names = list(state)
+@dataclass(frozen=True, slots=True)
+class Bare:
+    """A state under the names of the model alone."""
+
+    state: dict[str, Tensor]
+    notes: tuple[str, ...]
+    """What was taken off or left out, in sentences for a person."""
+
+
+def bare_state(state: Mapping[str, Tensor]) -> Bare:
+    """Take off what wrappers and trainers put before the names; of two copies take the averaged one."""
+    names = {name: _without_wrappers(name) for name in state}
+    prefix = next(
+        (each for each in (AVERAGED, RAW) if any(short.startswith(each) for short in names.values())), ""
+    )
+    chosen = {
+        name: _without_wrappers(short.removeprefix(prefix))
+        for name, short in names.items()
+        if short.startswith(prefix)
+    }
+    notes = []
+    if any(name != prefix + short for name, short in chosen.items()):
+        notes.append("prefixes of a parallel or compiled wrapper were removed from the names")
+    if left := len(names) - len(chosen):
+        notes.append(f"the {len(chosen)} tensors of {prefix!r} were taken, {left} others left")
+    return Bare({short: state[name] for name, short in chosen.items()}, tuple(notes))
+
+
+def _without_wrappers(name: str) -> str:
     for _ in range(MOST_WRAPPERS):
-        if not all(name.startswith(WRAPPERS) for name in names):
+        if not name.startswith(WRAPPERS):
             break
-        names = [name.split(".", 1)[1] for name in names]
-    return dict(zip(names, state.values(), strict=True))
+        name = name.split(".", 1)[1]
+    return name
 
 
-def is_folded(state: Mapping[str, Tensor]) -> bool:
-    """Return whether the batch norms of the conv units were folded into their convolutions."""
-    return any(name.endswith(".conv.bias") for name in state)
-
-
-def with_batch_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def with_batch_norm(state: Mapping[str, Tensor], recognised: Recognised) -> dict[str, Tensor]:
     """Return a folded state with batch norms that change nothing in eval mode but add the folded bias.
 
     Mean 0 and variance 1 - eps make the norm's divisor exactly 1. In train mode such norms would behave
     unlike the lost ones, so the state suits detection; for fine-tuning it is only a start.
     """
-    unfolded = {}
-    for name, value in state.items():
-        if not name.endswith(".conv.bias"):
-            unfolded[name] = value
-            continue
-        norm = name.removesuffix("conv.bias") + "bn."
-        unfolded[norm + "weight"] = torch.ones_like(value)
-        unfolded[norm + "bias"] = value
-        unfolded[norm + "running_mean"] = torch.zeros_like(value)
-        unfolded[norm + "running_var"] = torch.full_like(value, 1 - BN_EPS)
-        unfolded[norm + "num_batches_tracked"] = torch.zeros((), dtype=torch.int64)
+    with torch.device("meta"):
+        model = create_served_model(recognised.architecture, num_classes=recognised.num_classes)
+    unfolded = dict(state)
+    for conv, norm, eps in _norms_of(model):
+        bias = unfolded.pop(f"{conv}.bias")
+        unfolded[f"{norm}.weight"] = torch.ones_like(bias)
+        unfolded[f"{norm}.bias"] = bias
+        unfolded[f"{norm}.running_mean"] = torch.zeros_like(bias)
+        unfolded[f"{norm}.running_var"] = torch.full_like(bias, 1 - eps)
+        unfolded[f"{norm}.num_batches_tracked"] = torch.zeros((), dtype=torch.int64)
     return unfolded
 
 
-@lru_cache(maxsize=32)
-def expected_shapes(architecture: str, num_classes: int) -> Shapes:
-    """Return the names and shapes of an architecture's weights; nothing is allocated."""
+def _norms_of(model: nn.Module) -> Iterator[tuple[str, str, float]]:
+    """Yield every convolution with its batch norm, by name, and the norm's eps."""
+    for name, layer in model.named_modules():
+        if isinstance(layer, FusableLayer):
+            for conv, norm in layer.normed().items():
+                eps = layer.get_submodule(norm).eps
+                assert isinstance(eps, float)
+                yield f"{name}.{conv}", f"{name}.{norm}", eps
+
+
+@lru_cache(maxsize=64)
+def expected_shapes(architecture: str, num_classes: int, *, folded: bool = False) -> Shapes:
+    """Return the names and shapes of an architecture's published weights; nothing is allocated."""
     with torch.device("meta"):
-        model = create_model(architecture, num_classes=num_classes)
+        model = create_served_model(architecture, num_classes=num_classes)
+        if folded:
+            model.fuse()
     return {name: value.shape for name, value in model.state_dict().items()}
 
 
+@lru_cache(maxsize=64)
+def training_shapes(architecture: str, num_classes: int) -> Shapes:
+    """Return the names and shapes of what an architecture has in training only."""
+    served = expected_shapes(architecture, num_classes)
+    with torch.device("meta"):
+        model = create_model(architecture, num_classes=num_classes)
+    return {name: value.shape for name, value in model.state_dict().items() if name not in served}
+
+
 def recognise(state: Mapping[str, Tensor]) -> Recognised:
-    """Return the architecture all of whose weights are in `state`.
+    """Return the architecture all of whose weights are in `state`, folded or not.
 
     Raises:
         WeightsError: there is none; the message names the nearest.
     """
-    num_classes = next((state[name].shape[0] for name in CLASS_WEIGHTS if _has_rows(state.get(name))), None)
+    num_classes = next(_class_counts(state), None)
     if num_classes is None or num_classes > MAX_CLASSES:
         raise WeightsError(f"these weights belong to none of {', '.join(MODELS.names())}{_sample(state)}")
-    faults = {name: _unlike(expected_shapes(name, num_classes), state) for name in MODELS}
+    folded = not any(name.endswith(STATISTICS) for name in state)
+    faults = {
+        name: unlike(expected_shapes(name, num_classes, folded=folded), state) for name in MODELS.names()
+    }
     nearest = min(faults, key=lambda name: len(faults[name]))
     if faults[nearest]:
         raise WeightsError(
             f"these weights are nearest to {nearest}, but {len(faults[nearest])} of its entries are missing "
             f"or of another shape, the first being {faults[nearest][0]!r}"
         )
-    return Recognised(nearest, num_classes)
+    return Recognised(nearest, num_classes, folded)
 
 
-def _has_rows(weight: Tensor | None) -> bool:
-    return weight is not None and weight.ndim > 0 and weight.shape[0] > 0
+def _class_counts(state: Mapping[str, Tensor]) -> Iterator[int]:
+    """Yield how many classes each family's weight speaks of, when there is such a weight."""
+    for name, others in CLASS_WEIGHTS.items():
+        if name in state and state[name].ndim and len(state[name]) > others:
+            yield len(state[name]) - others
 
 
-def _unlike(expected: Shapes, state: Mapping[str, Tensor]) -> list[str]:
+def unlike(expected: Shapes, state: Mapping[str, Tensor]) -> list[str]:
     """Return the names that `state` lacks or has in another shape; a norm's counter does not matter."""
     return [
         name

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -13,11 +13,13 @@ from detection.data.wording import quoted
 from detection.errors import WeightsError
 from detection.models.onnx_weights import read_onnx
 from detection.models.upstream_names import (
+    Recognised,
+    bare_state,
     expected_shapes,
-    is_folded,
     recognise,
+    training_shapes,
+    unlike,
     with_batch_norm,
-    without_wrappers,
 )
 from detection.models.weight_files import FileKind, file_kind, read_safetensors, read_torch
 
@@ -31,7 +33,7 @@ FOLDED = (
 
 @dataclass(frozen=True, slots=True)
 class ImportedWeights:
-    """The weights of one known architecture, ready for `load_state_dict` of the unfused model."""
+    """The weights of one known architecture, ready for `load_state_dict` of `create_served_model`."""
 
     architecture: str
     num_classes: int
@@ -42,6 +44,8 @@ class ImportedWeights:
     start for fine-tuning, since the statistics that a batch norm needs in training are gone."""
     report: tuple[str, ...]
     """What was found, in sentences for a person."""
+    training_state: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the architecture has in training only; empty when the file does not hold all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,22 +78,36 @@ def read_weights(path: Path) -> ImportedWeights:
             state = read_safetensors(path)
         case FileKind.ONNX:
             state = read_onnx(path)
-    bare = without_wrappers(state)
-    folded = is_folded(bare)
-    unfolded = with_batch_norm(bare) if folded else bare
-    recognised = recognise(unfolded)
-    expected = expected_shapes(recognised.architecture, recognised.num_classes)
-    report = [
-        f"{kind} file with {len(state)} tensors: {recognised.architecture}, {recognised.num_classes} classes"
-    ]
-    if bare.keys() != state.keys():
-        report.append("prefixes of a parallel or compiled wrapper were removed from the names")
-    if folded:
-        report.append(FOLDED)
-    if unused := unfolded.keys() - expected.keys():
-        report.append(f"{len(unused)} tensors have no place in the model, for example {quoted(min(unused))}")
-    numbers = _numbers(unfolded, expected)
-    return ImportedWeights(recognised.architecture, recognised.num_classes, numbers, folded, tuple(report))
+    bare = bare_state(state)
+    recognised = recognise(bare.state)
+    unfolded = with_batch_norm(bare.state, recognised) if recognised.folded else bare.state
+    served = expected_shapes(recognised.architecture, recognised.num_classes)
+    training = training_shapes(recognised.architecture, recognised.num_classes)
+    if unlike(training, unfolded):
+        training = {}
+    about = f"{recognised.architecture}, {recognised.num_classes} classes"
+    return ImportedWeights(
+        architecture=recognised.architecture,
+        num_classes=recognised.num_classes,
+        state=_numbers(unfolded, served),
+        folded=recognised.folded,
+        report=(
+            f"{kind} file with {len(state)} tensors: {about}",
+            *bare.notes,
+            *_notes(recognised, unfolded.keys() - served.keys(), training.keys()),
+        ),
+        training_state=_numbers(unfolded, training),
+    )
+
+
+def _notes(recognised: Recognised, beside: Set[str], training: Set[str]) -> Iterator[str]:
+    """Yield what a person should know; `beside` are the names that served weights do not have."""
+    if recognised.folded:
+        yield FOLDED
+    if known := beside & training:
+        yield f"{len(known)} tensors serve training only; a model that is served does not hold them"
+    if unused := beside - training:
+        yield f"{len(unused)} tensors have no place in the model, for example {quoted(min(unused))}"
 
 
 def _numbers(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) -> dict[str, Tensor]:

@@ -19,14 +19,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from detection.boxes import cxcywh_to_xyxy
+from detection.families.yolox import YoloxAssignerConfig, YoloxLossConfig
 from detection.layers.conv import ConvBnAct, ConvUnit, DepthwiseConvBnAct, fuse_conv_bn
 from detection.layers.csp import CspLayer, Focus, SpatialPyramidPooling
 from detection.losses.yolox import YoloxLoss
 from detection.models.detector import Detector, TrainingMoment, input_size_hw
-from detection.models.registry import MODELS
+from detection.models.registry import MODELS, config_of
 from detection.priors import decode_offsets, grid_priors
 from detection.targets import Targets
-from detection.training.config import YoloxAssignerConfig, YoloxLossConfig
+from detection.training.config import AssignerConfig, LossConfig
 
 PRIOR_PROBABILITY = 0.01
 """What an untrained network answers for objectness and for every class, so that background is cheap."""
@@ -225,5 +226,17 @@ class YoloX(Detector):
         fuse_conv_bn(self)
 
 
+def build_yolox(
+    size: YoloxSize, *, num_classes: int, assigner: AssignerConfig | None, loss: LossConfig | None
+) -> YoloX:
+    """Return a member of the family; None is the default configuration."""
+    return YoloX(
+        size,
+        num_classes=num_classes,
+        assigner=config_of(YoloxAssignerConfig, assigner),
+        loss=config_of(YoloxLossConfig, loss),
+    )
+
+
 for _name, _size in SIZES.items():
-    MODELS.add(_name, partial(YoloX, _size))
+    MODELS.add(_name, partial(build_yolox, _size))

@@ -1,7 +1,7 @@
 """The configuration of a training: the body of `POST /train`, stored with the job. Plain Python.
 
-A field that is None takes the value of the architecture's recipe; `resolve` fills them all in, so that the
-job shows what really ran.
+What every family of detectors has; the rest is in `detection/families/`. A field that is None takes the value
+of the architecture's recipe; `resolve` fills them all in, so that the job shows what really ran.
 """
 
 from __future__ import annotations
@@ -13,12 +13,21 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen
 
+from detection.training.descriptions import describe_inherited
+
 Fraction = Annotated[float, Ge(0), Le(1)]
 Positive = Annotated[float, Gt(0), Le(1e6)]
 Range = tuple[float, float]
 
-STRICT = {"extra": "forbid", "use_attribute_docstrings": True, "allow_inf_nan": False}
+STRICT = {
+    "extra": "forbid",
+    "use_attribute_docstrings": True,
+    "allow_inf_nan": False,
+    "json_schema_extra": describe_inherited,
+}
 """Pydantic's reading of these dataclasses: unknown fields are refused, docstrings become descriptions."""
+
+SHORT_RUN_EPOCHS = 50
 
 
 class _Exactly:
@@ -58,6 +67,7 @@ class ScheduleKind(StrEnum):
     WARMCOS = "warmcos"
     COS = "cos"
     MULTISTEP = "multistep"
+    NANODET = "nanodet"
 
 
 class Precision(StrEnum):
@@ -110,7 +120,11 @@ class OptimizerConfig:
     nesterov: Truth = True
     """Look ahead by the momentum; only with `sgd`."""
     weight_decay: Annotated[float, Ge(0), Le(1)] = 5e-4
-    """On weights of layers that are no normalisation; biases and norms never decay."""
+    """On weights of layers that are no normalisation, and on what the next two fields add."""
+    decay_norms: bool = False
+    """Weights of normalisations decay too."""
+    decay_biases: bool = False
+    """Biases decay too."""
     clip_norm: Positive | None = None
     """Gradients are scaled down to this norm; null is never."""
 
@@ -127,9 +141,10 @@ class ScheduleConfig:
     warmup_steps: Annotated[int, Ge(0)] | None = None
     """Not together with `warmup_epochs`."""
     warmup_start: Annotated[float, Ge(0), Le(1e6)] | None = None
-    """Learning rate of the first step: null is 0, and for `epoch_cos` a tenth of the peak."""
+    """Learning rate of the first step: null is 0, for `epoch_cos` a tenth of the peak, and for `nanodet`
+    a ten-thousandth of it."""
     no_aug_epochs: Annotated[int, Ge(0)] | None = None
-    """Last epochs, without mosaic, affine and mixup, and with the L1 term."""
+    """Last epochs, in which pictures are only coloured and mirrored. YOLOX: the L1 term is added in them."""
     min_lr_ratio: Fraction | None = None
     """Lowest learning rate as a fraction of the peak. `epoch_cos` and `epoch_step` keep the rate between
     a hundredth of the optimizer's lowest and highest peak; the job shows the fraction that comes of it."""
@@ -156,69 +171,25 @@ class EmaConfig:
     """Counters such as those of batch norm: `copy` takes the newest, `keep` the first."""
 
 
-CENTRE_RADIUS = {"inbox25": 2.5, "center15": 1.5}
-"""Of each rule, in strides."""
+@dataclass(frozen=True, kw_only=True)
+class AssignerConfig:
+    """Which prior must predict which box; what can be chosen is up to the family."""
+
+    __pydantic_config__: ClassVar = STRICT
 
 
 @dataclass(frozen=True, kw_only=True)
-class YoloxAssignerConfig:
-    """SimOTA: which prior must predict which box."""
+class LossConfig:
+    """The terms of the loss; what can be chosen is up to the family."""
 
     __pydantic_config__: ClassVar = STRICT
-    rule: Literal["inbox25", "center15"] = "inbox25"
-    """Which priors may predict a box: inside it or near its centre (`inbox25`), only near it (`center15`)."""
-    centre_radius: Positive | None = None
-    """Radius around a box's centre, in strides; null is the rule's: 2.5 or 1.5."""
-    top_candidates: Annotated[int, Ge(1), Le(1000)] = 10
-    """So many of the best overlaps are summed up to say how many priors a box gets."""
-    iou_cost_weight: Annotated[float, Ge(0), Le(1000)] = 3.0
-    """Weight of the overlap in the cost of a prior, beside that of its class."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class YoloxLossConfig:
-    """The loss terms of YOLOX."""
-
-    __pydantic_config__: ClassVar = STRICT
-    box: Literal["iou", "giou"] = "iou"
-    """Loss of a box by its overlap: `iou` or `giou`."""
-    box_weight: Annotated[float, Ge(0), Le(1000)] = 5.0
-    """Weight of that loss, beside class and objectness."""
-    l1: Literal["tail", "always", "never"] = "tail"
-    """When the L1 term of the boxes counts: in the last epochs (`tail`), `always` or `never`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentationConfig:
-    """What may happen to a training picture; a probability of 0 turns a step off, null is the recipe."""
+    """What may happen to a training picture in every family; null is the recipe."""
 
     __pydantic_config__: ClassVar = STRICT
-    mosaic: Fraction | None = None
-    """Probability of joining four pictures, followed by the affine step."""
-    mosaic_scale: Range | None = None
-    """Zoom of the affine step after a mosaic."""
-    affine: Fraction | None = None
-    """Probability of the affine step for a picture without mosaic."""
-    affine_scale: Range = (0.7, 1.0)
-    """Zoom of the affine step without mosaic, placed at random inside the input."""
-    rotate_degrees: Annotated[float, Ge(0), Le(180)] = 10.0
-    """Largest turn after a mosaic, either way."""
-    shear_degrees: Annotated[float, Ge(0), Le(45)] = 2.0
-    """Largest shear after a mosaic, either way."""
-    translate: Annotated[float, Ge(0), Le(0.9)] = 0.1
-    """Largest shift after a mosaic, as a fraction of the input."""
-    mixup: Fraction | None = None
-    """Probability of blending a second picture into a mosaic."""
-    mixup_scale: Range = (0.5, 1.5)
-    """Zoom of that second picture."""
-    hsv: Fraction | None = None
-    """Probability of the colour step."""
-    hue: Annotated[int, Ge(0), Le(90)] = 5
-    """Largest shift of the hue by the colour step, either way, in steps of two degrees."""
-    saturation: Annotated[int, Ge(0), Le(255)] = 30
-    """Largest shift of the saturation, of 255."""
-    value: Annotated[int, Ge(0), Le(255)] = 30
-    """Largest shift of the brightness, of 255."""
     flip: Fraction = 0.5
     """Probability of the left-right mirror."""
     multi_scale: Truth | None = None
@@ -226,6 +197,7 @@ class AugmentationConfig:
     multi_scale_range: tuple[int, int] | None = None
     """Smallest and largest side, pixels; multiples of 32."""
     multi_scale_every: Annotated[int, Ge(1), Le(10_000)] = 10
+    """Steps between two input sizes; only with `multi_scale`."""
     """Steps between two input sizes; only with `multi_scale`."""
 
 
@@ -257,10 +229,10 @@ class EarlyStoppingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """Everything that decides what a training computes, besides the pictures."""
+    """Everything that decides what a training computes, besides the pictures; each family has its own."""
 
     __pydantic_config__: ClassVar = STRICT
-    architecture: str = "yolox-nano"
+    architecture: str
     """The network, as `GET /architectures` lists them."""
     init: Annotated[str, MaxLen(64)] = "random"
     """`random`, `pretrained` (the newest imported weights of this architecture), or a model id."""
@@ -295,11 +267,11 @@ class TrainingConfig:
     """How the learning rate changes over the run."""
     ema: EmaConfig = field(default_factory=EmaConfig)
     """The running average of the weights."""
-    assigner: YoloxAssignerConfig = field(default_factory=YoloxAssignerConfig)
+    assigner: AssignerConfig
     """Which prior must predict which box."""
-    loss: YoloxLossConfig = field(default_factory=YoloxLossConfig)
+    loss: LossConfig
     """What a wrong prediction costs."""
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    augmentation: AugmentationConfig
     """What may happen to a picture before it is shown."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """How the validation split is measured meanwhile."""
@@ -309,3 +281,13 @@ class TrainingConfig:
     """Epochs between checkpoints."""
     time_limit_s: Annotated[int, Ge(1)] | None = None
     """The training ends after this long, with its last checkpoint kept."""
+
+    @property
+    def is_short(self) -> bool:
+        """True when a run is too short for the published recipes, which were made for 300 epochs."""
+        return self.epochs <= SHORT_RUN_EPOCHS
+
+
+def num_devices(device: str) -> int:
+    """Return how many devices `device` asks for, at least one."""
+    return max(len([part for part in device.split(",") if part.strip()]), 1)

@@ -13,6 +13,7 @@ from detection.data.records import DatasetRecord, ImageRecord, Split
 from detection.devices import select_devices
 from detection.errors import ConfigError, Fault
 from detection.evaluation.evaluate import ReadPicture
+from detection.families import family_of
 from detection.inference.predictor import DetectOptions
 from detection.input_convention import InputConvention
 from detection.model_record import ModelRecord
@@ -74,13 +75,12 @@ class TrainingJob:
     def record(self) -> ModelRecord:
         """The record of the model that this training makes."""
         architecture = ARCHITECTURES[self.config.architecture]
-        return ModelRecord(
-            architecture=architecture.name,
+        inherited = self.convention or architecture.convention
+        return architecture.record(
             classes=self.dataset.classes,
+            convention=family_of(architecture.name).convention(self.config, inherited),
             input_size_hw=self.input_size_hw,
-            input_convention=self.convention or architecture.convention,
             nms_iou=self.config.evaluation.nms_iou,
-            one_label_per_prior=architecture.one_label_per_prior,
         )
 
     @property

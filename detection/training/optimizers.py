@@ -1,4 +1,4 @@
-"""Optimizers with the three parameter groups of YOLOX: only weights that are no normalisation decay."""
+"""Optimizers with three parameter groups: weights that are no normalisation always decay, the others may."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> optim.Optimize
     """
     if config.lr is None or config.momentum is None:
         raise ValueError("the optimizer's configuration is not resolved: lr and momentum are needed")
-    decays = {"norm": 0.0, "weight": config.weight_decay, "bias": 0.0}
+    decaying = {"norm": config.decay_norms, "weight": True, "bias": config.decay_biases}
     groups = [
-        {"name": name, "params": parameters, "weight_decay": decays[name]}
+        {"name": name, "params": parameters, "weight_decay": config.weight_decay if decaying[name] else 0.0}
         for name, parameters in parameter_groups(model).items()
     ]
     betas = (config.momentum, 0.999)

@@ -1,7 +1,8 @@
 """Learning-rate schedules as pure functions of the step. Plain Python.
 
 `yoloxwarmcos`, `warmcos`, `cos` and `multistep` change with every step, as Megvii's trainer does;
-`epoch_cos` and `epoch_step` change with every epoch, as bubbliiiing's does.
+`epoch_cos` and `epoch_step` change with every epoch, as bubbliiiing's does; `nanodet` changes with every step
+of its warm-up, and with every epoch after it.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ LR_LIMITS = {
     OptimizerKind.ADAMW: (3e-4, 1e-3),
 }
 """Lowest and highest peak of the epoch-wise schedules; their floors end at a hundredth of these."""
+
+NANODET_WARMUP_RATIO = 1e-4
 
 EPOCH_KINDS = (ScheduleKind.EPOCH_COS, ScheduleKind.EPOCH_STEP)
 
@@ -69,6 +72,21 @@ class Cosine:
             return self.floor
         phase = math.pi * (time - self.begin) / (self.end - self.begin)
         return self.floor + (self.peak - self.floor) / 2 * (1 + math.cos(phase))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PerEpoch:
+    """Another curve, whose time is counted in epochs, in ticks: it stands still within an epoch.
+
+    Differs from the reference: that computes each epoch's rate from the last one, so that a warm-up which
+    ends within an epoch shifts all that follows. This is the closed form.
+    """
+
+    curve: Curve
+    ticks_per_epoch: int
+
+    def __call__(self, time: float) -> float:
+        return self.curve(time // self.ticks_per_epoch)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +157,9 @@ def _body(
             return MultiStep(peak=peak, floor=floor, gamma=config.gamma, milestones=milestones)
         case ScheduleKind.EPOCH_STEP:
             return Plateaus(peak=peak, floor=floor, count=config.step_num, total=epochs)
+        case ScheduleKind.NANODET:
+            cosine = Cosine(peak=peak, floor=floor, begin=0, end=epochs)
+            return PerEpoch(curve=cosine, ticks_per_epoch=ticks_per_epoch)
         case _:
             end = (epochs - _constant_epochs(config, epochs)) * ticks_per_epoch
             return Cosine(peak=peak, floor=floor, begin=begin, end=end)
@@ -158,7 +179,9 @@ def epochwise_warmup_epochs(epochs: int) -> float:
 
 def warmup_start(kind: ScheduleKind, peak_lr: float) -> float:
     """Return the published rate of the first step."""
-    return max(0.1 * peak_lr, 1e-6) if kind is ScheduleKind.EPOCH_COS else 0.0
+    if kind is ScheduleKind.EPOCH_COS:
+        return max(0.1 * peak_lr, 1e-6)
+    return NANODET_WARMUP_RATIO * peak_lr if kind is ScheduleKind.NANODET else 0.0
 
 
 def fitted_min_lr_ratio(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -57,17 +58,28 @@ def _new_detector(job: TrainingJob, *, log: Log) -> Detector:
     detector = build_detector(job)
     if job.initial_weights is None:
         initialise(detector, job.config.weight_init)
+        detector.begin_from(missing=detector.state_dict().keys())
         log(f"weights start at random ({job.config.weight_init.kind})")
     else:
-        weights = read_weights(job.initial_weights)
-        report = load_matching(detector, weights.state, exclude=job.config.init_exclude)
-        for line in weights.report:
-            log(line)
-        log(f"{len(report.taken)} of {len(detector.state_dict())} weights start from {job.config.init}")
-        if rest := (*report.missing, *report.mismatched):
-            log(f"weights that start at random: {', '.join(sorted(rest))}")
+        load_start(detector, job.initial_weights, job.config, log=log)
     log(count_complexity(detector, job.input_size_hw).summary())
     return detector
+
+
+def load_start(detector: Detector, path: Path, config: TrainingConfig, *, log: Log) -> None:
+    """Let a detector begin with the weights of a file, as far as they fit; say what became of each."""
+    weights = read_weights(path)
+    state = {**weights.state, **weights.training_state}
+    report = load_matching(detector, state, exclude=config.init_exclude)
+    rest = {*report.missing, *report.mismatched}
+    for line in weights.report:
+        log(line)
+    log(f"{len(report.taken)} of {len(detector.state_dict())} weights start from {config.init}")
+    for done, names in detector.begin_from(rest).items():
+        log(f"{done} ({len(names)} weights)")
+        rest.difference_update(names)
+    if rest:
+        log(f"weights that start at random: {', '.join(sorted(rest))}")
 
 
 def _optimisation(job: TrainingJob, detector: Detector, device: torch.device) -> Optimisation:

@@ -9,11 +9,11 @@ import torch
 
 from detection.assigners.simota import Predictions, SimOta
 from detection.boxes import cxcywh_to_xyxy
+from detection.families.yolox import YoloxAssignerConfig
 from detection.models import create_model
 from detection.models.detector import Detector, TrainingMoment
 from detection.priors import Priors, decode_offsets, grid_priors
 from detection.targets import Targets
-from detection.training.config import YoloxAssignerConfig
 from tests.benchmarks.conftest import DEVICES, Bench
 from tests.simota_oracle import SlowSimOta
 

@@ -1,7 +1,8 @@
-"""What every backend must do: answer like the eager one, whatever the batch."""
+"""What every backend must do for every family: answer like the eager one, whatever the batch."""
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -9,18 +10,22 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from detection.architectures import ARCHITECTURES
 from detection.deploy.package import write_model
 from detection.devices import CPU
 from detection.inference.backends import BACKENDS, Backend
 from detection.inference.predictor import DetectOptions, Prediction, Predictor
 from detection.model_files import ONNX_FILE, RECORD_FILE, WEIGHTS_FILE, read_record
 from detection.model_record import ModelRecord
-from detection.models import create_model
+from detection.models import MODELS, create_model, create_served_model
 from detection.models.detector import Detector
+from detection.models.weights import read_weights
+from detection.priors import grid_priors
 from detection.training.durable import sha256_of
 from tests.pictures import jpeg, noise, png, quadrants
 
-RECORD = ModelRecord(architecture="yolox-nano", classes=("cat", "dog", "owl"), input_size_hw=(64, 96))
+CLASSES = ("cat", "dog", "owl")
+SMALLEST_OF_FAMILY = list({ARCHITECTURES[name].family: name for name in reversed(MODELS.names())}.values())
 OPTIONS = DetectOptions(score_threshold=0.3, max_detections=20)
 torch.set_num_threads(1)
 
@@ -29,11 +34,16 @@ def pictures() -> list[bytes]:
     return [jpeg(quadrants(120, 80)), png(noise(64, 64)), jpeg(noise(33, 200, seed=1)), png(quadrants(1, 1))]
 
 
+@pytest.fixture(scope="module", params=SMALLEST_OF_FAMILY)
+def record(request: pytest.FixtureRequest) -> ModelRecord:
+    return ARCHITECTURES[request.param].record(classes=CLASSES, input_size_hw=(64, 96))
+
+
 @pytest.fixture(scope="module")
-def detector() -> Detector:
+def detector(record: ModelRecord) -> Detector:
     """A network whose batch norms have seen something and whose scores are not all alike."""
     torch.manual_seed(0)
-    detector = create_model("yolox-nano", num_classes=3)
+    detector = create_model(record.architecture, num_classes=3)
     for layer in detector.modules():
         if isinstance(layer, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(layer.weight)
@@ -41,33 +51,33 @@ def detector() -> Detector:
                 torch.nn.init.zeros_(layer.bias)
     with torch.no_grad():
         for _ in range(20):
-            detector(torch.rand(4, 3, 64, 96) * 255)
+            detector(images(4))
     return detector.eval()
 
 
 @pytest.fixture(scope="module")
-def folder(detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(detector: Detector, record: ModelRecord, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("model")
-    write_model(detector, RECORD, folder, pictures=pictures())
+    write_model(detector, record, folder, pictures=pictures())
     return folder
 
 
 @pytest.fixture(params=BACKENDS.names())
-def backend(request: pytest.FixtureRequest, folder: Path) -> Backend:
-    return BACKENDS[request.param](folder, RECORD, device=CPU, threads=1)
+def backend(request: pytest.FixtureRequest, folder: Path, record: ModelRecord) -> Backend:
+    return BACKENDS[request.param](folder, record, device=CPU, threads=1)
 
 
 def images(count: int) -> Tensor:
     return torch.rand(count, 3, 64, 96, generator=torch.Generator().manual_seed(0)) * 255
 
 
-def test_outputs_have_the_shape_and_range_of_the_contract(backend: Backend) -> None:
+def test_outputs_have_the_shape_and_range_of_the_contract(backend: Backend, detector: Detector) -> None:
     boxes_BP4, scores_BPC = backend.run(images(2))
-    priors = 8 * 12 + 4 * 6 + 2 * 3
+    priors = len(grid_priors((64, 96), detector.strides).corners_P2)
     assert boxes_BP4.shape == (2, priors, 4)
     assert scores_BPC.shape == (2, priors, 3)
     assert boxes_BP4.dtype is scores_BPC.dtype is torch.float32
-    assert (boxes_BP4[..., 2:] > boxes_BP4[..., :2]).all()
+    assert (boxes_BP4[..., 2:] >= boxes_BP4[..., :2]).all()
     assert scores_BPC.min() >= 0
     assert scores_BPC.max() <= 1
     assert scores_BPC.std() > 0.01
@@ -111,24 +121,42 @@ def test_a_published_model_detects_the_same_with_every_backend(name: str, folder
         assert torch.equal(own.detections.labels_N, reference.detections.labels_N)
 
 
-def test_a_model_folder_holds_weights_graph_and_record(detector: Detector, tmp_path: Path) -> None:
-    files = write_model(detector, RECORD, tmp_path)
+def test_a_model_folder_holds_weights_graph_and_record(
+    detector: Detector, record: ModelRecord, tmp_path: Path
+) -> None:
+    files = write_model(detector, record, tmp_path)
     assert {each.name for each in files} == {WEIGHTS_FILE, ONNX_FILE, RECORD_FILE}
     assert {path.name for path in tmp_path.iterdir()} == {each.name for each in files}
     for each in files:
         assert sha256_of(tmp_path / each.name) == each.sha256
         assert (tmp_path / each.name).stat().st_size == each.size_bytes
-    assert read_record(tmp_path) == RECORD
+    assert read_record(tmp_path) == record
 
 
 def test_the_weights_can_be_trained_on(detector: Detector, folder: Path) -> None:
-    """They are not fused: every name and value of the detector is there."""
+    """They are not fused: every name and value of the detector is there, but for what is training's alone."""
     stored = load_file(folder / WEIGHTS_FILE)
-    for name, value in detector.state_dict().items():
+    served = copy.deepcopy(detector)
+    served.drop_training_parts()
+    for name, value in served.state_dict().items():
         assert torch.equal(stored[name], value), name
-    assert len(stored) == len(detector.state_dict())
+    assert len(stored) == len(served.state_dict())
 
 
-def test_an_accelerator_is_not_for_every_backend(folder: Path) -> None:
+def test_both_files_of_weights_can_be_imported_again(folder: Path, record: ModelRecord) -> None:
+    expected = Predictor.from_folder(folder).backend.run(images(2))
+    for name in (WEIGHTS_FILE, ONNX_FILE):
+        weights = read_weights(folder / name)
+        assert (weights.architecture, weights.num_classes) == (record.architecture, len(CLASSES))
+        assert weights.folded == (name == ONNX_FILE)
+        detector = create_served_model(weights.architecture, num_classes=weights.num_classes)
+        detector.load_state_dict(weights.state)
+        with torch.no_grad():
+            boxes, scores = detector.predict(images(2))
+        torch.testing.assert_close(boxes, expected[0], rtol=1e-3, atol=1e-2)
+        torch.testing.assert_close(scores, expected[1], rtol=1e-3, atol=1e-5)
+
+
+def test_an_accelerator_is_not_for_every_backend(folder: Path, record: ModelRecord) -> None:
     with pytest.raises(ValueError, match="runs on the CPU, not on cuda:0"):
-        BACKENDS["onnxruntime"](folder, RECORD, device=torch.device("cuda", 0), threads=None)
+        BACKENDS["onnxruntime"](folder, record, device=torch.device("cuda", 0), threads=None)

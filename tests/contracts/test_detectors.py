@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from detection.architectures import ARCHITECTURES
 from detection.boxes import pairwise_iou
-from detection.models import MODELS, create_model
+from detection.models import MODELS, create_model, create_served_model
 from detection.models.detector import Detector, TrainingMoment
 from detection.postprocess import select_detections
 from detection.targets import Targets
@@ -37,9 +37,20 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(params=SMALL)
-def model(request: pytest.FixtureRequest) -> Detector:
+def architecture(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def model(architecture: str) -> Detector:
     torch.manual_seed(0)
-    return create_model(request.param, num_classes=NUM_CLASSES)
+    return create_model(architecture, num_classes=NUM_CLASSES)
+
+
+@pytest.fixture
+def served(architecture: str) -> Detector:
+    """What published weights of the same architecture belong to."""
+    return create_served_model(architecture, num_classes=NUM_CLASSES)
 
 
 def pictures(count: int = 2, size_hw: tuple[int, int] = (64, 96)) -> Tensor:
@@ -68,14 +79,22 @@ def backward(losses: dict[str, Tensor]) -> None:
     torch.stack(list(losses.values())).sum().backward()
 
 
+def entries(model: nn.Module) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
 def without_gradient(model: nn.Module) -> list[str]:
     return [name for name, parameter in model.named_parameters() if parameter.grad is None]
+
+
+def test_every_architecture_has_a_network() -> None:
+    assert set(MODELS.names()) == set(ARCHITECTURES.names())
 
 
 @pytest.mark.parametrize("name", MODELS.names())
 def test_it_has_the_published_number_of_parameters(name: str) -> None:
     with torch.device("meta"):
-        model = create_model(name, num_classes=80)
+        model = create_served_model(name, num_classes=80)
     published = ARCHITECTURES[name].published.parameters
     assert sum(parameter.numel() for parameter in model.parameters()) == published
 
@@ -125,7 +144,7 @@ def test_with_boxes_every_parameter_learns(model: Detector) -> None:
     backward(model.loss(pictures(), two_images_with_boxes(), LATE))
     idle = [name for name, each in model.named_parameters() if each.grad is not None and not each.grad.any()]
     # A level without a foreground prior teaches its box convolution nothing.
-    assert [name for name in idle if "reg" not in name and "cls" not in name] == []
+    assert [name for name in idle if not any(part in name for part in ("reg", "cls", "scale"))] == []
 
 
 def test_it_overfits_one_image(model: Detector) -> None:
@@ -202,6 +221,7 @@ def test_parts_are_the_whole_and_run_one_after_the_other(model: Detector) -> Non
     assert set(parts) == {"backbone", "neck", "head"}
     of_parts = [parameter for part in parts.values() for parameter in part.parameters()]
     assert len(of_parts) == len({id(each) for each in of_parts})
+    model.drop_training_parts()
     assert {id(each) for each in of_parts} == {id(each) for each in model.parameters()}
     raw = parts["head"](parts["neck"](parts["backbone"](pictures())))
     assert torch.equal(raw, model(pictures()))
@@ -209,12 +229,40 @@ def test_parts_are_the_whole_and_run_one_after_the_other(model: Detector) -> Non
 
 def test_a_frozen_part_keeps_its_numbers(model: Detector) -> None:
     model.train()
-    for name in ("backbone", "neck"):
-        model.parts()[name].requires_grad_(False).eval()
-    before = copy.deepcopy(model.state_dict())
+    frozen = nn.ModuleList(model.parts()[name].requires_grad_(False).eval() for name in ("backbone", "neck"))
+    fixed, before = entries(frozen), entries(model)
     backward(model.loss(pictures(), two_images_with_boxes(), LATE))
-    head = {id(each) for each in model.parts()["head"].parameters()}
-    assert all((id(each) in head) == (each.grad is not None) for each in model.parameters())
+    unlearnt = {id(each) for each in frozen.parameters()}
+    assert all((id(each) in unlearnt) == (each.grad is None) for each in model.parameters())
+    assert all(torch.equal(value, fixed[name]) for name, value in frozen.state_dict().items())
     changed = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
-    assert changed
-    assert all(name.startswith("head.") for name in changed)
+    assert any(name.startswith("head.") for name in changed)
+
+
+def test_what_exists_for_training_only_can_be_dropped(model: Detector, served: Detector) -> None:
+    with_statistics(model)
+    expected = model.predict(pictures())
+    model.drop_training_parts()
+    assert entries(model).keys() == entries(served).keys()
+    assert all(map(torch.equal, model.predict(pictures()), expected))
+    losses = model.loss(pictures(), two_images_with_boxes(), LATE)
+    backward(losses)
+    assert all(loss.isfinite() for loss in losses.values())
+    assert without_gradient(model) == []
+
+
+def test_a_fused_network_holds_nothing_for_training(model: Detector, served: Detector) -> None:
+    model.eval().fuse()
+    served.fuse()
+    assert entries(model).keys() == entries(served).keys()
+
+
+def test_a_training_may_begin_from_what_is_served(model: Detector, served: Detector) -> None:
+    """What the served weights lack makes up for itself, is named once, and changes nothing that they say."""
+    missing = entries(model).keys() - entries(served).keys()
+    model.eval().load_state_dict(served.state_dict(), strict=False)
+    done = model.begin_from(missing)
+    named = [name for names in done.values() for name in names]
+    assert sorted(named) == sorted(missing)
+    assert all(map(torch.equal, model.predict(pictures()), served.predict(pictures())))
+    assert model.begin_from(()) == {}

@@ -1,7 +1,7 @@
 """Every option of a training does something: a few steps with every value that it can have, one by one.
 
-Of the architectures, the smallest two train; the others are the same code with other widths and depths, and
-`test_detectors.py` builds each of them.
+Of the architectures, the smallest two of a family train; the others are the same code with other widths and
+depths, and `test_detectors.py` builds each of them. What all families share is tried with one of them.
 """
 
 from __future__ import annotations
@@ -18,12 +18,11 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 
 import pytest
 import torch
-from pydantic import TypeAdapter
 
-from detection.devices import CPU
 from detection.errors import ConfigError, DeviceError
+from detection.families import DEFAULT_FAMILY, FAMILIES
+from detection.families.reading import read_config
 from detection.models import create_model
-from detection.training.config import TrainingConfig
 from detection.training.job import TrainingJob
 from detection.training.recipes import resolve
 from detection.training.run import TrainingResult, detect_in_validation, train
@@ -31,8 +30,9 @@ from detection.training.state import StopReason, StopRequest
 from tests.small_job import NUM_TRAIN, Series, final_digest, small_job
 
 ROOT = Path(__file__).resolve().parents[2]
+DEFAULT, NANODET = DEFAULT_FAMILY.name, "nanodet-plus"
+ARCHITECTURE = {DEFAULT: "yolox-nano", NANODET: "nanodet-plus-m"}
 BASE: dict[str, Any] = {
-    "architecture": "yolox-nano",
     "epochs": 1,
     "batch_size": 4,
     "input_size": 64,
@@ -44,6 +44,8 @@ TAIL = {"schedule": {"no_aug_epochs": 1}}
 MOSAIC = {"augmentation": {"mosaic": 1.0}}
 MIXUP = {"augmentation": {"mixup": 1.0}}
 COLOUR = {"augmentation": {"hsv": 1.0}}
+COLOURED = {"augmentation": {"colour": 1.0}}
+DECAY = {"optimizer": {"weight_decay": 0.5}}
 SIZES = {"augmentation": {"multi_scale": True, "multi_scale_range": [64, 160], "multi_scale_every": 1}}
 FROZEN = {"freeze": {"parts": ["backbone"]}}
 SLOW_START = {"schedule": {"warmup_steps": 2, "no_aug_epochs": 0}}
@@ -80,8 +82,10 @@ def measured_steps(outcome: Outcome) -> object:
 def num_measured(outcome: Outcome) -> object:
     """Count what an evaluation of this training would look at, with weights that know nothing."""
     torch.manual_seed(0)
-    detector = create_model("yolox-nano", num_classes=2).eval()
-    found = detect_in_validation(outcome.job, detector, CPU, interrupted=lambda: False)
+    detector = create_model(outcome.job.config.architecture, num_classes=2).eval()
+    found = detect_in_validation(
+        outcome.job, detector, interrupted=lambda: False, saw=lambda num_images: None
+    )
     assert found is not None
     return [len(each) for each in found]
 
@@ -126,7 +130,7 @@ ELSEWHERE = {
     "sync_bn": "test_what_takes_several_processes_is_refused",
 }
 """Options with a test of their own, and which."""
-EXAMPLES: dict[str, list[Example]] = {
+OF_ALL: dict[str, list[Example]] = {
     "architecture": [Example("yolox-tiny")],
     "weight_init.kind": [
         Example("normal"),
@@ -151,6 +155,8 @@ EXAMPLES: dict[str, list[Example]] = {
     "optimizer.momentum": [Example(0.5)],
     "optimizer.nesterov": [Example(False)],
     "optimizer.weight_decay": [Example(0.1)],
+    "optimizer.decay_norms": [Example(True, DECAY)],
+    "optimizer.decay_biases": [Example(True, DECAY)],
     "optimizer.clip_norm": [Example(0.1)],
     "schedule.kind": [
         Example("warmcos"),
@@ -158,6 +164,7 @@ EXAMPLES: dict[str, list[Example]] = {
         Example("multistep", {"epochs": 2}, needs={"schedule": {"milestones": [1]}}),
         Example("epoch_cos"),
         Example("epoch_step", {"epochs": 2}, needs={"schedule": {"step_num": 2}}),
+        Example("nanodet"),
     ],
     "schedule.warmup_epochs": [Example(0.5, {"schedule": {"warmup_steps": None}, "epochs": 2})],
     "schedule.warmup_steps": [Example(2)],
@@ -205,7 +212,54 @@ EXAMPLES: dict[str, list[Example]] = {
     "early_stopping.patience": [Example(1, NEVER_BETTER, TO_THE_END, length, val=4)],
     "checkpoint_every": [Example(2, {"epochs": 2}, TO_THE_END, saved_steps)],
 }
-CASES = [(option, example) for option, examples in EXAMPLES.items() for example in examples]
+OF_NANODET: dict[str, list[Example]] = {
+    "architecture": [Example("nanodet-plus-m-1.5x")],
+    "optimizer.kind": [Example("sgd"), Example("adam")],
+    "optimizer.weight_decay": [Example(0.5)],
+    "optimizer.decay_norms": [Example(False, DECAY)],
+    "optimizer.decay_biases": [Example(False, DECAY)],
+    "optimizer.clip_norm": [Example(0.1)],
+    "schedule.kind": [Example("yoloxwarmcos")],
+    "assigner.top_candidates": [Example(1)],
+    "assigner.iou_cost_weight": [Example(0.0)],
+    "assigner.soft_centre_prior": [Example(True)],
+    "assigner.own_box_only": [Example(True)],
+    "assigner.ignore_overlap": [Example(0.5, steps=3)],
+    "assigner.self_assign_epoch": [Example(0)],
+    "loss.qfl_weight": [Example(0.5)],
+    "loss.giou_weight": [Example(1.0)],
+    "loss.dfl_weight": [Example(1.0)],
+    "loss.detach_epoch": [Example(0)],
+    "augmentation.scale": [Example([0.3, 0.4])],
+    "augmentation.stretch": [Example([0.5, 0.6])],
+    "augmentation.translate": [Example(0.5)],
+    "augmentation.rotate_degrees": [Example(90.0)],
+    "augmentation.shear_degrees": [Example(30.0)],
+    "augmentation.perspective": [Example(0.3)],
+    "augmentation.flip": [Example(1.0)],
+    "augmentation.colour": [Example(0.0)],
+    "augmentation.brightness": [Example(1.0, COLOURED)],
+    "augmentation.contrast": [Example([0.2, 0.3], COLOURED)],
+    "augmentation.saturation": [Example([3.0, 4.0], COLOURED)],
+    "augmentation.keep_ratio": [Example(True), Example(False, same=True)],
+    "augmentation.multi_scale": [
+        Example(True, {"augmentation": {"multi_scale_range": [96, 96], "multi_scale_every": 1}}),
+        Example(False, same=True),
+    ],
+    "augmentation.multi_scale_range": [Example([96, 96], SIZES)],
+    "augmentation.multi_scale_every": [Example(100, SIZES, steps=3)],
+    "evaluation.score_threshold": [Example(0.0, shows=num_measured, val=4)],
+    "evaluation.nms_iou": [Example(0.01, EVERYTHING, shows=num_measured, val=4)],
+    "evaluation.max_detections": [Example(1, EVERYTHING, shows=num_measured, val=4)],
+}
+EXAMPLES = {DEFAULT: OF_ALL, NANODET: OF_NANODET}
+"""Of the default family every option; of another its own ones, and those with a default of its own."""
+CASES = [
+    (family, option, example)
+    for family, examples in EXAMPLES.items()
+    for option, its_examples in examples.items()
+    for example in its_examples
+]
 
 
 def options(config: object, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -238,7 +292,7 @@ def run(
     folder: Path, settings: Mapping[str, Any], steps: int, val: int = 0, series: Series | None = None
 ) -> Outcome:
     """Train a number of steps as `POST /train` would with these settings."""
-    config = TypeAdapter(TrainingConfig).validate_python(dict(settings))
+    config = read_config({"architecture": ARCHITECTURE[DEFAULT], **settings})
     job = replace(small_job(folder, val=val), config=resolve(config, num_images=NUM_TRAIN))
     series = series or Series()
     result = train(job, reporter=series, requests=lambda: StopRequest.DRAIN if steps in series.rows else None)
@@ -275,7 +329,7 @@ def choices(annotation: Any) -> set[Any]:
     return {value for each in arguments if each not in (NoneType, ...) for value in choices(each)}
 
 
-def options_with_choices(config: type = TrainingConfig, prefix: str = "") -> Iterator[tuple[str, set[Any]]]:
+def options_with_choices(config: type, prefix: str = "") -> Iterator[tuple[str, set[Any]]]:
     for name, annotation in get_type_hints(config).items():
         if is_dataclass(annotation):
             yield from options_with_choices(annotation, f"{prefix}{name}.")
@@ -283,20 +337,41 @@ def options_with_choices(config: type = TrainingConfig, prefix: str = "") -> Ite
             yield prefix + name, found
 
 
-def test_every_option_has_an_example() -> None:
-    defaults = dict(options(TrainingConfig()))
-    assert EXAMPLES.keys() | ELSEWHERE.keys() == defaults.keys()
-    for name, example in CASES:
-        assert example.value != {**defaults, **BASE}[name], name
+def defaults_of(family: str) -> dict[str, Any]:
+    return dict(options(FAMILIES[family].config(architecture=ARCHITECTURE[family])))
 
 
-CHOICES = {name: values for name, values in options_with_choices() if name not in ELSEWHERE}
+def own_options(family: str) -> set[str]:
+    """Return what a family must have examples of."""
+    common = {} if family == DEFAULT else defaults_of(DEFAULT)
+    return {
+        name
+        for name, default in defaults_of(family).items()
+        if name.startswith(("assigner.", "loss.", "augmentation.")) or default != common.get(name, ...)
+    }
 
 
-@pytest.mark.parametrize(("option", "values"), CHOICES.items(), ids=CHOICES)
-def test_every_value_of_a_choice_is_trained(option: str, values: set[Any]) -> None:
-    tried = {dict(options(TrainingConfig()))[option]}
-    for example in EXAMPLES[option]:
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_option_has_an_example(family: str) -> None:
+    assert own_options(family) - ELSEWHERE.keys() == EXAMPLES[family].keys()
+    defaults = {**defaults_of(family), **BASE}
+    for option, examples in EXAMPLES[family].items():
+        assert defaults[option] not in [example.value for example in examples], option
+
+
+CHOICES = [
+    (family, name, values)
+    for family in FAMILIES
+    for name, values in options_with_choices(FAMILIES[family].config)
+    if name in own_options(family) - ELSEWHERE.keys()
+]
+
+
+@pytest.mark.parametrize(("family", "option", "values"), CHOICES, ids=[f"{f}-{n}" for f, n, _ in CHOICES])
+def test_every_value_of_a_choice_is_trained(family: str, option: str, values: set[Any]) -> None:
+    tried = {defaults_of(family)[option]}
+    shared = OF_ALL[option] if option == "schedule.kind" else []
+    for example in [*EXAMPLES[family][option], *shared]:
         tried |= set(example.value) if isinstance(example.value, list) else {example.value}
     assert values <= tried
 
@@ -309,12 +384,14 @@ def test_a_test_of_its_own_exists(test: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "example"), CASES, ids=[f"{option}={example.value}" for option, example in CASES]
+    ("family", "option", "example"),
+    CASES,
+    ids=[f"{family}-{option}={example.value}" for family, option, example in CASES],
 )
 def test_a_value_trains_and_changes_what_it_should(
-    tmp_path: Path, usual: Usual, option: str, example: Example
+    tmp_path: Path, usual: Usual, family: str, option: str, example: Example
 ) -> None:
-    base = merged(BASE, example.along)
+    base = merged(BASE, {"architecture": ARCHITECTURE[family]}, example.along)
     expected = usual(base, example)
     changed = merged(base, as_settings(option, example.value), example.needs)
     outcome = run(tmp_path, changed, example.steps, example.val)

@@ -17,7 +17,8 @@ from sqlalchemy import func, select
 from app.database.tables import Dataset, Job, JobMetric, JobTransition, Model, OutboxRow, Worker
 from app.jobs import protocol
 from app.jobs.states import TRANSITIONS, JobKind, JobStatus, Queue
-from detection.training.config import AugmentationConfig, EvaluationConfig, ScheduleConfig, TrainingConfig
+from detection.families.yolox import YoloxAugmentationConfig, YoloxConfig
+from detection.training.config import EvaluationConfig, ScheduleConfig
 from detection.training.recipes import resolve
 from tests.integration.test_worker_jobs import imported
 from tests.services import Home, job_processes, running_postgres, wait_until
@@ -30,13 +31,13 @@ ENDLESS = 2000
 
 def endless_training(home: Home) -> str:
     """Queue a training that saves every other step and never measures until it is told to finish."""
-    config = TrainingConfig(
+    config = YoloxConfig(
         epochs=ENDLESS,
         batch_size=2,
         input_size=64,
         device="cpu",
         schedule=ScheduleConfig(no_aug_epochs=0),
-        augmentation=AugmentationConfig(mosaic=0.0, multi_scale=False),
+        augmentation=YoloxAugmentationConfig(mosaic=0.0, multi_scale=False),
         evaluation=EvaluationConfig(every_epochs=ENDLESS),
     )
     resolved = asdict(resolve(config, num_images=NUM_TRAIN))

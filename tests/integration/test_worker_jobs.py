@@ -25,8 +25,9 @@ from app.database.tables import (
 )
 from app.jobs import protocol
 from app.jobs.states import JobKind, JobStatus
-from detection.models import create_model
-from detection.training.config import ScheduleConfig, TrainingConfig
+from detection.families.yolox import YoloxConfig
+from detection.models import create_model, create_served_model
+from detection.training.config import ScheduleConfig
 from detection.training.recipes import resolve
 from tests.archives import zip_of
 from tests.services import Home, wait_until
@@ -87,9 +88,7 @@ def an_archive_becomes_a_dataset(home: Home) -> str:
 
 
 def a_training_becomes_a_model(home: Home, dataset_id: str) -> str:
-    config = TrainingConfig(
-        epochs=EPOCHS, batch_size=2, input_size=64, schedule=ScheduleConfig(no_aug_epochs=1)
-    )
+    config = YoloxConfig(epochs=EPOCHS, batch_size=2, input_size=64, schedule=ScheduleConfig(no_aug_epochs=1))
     resolved = asdict(resolve(config, num_images=NUM_TRAIN))
     job_id = home.queue_job(JobKind.TRAIN, name="tiny training", dataset_id=dataset_id, config=resolved)
     job = home.wait_for(job_id, timeout_s=240)
@@ -244,21 +243,25 @@ def import_config(home: Home, content: bytes, **options: Any) -> dict[str, Any]:
     return {"upload_key": key, "file_name": "weights.pth", "sha256": sha256, **given}
 
 
-def weights_of_three_classes() -> bytes:
+def weights_of_three_classes(architecture: str) -> bytes:
     buffer = io.BytesIO()
-    torch.save({"model": create_model("yolox-nano", num_classes=3).state_dict()}, buffer)
+    torch.save({"model": create_model(architecture, num_classes=3).state_dict()}, buffer)
     return buffer.getvalue()
 
 
-def test_weights_become_a_model(house: Home) -> None:
+@pytest.mark.parametrize("architecture", ["yolox-nano", "nanodet-plus-m"])
+def test_weights_become_a_model(house: Home, architecture: str) -> None:
     options = {"classes": ["a", "b", "c"], "input_convention": "yolox-legacy"}
-    config = import_config(house, weights_of_three_classes(), **options)
+    config = import_config(house, weights_of_three_classes(architecture), **options)
     job = house.wait_for(house.queue_job(JobKind.MODEL_IMPORT, name="mine", config=config), timeout_s=120)
     assert job.status == JobStatus.SUCCEEDED, house.logs()
     assert job.result is not None
     model = get(house, Model, id=job.result["model_id"])
     assert (model.name, model.origin, model.metrics) == ("mine", "imported", None)
-    assert (model.architecture, model.classes) == ("yolox-nano", ["a", "b", "c"])
+    assert (model.architecture, model.classes) == (architecture, ["a", "b", "c"])
+    with torch.device("meta"):
+        served = create_served_model(architecture, num_classes=3)
+    assert model.parameters == sum(each.numel() for each in served.parameters())
     assert model.record["input_convention"]["order"] == "rgb"
     assert model.provenance["file_sha256"] == config["sha256"]
     wait_until(lambda: not house.storage.exists(config["upload_key"]), timeout_s=10)

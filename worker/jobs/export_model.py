@@ -15,7 +15,7 @@ from app.database.tables import ModelFile
 from app.jobs.protocol import note_change
 from detection.deploy.package import write_model, write_openvino_package
 from detection.model_files import ONNX_FILE
-from detection.models import create_model
+from detection.models import create_served_model
 from detection.models.detector import Detector
 from detection.registry import Registry
 from detection.training.durable import sha256_of
@@ -69,7 +69,7 @@ def write_openvino(model: StoredModel, folder: Path) -> Path:
 
 
 def _detector(model: StoredModel) -> Detector:
-    detector = create_model(model.record.architecture, num_classes=len(model.record.classes)).eval()
+    detector = create_served_model(model.record.architecture, num_classes=len(model.record.classes))
     detector.load_state_dict(load_file(model.weights))
     return detector
 

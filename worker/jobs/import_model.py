@@ -14,7 +14,7 @@ from detection.deploy.package import write_model
 from detection.errors import WeightsError
 from detection.input_convention import NAMED_CONVENTIONS, InputConvention
 from detection.model_record import ModelRecord
-from detection.models import create_model
+from detection.models import create_served_model
 from detection.models.weights import ImportedWeights, read_weights
 from detection.training.provenance import describe_source, library_versions
 from worker.attempt import Attempt
@@ -38,7 +38,7 @@ def run(attempt: Attempt) -> None:
             "of another era find almost nothing with it; import those with their own `input_convention`"
         )
     _enter(attempt, "checking", 1)
-    detector = create_model(record.architecture, num_classes=weights.num_classes).eval()
+    detector = create_served_model(record.architecture, num_classes=weights.num_classes)
     detector.load_state_dict(weights.state)
     folder = attempt.scratch / "model"
     folder.mkdir()
@@ -80,12 +80,9 @@ def model_record(config: Mapping[str, Any], weights: ImportedWeights) -> ModelRe
     if wanted not in (None, weights.architecture):
         raise WeightsError(f"the weights are those of a {weights.architecture}, not of a {wanted}")
     architecture = ARCHITECTURES[weights.architecture]
-    return ModelRecord(
-        architecture=architecture.name,
+    return architecture.record(
         classes=_classes(config["classes"], weights.num_classes),
-        input_size_hw=(architecture.input_size, architecture.input_size),
-        input_convention=_convention(config["input_convention"]) or architecture.convention,
-        one_label_per_prior=architecture.one_label_per_prior,
+        convention=_convention(config["input_convention"]),
     )
 
 

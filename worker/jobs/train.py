@@ -5,14 +5,13 @@ from __future__ import annotations
 import shutil
 from functools import partial
 
-from pydantic import TypeAdapter
 from sqlalchemy.orm import Session
 
 from app.jobs.protocol import Failure
 from detection.data.records import Split
 from detection.deploy.publish import Publication, publish
 from detection.devices import device_name
-from detection.training.config import TrainingConfig
+from detection.families.reading import read_config
 from detection.training.job import TrainingJob
 from detection.training.recipes import settle
 from detection.training.run import TrainingResult, train
@@ -46,7 +45,7 @@ def run(attempt: Attempt) -> None:
 
 
 def _training(attempt: Attempt, dataset: StoredDataset) -> TrainingJob:
-    config = TypeAdapter(TrainingConfig).validate_python(dict(attempt.job.config))
+    config = read_config(attempt.job.config)
     config = settle(config, device=device_name(take_device(attempt)))
     # Every later attempt must compute in this precision; so it is stored before there is a checkpoint.
     attempt.report.config({**attempt.job.config, "precision": config.precision.value})

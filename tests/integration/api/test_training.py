@@ -11,6 +11,8 @@ from app.jobs.states import Queue
 from detection.data.coco_classes import COCO_CLASSES
 from tests.integration.api.conftest import Api, MakeApi, assert_problem, pointers
 
+NANODETS = ("nanodet-plus-m", "nanodet-plus-m-1.5x")
+
 
 def test_a_training_needs_only_a_dataset(api: Api) -> None:
     dataset_id = api.ready_dataset()
@@ -192,7 +194,7 @@ def test_a_body_that_is_no_json_is_refused(api: Api) -> None:
 
 def test_every_architecture_shows_its_configuration(api: Api) -> None:
     names = [shown["name"] for shown in api.get("/architectures").json()]
-    assert names == ["yolox-nano", "yolox-tiny", "yolox-s", "yolox-m", "yolox-l", "yolox-x"]
+    assert names == [*(f"yolox-{size}" for size in ("nano", "tiny", "s", "m", "l", "x")), *NANODETS]
     for name in names:
         shown = api.get(f"/architectures/{name}").json()
         assert shown["default_config"]["architecture"] == name
@@ -201,7 +203,40 @@ def test_every_architecture_shows_its_configuration(api: Api) -> None:
     assert_problem(api.get("/architectures/yolo"), 404, "not_found")
 
 
-def test_the_shown_recipe_is_a_request(api: Api) -> None:
-    recipe = api.get("/architectures/yolox-nano").json()["recipe"]
+def test_an_architecture_shows_what_was_published_at_each_input_size(api: Api) -> None:
+    shown = api.get("/architectures/nanodet-plus-m").json()
+    figures = {each["input_size"]: each for each in (shown["published"], *shown["published_elsewhere"])}
+    assert {size: each["ap_val"] for size, each in figures.items()} == {416: 0.304, 320: 0.27}
+    assert (shown["input_size"], shown["parameters"], shown["gflops"]) == (416, 1_197_924, 1.62)
+
+
+@pytest.mark.parametrize("name", ["yolox-nano", *NANODETS])
+def test_the_shown_recipe_is_a_request(api: Api, name: str) -> None:
+    recipe = api.get(f"/architectures/{name}").json()["recipe"]
     answer = api.post("/train", {**recipe, "dataset_id": api.ready_dataset()})
     assert answer.status_code == 202, answer.text
+
+
+def test_an_architecture_shows_the_options_of_its_family_only(api: Api) -> None:
+    yolox, nanodet = (
+        api.get(f"/architectures/{name}").json()["config_schema"]["$defs"]
+        for name in ("yolox-s", NANODETS[0])
+    )
+    assert "YoloxLossConfig" in yolox.keys() - nanodet.keys()
+    assert "NanoDetLossConfig" in nanodet.keys() - yolox.keys()
+
+
+def test_a_field_of_another_family_is_not_known(api: Api) -> None:
+    wrong = {"loss": {"box_weight": 1}, "assigner": {"rule": "inbox25"}}
+    body = {"dataset_id": "x", "architecture": NANODETS[0], **wrong}
+    problem = assert_problem(api.post("/train", body), 422, "invalid_input")
+    assert set(pointers(problem)) == {"/loss/box_weight", "/assigner/rule"}
+    assert "did you mean `giou_weight`?" in str(problem["errors"])
+
+
+def test_a_training_of_another_family_is_stored_with_its_recipe(api: Api) -> None:
+    body = {"dataset_id": api.ready_dataset(), "architecture": NANODETS[0], "epochs": 10}
+    config = api.post("/train", {**body, "assigner": {"soft_centre_prior": True}}).json()["config"]
+    assert (config["optimizer"]["kind"], config["optimizer"]["clip_norm"]) == ("adamw", 35.0)
+    assert (config["schedule"]["kind"], config["loss"]["detach_epoch"]) == ("nanodet", 5)
+    assert config["assigner"]["soft_centre_prior"] is True

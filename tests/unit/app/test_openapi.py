@@ -17,8 +17,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from app.api.openapi import written
 from app.main import create_app
 from app.settings import Settings
-from app.training.schemas import config_schema
 from detection.architectures import ARCHITECTURES
+from detection.families import FAMILIES, architectures_of
+from detection.families.reading import config_schema
 
 ROOT = Path(__file__).resolve().parents[3]
 PUBLIC = {"/livez", "/readyz"}
@@ -156,27 +157,41 @@ def test_bodies_that_are_no_component_describe_their_fields(document: dict[str, 
 
 
 def test_the_networks_are_named(document: dict[str, Any], app: FastAPI) -> None:
-    names = list(ARCHITECTURES.names())
-    assert document["components"]["schemas"]["TrainRequest"]["properties"]["architecture"]["enum"] == names
-    assert config_schema()["properties"]["architecture"]["enum"] == names
+    named = [
+        name
+        for request in requests(document).values()
+        for name in request["properties"]["architecture"]["enum"]
+    ]
+    assert sorted(named) == sorted(ARCHITECTURES)
+    for family in FAMILIES:
+        enum = config_schema(FAMILIES[family])["properties"]["architecture"]["enum"]
+        assert enum == architectures_of(FAMILIES[family])
+
+
+def requests(document: dict[str, Any]) -> dict[str, Any]:
+    """The bodies of `POST /train`, one for each family; exactly one fits."""
+    schemas = document["components"]["schemas"]
+    body = document["paths"]["/train"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert len(body["oneOf"]) == len(FAMILIES)
+    return {name: schemas[name] for each in body["oneOf"] if (name := each["$ref"].rpartition("/")[2])}
 
 
 def test_a_training_shows_every_bound_and_default(document: dict[str, Any]) -> None:
     schemas = document["components"]["schemas"]
-    train = schemas["TrainRequest"]
+    train = schemas["YoloxTrainRequest"]
     assert train["additionalProperties"] is False
     assert train["required"] == ["dataset_id"]
     epochs = train["properties"]["epochs"]
     assert (epochs["minimum"], epochs["maximum"], epochs["default"]) == (1, 10_000, 300)
     assert train["properties"]["input_size"]["description"].startswith("Side of the square")
     assert schemas["OptimizerConfig"]["properties"]["weight_decay"]["default"] == 5e-4
-    for part in ("TrainRequest", *(name for name in schemas if name.endswith("Config"))):
+    assert schemas["NanoDetOptimizerConfig"]["properties"]["weight_decay"]["default"] == 0.05
+    assert schemas["NanoDetTrainRequest"]["required"] == ["architecture", "dataset_id"]
+    for part in (*requests(document), *(name for name in schemas if name.endswith("Config"))):
         for name, schema in schemas[part]["properties"].items():
             may_be_null = {"type": "null"} in schema.get("anyOf", ())  # FastAPI leaves out a default of null
-            assert "default" in schema or may_be_null or "$ref" in schema or name == "dataset_id", (
-                part,
-                name,
-            )
+            required = name in schemas[part].get("required", ())
+            assert "default" in schema or may_be_null or "$ref" in schema or required, (part, name)
 
 
 def test_no_address_of_anybody_is_in_it(document: dict[str, Any]) -> None:

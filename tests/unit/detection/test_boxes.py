@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from detection.boxes import box_area, clip_boxes, cxcywh_to_xyxy, pairwise_iou, xyxy_to_cxcywh
+from detection.boxes import box_area, clip_boxes, cxcywh_to_xyxy, pairwise_iou, pairwise_share, xyxy_to_cxcywh
 from tests.npz import read_npz
 
 
@@ -29,6 +29,13 @@ def test_pairwise_iou_by_hand() -> None:
     others = torch.tensor([[1.0, 0.0, 3.0, 2.0], [0.0, 0.0, 2.0, 2.0], [1.0, 1.0, 1.0, 1.0]])
     expected = torch.tensor([[1 / 3, 1.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
     torch.testing.assert_close(pairwise_iou(boxes, others), expected)
+
+
+def test_the_share_of_a_box_in_another_by_hand() -> None:
+    boxes = torch.tensor([[0.0, 0.0, 2.0, 2.0], [5.0, 5.0, 6.0, 6.0], [1.0, 1.0, 1.0, 1.0]])
+    others = torch.tensor([[1.0, 0.0, 3.0, 2.0], [-1.0, -1.0, 9.0, 9.0], [0.0, 0.0, 0.0, 0.0]])
+    expected = torch.tensor([[0.5, 1.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
+    torch.testing.assert_close(pairwise_share(boxes, others), expected)
 
 
 def test_a_batch_is_its_images() -> None:

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from detection.data import augment
-from detection.data.augment import MAX_BOXES
+from detection.data.augmenters import yolox as augment
+from detection.data.augmenters.yolox import MAX_BOXES
 from detection.data.dataset import (
     SampleKey,
     TrainingDataset,
@@ -25,16 +25,16 @@ from detection.data.picture_cache import PictureCache
 from detection.data.records import BoxRecord, ImageRecord, Split
 from detection.data.transforms import Sample
 from detection.errors import DamagedImageError
+from detection.families.yolox import YoloxAugmentationConfig, YoloxConfig
 from detection.input_convention import YOLOX, YOLOX_LEGACY, InputConvention, Resize
 from detection.preprocess import fit_image, placement_of
 from detection.targets import Targets
-from detection.training.config import AugmentationConfig, TrainingConfig
 from detection.training.plan import TrainingPlan
 from detection.training.recipes import resolve
 from tests import pictures
 
-PLAIN = AugmentationConfig(mosaic=0.0, affine=0.0, mixup=0.0, hsv=0.0, flip=0.0)
-FULL = AugmentationConfig(mosaic=0.5, mosaic_scale=(0.5, 1.5), affine=0.5, mixup=0.5, hsv=0.5)
+PLAIN = YoloxAugmentationConfig(mosaic=0.0, affine=0.0, mixup=0.0, hsv=0.0, flip=0.0)
+FULL = YoloxAugmentationConfig(mosaic=0.5, mosaic_scale=(0.5, 1.5), affine=0.5, mixup=0.5, hsv=0.5)
 SIZES = [(64, 48), (48, 64), (100, 30), (33, 33), (400, 300)]
 
 
@@ -66,7 +66,7 @@ class Pictures:
 
 
 def dataset(
-    augmentation: AugmentationConfig = FULL,
+    augmentation: YoloxAugmentationConfig = FULL,
     *,
     source: Pictures | None = None,
     seed: int = 0,
@@ -141,7 +141,7 @@ def test_plain_sample_follows_the_convention(resize: Resize) -> None:
         replace(PLAIN, hsv=1.0, hue=90, saturation=255, value=255),
     ],
 )
-def test_samples_are_well_formed(augmentation: AugmentationConfig) -> None:
+def test_samples_are_well_formed(augmentation: YoloxAugmentationConfig) -> None:
     samples = dataset(augmentation)
     for position in range(60):
         sample = samples[SampleKey(1, position, tail=False)]
@@ -163,7 +163,7 @@ def test_samples_are_well_formed(augmentation: AugmentationConfig) -> None:
         replace(PLAIN, flip=1.0),
     ],
 )
-def test_boxes_stay_on_their_objects(augmentation: AugmentationConfig) -> None:
+def test_boxes_stay_on_their_objects(augmentation: YoloxAugmentationConfig) -> None:
     samples = dataset(augmentation, size_hw=(128, 128))
     num_boxes = 0
     for position in range(40):
@@ -334,7 +334,7 @@ def test_ranks_together_compute_the_batch_of_one() -> None:
 def test_an_epoch_has_the_steps_of_the_plan_on_any_number_of_ranks(batch_size: int, world: int) -> None:
     """Also where the ranks do not divide the pictures evenly."""
     data = dataset()
-    config = resolve(TrainingConfig(batch_size=batch_size, epochs=1), num_images=len(data))
+    config = resolve(YoloxConfig(batch_size=batch_size, epochs=1), num_images=len(data))
     expected = TrainingPlan(config, num_images=len(data)).total_steps
     for rank in range(world):
         ranks = training_batches(data, batch_size=batch_size, epoch=0, rank=rank, world=world, workers=0)

@@ -11,7 +11,7 @@ from torch import Tensor
 from detection.data.records import BoxRecord, ImageRecord, Split
 from detection.devices import CPU
 from detection.errors import DamagedImageError
-from detection.evaluation.evaluate import BATCH_SIZE, EVALUATION, evaluate
+from detection.evaluation.evaluate import BATCH_SIZE, evaluate, evaluation_options
 from detection.inference.predictor import Predictor
 from detection.model_record import ModelRecord
 from tests.pictures import jpeg, noise, quadrants
@@ -60,7 +60,7 @@ def test_every_picture_is_measured_in_its_own_pixels() -> None:
 
 def test_the_threshold_of_an_evaluation_is_low() -> None:
     assert evaluate(Predictor(Oracle(0.0009), RECORD), records(1), read).ap == 0.0  # type: ignore[union-attr]
-    options = replace(EVALUATION, score_threshold=0.02)
+    options = replace(evaluation_options(RECORD), score_threshold=0.02)
     low = evaluate(Predictor(Oracle(), RECORD), records(1), read, options=options)
     assert low is not None
     assert low.ap == 0.0

@@ -38,6 +38,13 @@ def test_only_weights_that_are_no_normalisation_decay() -> None:
     }
 
 
+@pytest.mark.parametrize(("norms", "biases"), [(True, False), (False, True), (True, True)])
+def test_norms_and_biases_may_decay_too(norms: bool, biases: bool) -> None:
+    chosen = config(weight_decay=0.01, decay_norms=norms, decay_biases=biases)
+    decays = {group["name"]: group["weight_decay"] for group in build_optimizer(model(), chosen).param_groups}
+    assert decays == {"norm": 0.01 * norms, "weight": 0.01, "bias": 0.01 * biases}
+
+
 def test_a_parameter_of_its_own_decays_like_a_weight() -> None:
     class Scaled(nn.Module):
         def __init__(self) -> None:

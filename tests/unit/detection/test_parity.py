@@ -7,32 +7,73 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 import torch
 from torchvision.ops import box_iou
 
+from detection.architectures import ARCHITECTURES
 from detection.data.importing import ImportedDataset, read_dataset
 from detection.data.records import ImageRecord
 from detection.devices import CPU
 from detection.evaluation.coco import CocoMetrics
-from detection.evaluation.evaluate import EVALUATION, evaluate
-from detection.inference.backends import Backend
+from detection.evaluation.evaluate import evaluate, evaluation_options
 from detection.inference.backends.eager import EagerBackend
 from detection.inference.predictor import DetectOptions, Prediction, Predictor
-from detection.input_convention import YOLOX_LEGACY
-from detection.model_record import ModelRecord
-from detection.models import create_model
-from detection.models.weights import load_matching, read_weights
+from detection.input_convention import YOLOX, YOLOX_LEGACY, InputConvention
+from detection.models import create_served_model
+from detection.models.weights import read_weights
 
 pytestmark = pytest.mark.reference
 
-TOLERANCE = 1e-3
 SCORE_TOLERANCE = 0.02
-LISTED_FROM = 0.4
-"""The lowest score among the detections that were written down."""
-AS_THE_ORIGINAL = replace(EVALUATION, max_detections=None, clip=False)
-"""Neither clipped nor capped."""
+
+
+class Original(NamedTuple):
+    """The weights of an original project, from its checkpoint and from the graph that it exported."""
+
+    files: tuple[str, ...]
+    detections: str
+    """Their name in the list of reference detections."""
+    ap: float
+    ap50: float
+    tolerance: float
+    tolerance50: float
+    listed_from: float
+    """The lowest score of a detection that was written down."""
+    wrong: InputConvention
+    """Weights of another kind want this one."""
+
+
+ORIGINALS = (
+    Original(
+        files=("yolox-nano-coco.pth", "yolox-nano-coco-416.onnx"),
+        detections="yolox-nano-coco-416",
+        ap=0.2889,
+        ap50=0.4730,
+        tolerance=1e-3,
+        tolerance50=1e-3,
+        listed_from=0.4,
+        wrong=YOLOX_LEGACY,
+    ),
+    Original(
+        files=("nanodet-plus-m-416-coco.ckpt", "nanodet-plus-m-416-coco.onnx"),
+        detections="nanodet-plus-m-416-coco",
+        ap=0.3502,
+        ap50=0.5131,
+        tolerance=2e-3,
+        tolerance50=4e-3,
+        listed_from=0.35,
+        wrong=YOLOX,
+    ),
+)
+FILES = [(original, file) for original in ORIGINALS for file in original.files]
+
+
+class Case(NamedTuple):
+    original: Original
+    predictor: Predictor
 
 
 @pytest.fixture(scope="module")
@@ -44,18 +85,15 @@ def coco(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> ImportedD
     return read_dataset(folder)
 
 
-@pytest.fixture(scope="module")
-def record(coco: ImportedDataset) -> ModelRecord:
-    return ModelRecord(architecture="yolox-nano", classes=coco.dataset.classes, input_size_hw=(416, 416))
-
-
-@pytest.fixture(scope="module", params=["yolox-nano-coco.pth", "yolox-nano-coco-416.onnx"])
-def backend(request: pytest.FixtureRequest, reference: Path) -> Backend:
-    """The original's weights, from its checkpoint and from the graph that it exported."""
-    weights = read_weights(reference / "weights" / request.param)
-    detector = create_model(weights.architecture, num_classes=weights.num_classes)
-    load_matching(detector, weights.state)
-    return EagerBackend(detector, CPU)
+@pytest.fixture(scope="module", params=FILES, ids=[file for _, file in FILES])
+def case(request: pytest.FixtureRequest, reference: Path, coco: ImportedDataset) -> Case:
+    """One file of weights, ready to detect as an import of it would be."""
+    original, file = request.param
+    weights = read_weights(reference / "weights" / file)
+    detector = create_served_model(weights.architecture, num_classes=weights.num_classes)
+    detector.load_state_dict(weights.state)
+    record = ARCHITECTURES[weights.architecture].record(classes=coco.dataset.classes)
+    return Case(original, Predictor(EagerBackend(detector, CPU), record))
 
 
 Measure = Callable[..., CocoMetrics]
@@ -66,52 +104,50 @@ def measure(coco: ImportedDataset) -> Measure:
     def read(image: ImageRecord) -> bytes:
         return coco.paths[image.id].read_bytes()
 
-    def measured(backend: Backend, record: ModelRecord, options: DetectOptions) -> CocoMetrics:
-        metrics = evaluate(Predictor(backend, record), coco.dataset.images, read, options=options)
+    def measured(predictor: Predictor, options: DetectOptions | None = None) -> CocoMetrics:
+        metrics = evaluate(predictor, coco.dataset.images, read, options=options)
         assert metrics is not None
         return metrics
 
     return measured
 
 
-def test_ap_is_that_of_the_original(measure: Measure, backend: Backend, record: ModelRecord) -> None:
-    metrics = measure(backend, record, AS_THE_ORIGINAL)
-    assert metrics.ap == pytest.approx(0.2868, abs=TOLERANCE)
-    assert metrics.ap50 == pytest.approx(0.4730, abs=TOLERANCE)
-    assert metrics.ap75 == pytest.approx(0.2800, abs=TOLERANCE)
+def test_ap_as_it_is_served(measure: Measure, case: Case) -> None:
+    metrics = measure(case.predictor)
+    assert metrics.ap == pytest.approx(case.original.ap, abs=case.original.tolerance)
+    assert metrics.ap50 == pytest.approx(case.original.ap50, abs=case.original.tolerance50)
 
 
-def test_ap_as_it_is_served(measure: Measure, backend: Backend, record: ModelRecord) -> None:
-    metrics = measure(backend, record, EVALUATION)
-    assert metrics.ap == pytest.approx(0.2889, abs=TOLERANCE)
-    assert metrics.ap50 == pytest.approx(0.4730, abs=TOLERANCE)
+@pytest.mark.parametrize("case", FILES[:2], ids=[file for _, file in FILES[:2]], indirect=True)
+def test_ap_is_that_of_yolox_as_it_was_measured(measure: Measure, case: Case) -> None:
+    """Its figures are of boxes that are neither clipped nor capped."""
+    usual = evaluation_options(case.predictor.record)
+    metrics = measure(case.predictor, replace(usual, max_detections=None, clip=False))
+    assert metrics.ap == pytest.approx(0.2868, abs=1e-3)
+    assert metrics.ap50 == pytest.approx(0.4730, abs=1e-3)
+    assert metrics.ap75 == pytest.approx(0.2800, abs=1e-3)
 
 
-def test_the_legacy_input_convention_gives_nothing(
-    measure: Measure, backend: Backend, record: ModelRecord
-) -> None:
-    metrics = measure(backend, replace(record, input_convention=YOLOX_LEGACY), EVALUATION)
+def test_another_input_convention_gives_little(measure: Measure, case: Case) -> None:
+    record = replace(case.predictor.record, input_convention=case.original.wrong)
+    metrics = measure(Predictor(case.predictor.backend, record))
     assert metrics.ap is not None
     assert metrics.ap < 0.01
 
 
 @pytest.mark.parametrize("photo", ["dog", "eagle", "giraffe", "horses", "person", "scream"])
-def test_photographs_show_what_the_original_sees(
-    reference: Path, backend: Backend, record: ModelRecord, photo: str
-) -> None:
+def test_photographs_show_what_the_original_sees(reference: Path, case: Case, photo: str) -> None:
     """Every detection of the original has one here, and nothing else is found that it would have shown."""
     listed = json.loads((reference / "weights" / "reference-detections.json").read_text())
-    expected = listed["yolox-nano-coco-416"][f"{photo}.jpg"]
-    options = DetectOptions(score_threshold=LISTED_FROM - SCORE_TOLERANCE, clip=False)
-    (answer,) = Predictor(backend, record).predict(
-        [(reference / "photos" / f"{photo}.jpg").read_bytes()], options
-    )
+    expected = listed[case.original.detections][f"{photo}.jpg"]
+    options = DetectOptions(score_threshold=case.original.listed_from - SCORE_TOLERANCE, clip=False)
+    (answer,) = case.predictor.predict([(reference / "photos" / f"{photo}.jpg").read_bytes()], options)
     assert isinstance(answer, Prediction)
     found = answer.detections
     for each in expected:
-        label_N = found.labels_N == record.classes.index(each["label"])
+        label_N = found.labels_N == case.predictor.record.classes.index(each["label"])
         overlap_N = box_iou(torch.tensor([each["xyxy"]]), found.boxes_N4)[0] * label_N
         assert overlap_N.max() >= 0.95, each
         assert found.scores_N[overlap_N.argmax()].item() == pytest.approx(each["score"], abs=SCORE_TOLERANCE)
-    surely_seen = (found.scores_N >= LISTED_FROM + SCORE_TOLERANCE).sum()
+    surely_seen = (found.scores_N >= case.original.listed_from + SCORE_TOLERANCE).sum()
     assert surely_seen <= len(expected)

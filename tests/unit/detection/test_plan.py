@@ -6,13 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from detection.training.config import FreezeConfig, ScheduleConfig, TrainingConfig
+from detection.families.yolox import YoloxConfig
+from detection.training.config import FreezeConfig, ScheduleConfig
 from detection.training.plan import TrainingPlan
 from detection.training.recipes import resolve, steps_per_epoch
 
 
 def plan_of(num_images: int = 20, **changes: object) -> TrainingPlan:
-    config = TrainingConfig(**{"epochs": 10, "batch_size": 8, "device": "cpu", **changes})  # type: ignore[arg-type]
+    config = YoloxConfig(**{"epochs": 10, "batch_size": 8, "device": "cpu", **changes})  # type: ignore[arg-type]
     return TrainingPlan(resolve(config, num_images=num_images), num_images=num_images)
 
 
@@ -52,7 +53,7 @@ def test_frozen_for_the_whole_run_unless_epochs_are_given() -> None:
 
 
 def test_a_configuration_that_is_not_resolved_is_refused() -> None:
-    config = TrainingConfig(epochs=2, batch_size=2)
+    config = YoloxConfig(epochs=2, batch_size=2)
     with pytest.raises(ValueError, match="not resolved"):
         TrainingPlan(config, num_images=4)
     with pytest.raises(ValueError, match="not resolved"):

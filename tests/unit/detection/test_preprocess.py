@@ -9,9 +9,18 @@ import pytest
 import torch
 
 from detection.images import decode_image
-from detection.input_convention import YOLOX, YOLOX_LEGACY, ChannelOrder, InputConvention, Resize
+from detection.input_convention import (
+    NANODET_KEEP_RATIO,
+    NANODET_STRETCH,
+    YOLOX,
+    YOLOX_LEGACY,
+    ChannelOrder,
+    InputConvention,
+    Resize,
+)
 from detection.preprocess import Placement, fit_image, place_image
 from tests import pictures
+from tests.npz import read_npz
 
 BOXES = np.array([[0, 0, 10, 20], [3.5, 4.25, 99, 70]], np.float32)
 
@@ -68,6 +77,35 @@ def test_legacy_convention_is_rgb_with_mean_and_std() -> None:
         for value, mean, std in zip((0, 0, 1), YOLOX_LEGACY.mean, YOLOX_LEGACY.std, strict=True)
     ]
     np.testing.assert_allclose(tensor[:, 5, 5], expected, rtol=1e-6)
+
+
+@pytest.mark.reference
+def test_nanodet_normalises_and_places_as_the_original(reference: Path) -> None:
+    """The original resamples from corner to corner, so the pixels themselves are not compared."""
+    numbers = read_npz(reference / "golden" / "nanodet_preproc.npz")
+    cases = [name.removesuffix("_keep_ratio") for name in numbers if name.endswith("_keep_ratio")]
+    stretched = [case for case in cases if not numbers[f"{case}_keep_ratio"]]
+    assert stretched
+    for case in cases:
+        picture = numbers[f"{case}_img_bgr"]
+        tensor = fit_image(picture, picture.shape[:2], NANODET_STRETCH).tensor
+        np.testing.assert_allclose(tensor.transpose(1, 2, 0), numbers[f"{case}_normalised"], atol=1e-4)
+    for case in stretched:
+        width, height = numbers[f"{case}_dst_wh"].tolist()
+        placement = fit_image(numbers[f"{case}_img_bgr"], (height, width), NANODET_STRETCH).placement
+        matrix = np.diag([placement.scale_x, placement.scale_y, 1.0])
+        np.testing.assert_allclose(matrix, numbers[f"{case}_plain_M"], atol=1e-9)
+        boxes = placement.to_input(numbers[f"{case}_boxes"])
+        np.testing.assert_allclose(
+            boxes.clip(0, [width, height] * 2), numbers[f"{case}_plain_boxes"], atol=1e-3
+        )
+
+
+def test_a_picture_that_keeps_its_ratio_is_padded_with_about_nothing() -> None:
+    tensor = fit_image(pictures.quadrants(40, 20), (64, 64), NANODET_KEEP_RATIO).tensor
+
+    assert np.abs(tensor[:, 32:]).max() < 0.2
+    assert np.abs(tensor[:, :32]).max() > 1
 
 
 def test_mean_and_std_follow_the_channel_order() -> None:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from detection.data.records import BoxRecord, DatasetRecord, ImageRecord, Split
-from detection.training.config import OptimizerConfig, TrainingConfig
+from detection.families.yolox import YoloxConfig
+from detection.training.config import OptimizerConfig
 from detection.training.provenance import (
     config_fingerprint,
     dataset_fingerprint,
@@ -56,8 +57,8 @@ def test_versions_name_what_computes() -> None:
 
 
 def test_a_configuration_is_another_when_it_computes_something_else() -> None:
-    config = TrainingConfig()
-    assert config_fingerprint(config) == config_fingerprint(TrainingConfig())
+    config = YoloxConfig()
+    assert config_fingerprint(config) == config_fingerprint(YoloxConfig())
     assert config_fingerprint(replace(config, device="0", time_limit_s=9)) == config_fingerprint(config)
     for other in (replace(config, seed=1), replace(config, optimizer=OptimizerConfig(lr=0.1))):
         assert config_fingerprint(other) != config_fingerprint(config)

@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Literal
 
 import pytest
 
 from detection.errors import ConfigError, UnknownNameError
+from detection.families.nanodet_plus import NanoDetAugmentationConfig, NanoDetConfig, NanoDetLossConfig
+from detection.families.yolox import YoloxAssignerConfig, YoloxAugmentationConfig, YoloxConfig
+from detection.input_convention import NANODET_KEEP_RATIO, NANODET_STRETCH, InputConvention
 from detection.training.config import (
-    AugmentationConfig,
     FreezeConfig,
     OptimizerConfig,
     OptimizerKind,
     Precision,
     ScheduleConfig,
     ScheduleKind,
-    TrainingConfig,
     WeightInitConfig,
     WeightInitKind,
-    YoloxAssignerConfig,
 )
 from detection.training.recipes import resolve, settle
+from tests.small_job import small_job
 
 
 def test_a_short_run_follows_the_short_run_rule() -> None:
-    config = resolve(TrainingConfig(epochs=10, init="weights"), num_images=205)
+    config = resolve(YoloxConfig(epochs=10, init="weights"), num_images=205)
     steps = 260
     assert (config.batch_size, config.input_size, config.optimizer.lr) == (8, 416, pytest.approx(0.005))
     assert (config.schedule.warmup_steps, config.schedule.no_aug_epochs) == (steps // 10, 2)
@@ -34,7 +37,7 @@ def test_a_short_run_follows_the_short_run_rule() -> None:
 
 
 def test_a_full_run_follows_the_published_recipe() -> None:
-    config = resolve(TrainingConfig(architecture="yolox-s", batch_size=64), num_images=6400)
+    config = resolve(YoloxConfig(architecture="yolox-s", batch_size=64), num_images=6400)
     assert config.optimizer.lr == pytest.approx(0.01)
     assert (config.schedule.warmup_steps, config.schedule.no_aug_epochs) == (500, 15)
     assert (config.schedule.min_lr_ratio, config.evaluation.every_epochs) == (0.05, 10)
@@ -44,13 +47,73 @@ def test_a_full_run_follows_the_published_recipe() -> None:
     assert (augmentation.multi_scale, augmentation.multi_scale_range) == (True, (480, 800))
 
 
+def test_a_short_run_of_nanodet_follows_the_short_run_rule() -> None:
+    config = resolve(NanoDetConfig(architecture="nanodet-plus-m", epochs=10), num_images=205)
+    steps = 260
+    optimizer, schedule = config.optimizer, config.schedule
+    assert (config.batch_size, config.input_size) == (8, 416)
+    assert (optimizer.kind, optimizer.lr, optimizer.weight_decay, optimizer.clip_norm) == (
+        "adamw",
+        1e-3,
+        0.05,
+        35,
+    )
+    assert (schedule.kind, schedule.warmup_steps, schedule.no_aug_epochs) == ("nanodet", steps // 10, 0)
+    assert (schedule.warmup_start, schedule.min_lr_ratio) == (pytest.approx(1e-7), 0.05)
+    assert config.ema.decay == pytest.approx(1 - 1 / (0.05 * steps))
+    assert (config.loss.detach_epoch, config.evaluation.every_epochs) == (5, 1)
+    assert (config.augmentation.multi_scale, config.augmentation.keep_ratio) == (False, False)
+
+
+def test_a_full_run_of_nanodet_follows_the_published_recipe() -> None:
+    config = resolve(NanoDetConfig(architecture="nanodet-plus-m-1.5x", batch_size=96), num_images=9600)
+    assert (config.optimizer.lr, config.schedule.warmup_steps) == (1e-3, 500)
+    assert (config.ema.decay, config.ema.ramp_updates) == (0.9998, 2000.0)
+    assert (config.loss.detach_epoch, config.evaluation.every_epochs) == (10, 10)
+    assert (config.evaluation.score_threshold, config.evaluation.nms_iou) == (0.05, 0.6)
+
+
+@pytest.mark.parametrize(
+    ("epochs", "given", "resolved"), [(1, None, 1), (2, None, 1), (15, None, 8), (50, None, 10), (2, 7, 7)]
+)
+def test_the_auxiliary_branch_teaches_at_most_half_of_a_short_run(
+    epochs: int, given: int | None, resolved: int
+) -> None:
+    loss = NanoDetLossConfig(detach_epoch=given)
+    config = NanoDetConfig(architecture="nanodet-plus-m", epochs=epochs, loss=loss)
+    assert resolve(config, num_images=8).loss.detach_epoch == resolved
+
+
+@pytest.mark.parametrize(
+    ("init", "chosen", "start", "seen"),
+    [
+        ("random", None, None, NANODET_STRETCH),
+        ("random", True, None, NANODET_KEEP_RATIO),
+        ("a-model", None, NANODET_KEEP_RATIO, NANODET_KEEP_RATIO),
+        ("a-model", False, NANODET_KEEP_RATIO, NANODET_STRETCH),
+    ],
+)
+def test_proportions_are_those_of_the_start_unless_chosen(
+    tmp_path: Path,
+    init: str,
+    chosen: bool | None,
+    start: InputConvention | None,
+    seen: InputConvention,
+) -> None:
+    config = NanoDetConfig(
+        architecture="nanodet-plus-m", init=init, augmentation=NanoDetAugmentationConfig(keep_ratio=chosen)
+    )
+    job = replace(small_job(tmp_path), config=resolve(config, num_images=10), convention=start)
+    assert job.record.input_convention == seen
+
+
 def test_a_given_value_is_kept() -> None:
-    given = TrainingConfig(
+    given = YoloxConfig(
         epochs=10,
         batch_size=4,
         optimizer=OptimizerConfig(lr_per_image=0.001, momentum=0.5),
         schedule=ScheduleConfig(warmup_epochs=2, no_aug_epochs=0),
-        augmentation=AugmentationConfig(hsv=0.0, mosaic=0.25),
+        augmentation=YoloxAugmentationConfig(hsv=0.0, mosaic=0.25),
     )
     config = resolve(given, num_images=40)
     assert (config.optimizer.lr, config.optimizer.momentum) == (pytest.approx(0.004), 0.5)
@@ -59,70 +122,72 @@ def test_a_given_value_is_kept() -> None:
 
 
 def test_a_resolved_configuration_stays_as_it_is() -> None:
-    once = resolve(TrainingConfig(epochs=10), num_images=100)
+    once = resolve(YoloxConfig(epochs=10), num_images=100)
     assert resolve(once, num_images=100) == once
 
 
 @pytest.mark.parametrize("device", ["", " ", "auto", "cpu", "0"])
 def test_a_small_dataset_gets_a_small_batch(device: str) -> None:
-    assert resolve(TrainingConfig(device=device), num_images=3).batch_size == 3
+    assert resolve(YoloxConfig(device=device), num_images=3).batch_size == 3
 
 
 def test_an_unknown_architecture_lists_those_there_are() -> None:
     with pytest.raises(UnknownNameError, match="yolox-nano"):
-        resolve(TrainingConfig(architecture="yolox-nan"), num_images=10)
+        resolve(YoloxConfig(architecture="yolox-nan"), num_images=10)
 
 
 @pytest.mark.parametrize(
     ("config", "pointers"),
     [
-        (TrainingConfig(input_size=100), ["/input_size"]),
-        (TrainingConfig(optimizer=OptimizerConfig(lr=1.0, lr_per_image=1.0)), ["/optimizer/lr_per_image"]),
-        (TrainingConfig(optimizer=OptimizerConfig(momentum=0.0)), ["/optimizer/nesterov"]),
-        (TrainingConfig(schedule=ScheduleConfig(kind=ScheduleKind.MULTISTEP)), ["/schedule/milestones"]),
+        (YoloxConfig(input_size=100), ["/input_size"]),
+        (YoloxConfig(optimizer=OptimizerConfig(lr=1.0, lr_per_image=1.0)), ["/optimizer/lr_per_image"]),
+        (YoloxConfig(optimizer=OptimizerConfig(momentum=0.0)), ["/optimizer/nesterov"]),
+        (YoloxConfig(schedule=ScheduleConfig(kind=ScheduleKind.MULTISTEP)), ["/schedule/milestones"]),
         (
-            TrainingConfig(epochs=5, schedule=ScheduleConfig(kind=ScheduleKind.EPOCH_STEP)),
+            YoloxConfig(epochs=5, schedule=ScheduleConfig(kind=ScheduleKind.EPOCH_STEP)),
             ["/schedule/step_num"],
         ),
-        (TrainingConfig(epochs=5, schedule=ScheduleConfig(no_aug_epochs=6)), ["/schedule/no_aug_epochs"]),
+        (YoloxConfig(epochs=5, schedule=ScheduleConfig(no_aug_epochs=6)), ["/schedule/no_aug_epochs"]),
         (
-            TrainingConfig(init="x", weight_init=WeightInitConfig(kind=WeightInitKind.XAVIER)),
+            YoloxConfig(init="x", weight_init=WeightInitConfig(kind=WeightInitKind.XAVIER)),
             ["/weight_init/kind"],
         ),
-        (TrainingConfig(weight_init=WeightInitConfig(gain=5.0)), ["/weight_init/gain"]),
-        (TrainingConfig(init="x", weight_init=WeightInitConfig(gain=3.0)), ["/weight_init/gain"]),
+        (YoloxConfig(weight_init=WeightInitConfig(gain=5.0)), ["/weight_init/gain"]),
+        (YoloxConfig(init="x", weight_init=WeightInitConfig(gain=3.0)), ["/weight_init/gain"]),
         (
-            TrainingConfig(weight_init=WeightInitConfig(kind=WeightInitKind.KAIMING, gain=0.02)),
+            YoloxConfig(weight_init=WeightInitConfig(kind=WeightInitKind.KAIMING, gain=0.02)),
             ["/weight_init/gain"],
         ),
         (
-            TrainingConfig(epochs=5, schedule=ScheduleConfig(kind=ScheduleKind.MULTISTEP, milestones=(2, 5))),
+            YoloxConfig(epochs=5, schedule=ScheduleConfig(kind=ScheduleKind.MULTISTEP, milestones=(2, 5))),
             ["/schedule/milestones"],
         ),
-        (TrainingConfig(schedule=ScheduleConfig(milestones=(2,))), ["/schedule/milestones"]),
-        (TrainingConfig(init="x", init_exclude=("",)), ["/init_exclude"]),
-        (TrainingConfig(init_exclude=("head",)), ["/init_exclude"]),
-        (TrainingConfig(freeze=FreezeConfig(epochs=2)), ["/freeze/parts"]),
+        (YoloxConfig(schedule=ScheduleConfig(milestones=(2,))), ["/schedule/milestones"]),
+        (YoloxConfig(init="x", init_exclude=("",)), ["/init_exclude"]),
+        (YoloxConfig(init_exclude=("head",)), ["/init_exclude"]),
+        (YoloxConfig(freeze=FreezeConfig(epochs=2)), ["/freeze/parts"]),
         (
-            TrainingConfig(augmentation=AugmentationConfig(affine_scale=(0.5, 11.0), mixup_scale=(2.0, 1.0))),
+            YoloxConfig(
+                augmentation=YoloxAugmentationConfig(affine_scale=(0.5, 11.0), mixup_scale=(2.0, 1.0))
+            ),
             ["/augmentation/affine_scale", "/augmentation/mixup_scale"],
         ),
         (
-            TrainingConfig(augmentation=AugmentationConfig(multi_scale_range=(32, 64))),
+            YoloxConfig(augmentation=YoloxAugmentationConfig(multi_scale_range=(32, 64))),
             ["/augmentation/multi_scale_range"],
         ),
-        (TrainingConfig(device="0,1", batch_size=3), ["/batch_size"]),
+        (YoloxConfig(device="0,1", batch_size=3), ["/batch_size"]),
     ],
 )
-def test_contradictions_are_refused_with_their_place(config: TrainingConfig, pointers: list[str]) -> None:
+def test_contradictions_are_refused_with_their_place(config: YoloxConfig, pointers: list[str]) -> None:
     with pytest.raises(ConfigError) as refused:
         resolve(config, num_images=100)
     assert [fault.pointer for fault in refused.value.faults] == pointers
 
 
 def test_multi_scale_stays_within_what_a_network_can_take() -> None:
-    tiny = resolve(TrainingConfig(input_size=64), num_images=10).augmentation.multi_scale_range
-    huge = resolve(TrainingConfig(input_size=2048), num_images=10).augmentation.multi_scale_range
+    tiny = resolve(YoloxConfig(input_size=64), num_images=10).augmentation.multi_scale_range
+    huge = resolve(YoloxConfig(input_size=2048), num_images=10).augmentation.multi_scale_range
     assert (tiny, huge) == ((64, 224), (1888, 2048))
 
 
@@ -131,7 +196,7 @@ def test_multi_scale_stays_within_what_a_network_can_take() -> None:
 def test_every_kind_of_schedule_and_optimizer_is_filled_in(
     kind: OptimizerKind, schedule: ScheduleKind
 ) -> None:
-    config = TrainingConfig(
+    config = YoloxConfig(
         epochs=60,
         optimizer=OptimizerConfig(kind=kind),
         schedule=ScheduleConfig(kind=schedule, milestones=(3,) if schedule is ScheduleKind.MULTISTEP else ()),
@@ -144,13 +209,13 @@ def test_every_kind_of_schedule_and_optimizer_is_filled_in(
 
 def test_what_a_rule_decides_is_filled_in() -> None:
     def radius(rule: Literal["inbox25", "center15"]) -> float | None:
-        config = TrainingConfig(assigner=YoloxAssignerConfig(rule=rule))
+        config = YoloxConfig(assigner=YoloxAssignerConfig(rule=rule))
         return resolve(config, num_images=10).assigner.centre_radius
 
     assert (radius("inbox25"), radius("center15")) == (2.5, 1.5)
-    drawn = TrainingConfig(weight_init=WeightInitConfig(kind=WeightInitKind.XAVIER))
+    drawn = YoloxConfig(weight_init=WeightInitConfig(kind=WeightInitKind.XAVIER))
     assert resolve(drawn, num_images=10).weight_init.gain == 0.02
-    frozen = TrainingConfig(epochs=7, batch_size=4, freeze=FreezeConfig(parts=("neck",)))
+    frozen = YoloxConfig(epochs=7, batch_size=4, freeze=FreezeConfig(parts=("neck",)))
     assert resolve(frozen, num_images=10).freeze == FreezeConfig(parts=("neck",), epochs=7, batch_size=4)
 
 
@@ -159,7 +224,7 @@ def test_the_first_rate_of_the_epochwise_cosine_is_shown_and_may_be_nothing(
     chosen: float | None, start: float
 ) -> None:
     schedule = ScheduleConfig(kind=ScheduleKind.EPOCH_COS, warmup_start=chosen)
-    config = TrainingConfig(optimizer=OptimizerConfig(lr=0.01), schedule=schedule)
+    config = YoloxConfig(optimizer=OptimizerConfig(lr=0.01), schedule=schedule)
     assert resolve(config, num_images=10).schedule.warmup_start == pytest.approx(start)
 
 
@@ -169,7 +234,7 @@ def test_the_floor_of_the_epochwise_kinds_is_shown_as_it_is(
     kind: ScheduleKind, chosen: float | None, real: float
 ) -> None:
     schedule = ScheduleConfig(kind=kind, min_lr_ratio=chosen)
-    config = TrainingConfig(optimizer=OptimizerConfig(lr=0.01), schedule=schedule)
+    config = YoloxConfig(optimizer=OptimizerConfig(lr=0.01), schedule=schedule)
     assert resolve(config, num_images=10).schedule.min_lr_ratio == pytest.approx(real)
 
 
@@ -178,7 +243,7 @@ def test_the_floor_of_the_epochwise_kinds_is_shown_as_it_is(
     [("auto", "cpu", "fp32"), ("auto", "1", "amp"), ("fp32", "0", "fp32"), ("amp", "cpu", "amp")],
 )
 def test_the_worker_settles_device_and_precision(precision: str, device: str, settled: str) -> None:
-    config = resolve(TrainingConfig(precision=Precision(precision)), num_images=10)
+    config = resolve(YoloxConfig(precision=Precision(precision)), num_images=10)
     assert (config.device, config.precision) == ("auto", precision)
     there = settle(config, device=device)
     assert (there.device, there.precision) == (device, settled)

@@ -10,13 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from detection.training.config import (
-    OptimizerConfig,
-    OptimizerKind,
-    ScheduleConfig,
-    ScheduleKind,
-    TrainingConfig,
-)
+from detection.families.nanodet_plus import NanoDetConfig, NanoDetScheduleConfig
+from detection.families.yolox import YoloxConfig
+from detection.training.config import OptimizerConfig, OptimizerKind, ScheduleConfig, ScheduleKind
 from detection.training.recipes import resolve
 from detection.training.schedules import Plateaus, Schedule, build_schedule, fitted_floor, fitted_peak
 from tests.npz import read_npz
@@ -26,7 +22,7 @@ def schedule_of(
     *, lr: float, epochs: int, steps_per_epoch: int, kind: str = "yoloxwarmcos", **options: Any
 ) -> Schedule:
     """Return the schedule of a configuration with just these fields, all others from the recipe."""
-    config = TrainingConfig(
+    config = YoloxConfig(
         epochs=epochs,
         batch_size=1,
         optimizer=OptimizerConfig(lr=lr),
@@ -80,6 +76,31 @@ def test_per_epoch_curves_are_the_originals(numbers: Path) -> None:
         np.testing.assert_allclose(found, case[f"{name}_lr"], rtol=1e-9, err_msg=name)
 
 
+def test_steps_of_warmup_then_epochs_are_the_closed_form(numbers: Path) -> None:
+    case = read_npz(numbers / "lr_curves.npz")
+    described = json.loads(bytes(case["meta_json"]))
+    names = [name for name in described if name.startswith("nanodet")]
+    assert len(names) == 2
+    for name in names:
+        meta = described[name]
+        config = NanoDetConfig(
+            architecture="nanodet-plus-m",
+            epochs=meta["epochs"],
+            batch_size=1,
+            schedule=NanoDetScheduleConfig(warmup_steps=meta["warmup_steps"]),
+        )
+        resolved = resolve(config, num_images=meta["iters_per_epoch"])
+        assert resolved.optimizer.lr == meta["lr"]
+        schedule = build_schedule(
+            resolved.schedule,
+            peak_lr=meta["lr"],
+            epochs=meta["epochs"],
+            steps_per_epoch=meta["iters_per_epoch"],
+        )
+        expected = case[f"{name}_closed_form_lr"]
+        np.testing.assert_allclose(curve(schedule, len(expected) - 1), expected, rtol=1e-9, err_msg=name)
+
+
 def test_epochwise_rates_fit_the_batch_like_the_originals(numbers: Path) -> None:
     rows = read_npz(numbers / "lr_curves.npz")["epochwise_bs_fit_opt_bs_init_min"]
     for is_adam, batch_size, peak, floor in rows:
@@ -91,7 +112,7 @@ def test_epochwise_rates_fit_the_batch_like_the_originals(numbers: Path) -> None
 
 @pytest.mark.parametrize("kind", ["epoch_cos", "epoch_step"])
 def test_epochwise_recipes_bring_their_own_peak_and_momentum(kind: str) -> None:
-    config = TrainingConfig(epochs=100, batch_size=32, schedule=ScheduleConfig(kind=ScheduleKind(kind)))
+    config = YoloxConfig(epochs=100, batch_size=32, schedule=ScheduleConfig(kind=ScheduleKind(kind)))
     optimizer = resolve(config, num_images=64).optimizer
     assert (optimizer.lr, optimizer.momentum) == (0.005, 0.937)
 

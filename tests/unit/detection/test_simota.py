@@ -13,19 +13,12 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from detection.assigners.simota import (
-    BACKGROUND,
-    Assignment,
-    Predictions,
-    SimOta,
-    class_cost,
-    dynamic_k,
-    order_pairs,
-)
+from detection.assigners.matching import BACKGROUND, Assignment, dynamic_k, order_pairs
+from detection.assigners.simota import Predictions, SimOta, class_cost
 from detection.boxes import cxcywh_to_xyxy, pairwise_iou
+from detection.families.yolox import YoloxAssignerConfig
 from detection.priors import Priors, decode_offsets, grid_priors
 from detection.targets import Targets
-from detection.training.config import YoloxAssignerConfig
 from tests.npz import read_npz
 from tests.simota_oracle import SlowSimOta
 

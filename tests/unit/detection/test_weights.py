@@ -514,10 +514,3 @@ def test_the_originals_checkpoint_and_graph_are_the_same_network(reference: Path
     torch.testing.assert_close(raw[0], raw[1], rtol=1e-3, atol=1e-3)
     found = torch.cat((raw[1][..., :4], raw[1][..., 4:].sigmoid()), dim=2)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.reference
-@pytest.mark.parametrize("name", ["nanodet-plus-m-416-coco.ckpt", "nanodet-plus-m-416-coco.onnx"])
-def test_another_family_is_refused_by_name(reference: Path, name: str) -> None:
-    with pytest.raises(WeightsError, match=r"belong to none of|is no YOLOX"):
-        read_weights(reference / "weights" / name)

@@ -17,11 +17,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from detection.architectures import ARCHITECTURES
 from detection.boxes import cxcywh_to_xyxy
 from detection.errors import UnknownNameError
+from detection.families.yolox import YoloxAssignerConfig
 from detection.models import MODELS, create_model
 from detection.models.detector import Detector, TrainingMoment
 from detection.models.yolox import SIZES, YoloX
 from detection.targets import Targets
-from detection.training.config import OptimizerConfig, OptimizerKind, YoloxAssignerConfig
+from detection.training.config import OptimizerConfig, OptimizerKind
 from detection.training.ema import ModelEma
 from detection.training.optimizers import build_optimizer, parameter_groups
 from tests.npz import read_npz

@@ -14,10 +14,10 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.autograd.profiler import profile
 
 from detection.boxes import cxcywh_to_xyxy
+from detection.families.yolox import YoloxAssignerConfig, YoloxLossConfig
 from detection.losses.yolox import LossTerms, YoloxLoss
 from detection.priors import Priors, grid_priors
 from detection.targets import Targets
-from detection.training.config import YoloxAssignerConfig, YoloxLossConfig
 from tests.npz import read_npz
 
 STRIDES = (8, 16, 32)

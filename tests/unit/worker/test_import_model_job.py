@@ -8,7 +8,7 @@ import pytest
 
 from detection.data.coco_classes import COCO_CLASSES
 from detection.errors import WeightsError
-from detection.input_convention import YOLOX, YOLOX_LEGACY, ChannelOrder
+from detection.input_convention import NANODET_STRETCH, YOLOX, YOLOX_LEGACY, ChannelOrder
 from detection.models.weights import ImportedWeights
 from worker.jobs.import_model import model_record
 
@@ -26,6 +26,20 @@ def test_what_is_not_said_is_found_or_usual() -> None:
     assert (record.architecture, record.input_size_hw) == ("yolox-tiny", (416, 416))
     assert record.classes == COCO_CLASSES
     assert record.input_convention == YOLOX
+
+
+def test_a_model_is_served_and_measured_as_its_family_is() -> None:
+    nanodet = ImportedWeights("nanodet-plus-m", 80, {}, folded=False, report=())
+    record = model_record(wishes(), nanodet)
+    assert record.input_convention == NANODET_STRETCH
+    assert (record.nms_iou, record.one_label_per_prior) == (0.6, False)
+    assert (record.evaluation_score_threshold, record.evaluation_max_detections) == (0.05, 100)
+    usual = model_record(wishes(), weights(80))
+    assert (usual.nms_iou, usual.one_label_per_prior) == (0.65, True)
+    assert (usual.evaluation_score_threshold, usual.evaluation_max_detections) == (0.001, 1000)
+    assert (
+        model_record(wishes(input_convention="nanodet-keep-ratio"), nanodet).input_convention.pad_value == 114
+    )
 
 
 def test_what_is_said_is_believed() -> None:

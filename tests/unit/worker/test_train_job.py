@@ -12,7 +12,7 @@ from sqlalchemy import select
 from app.database.tables import Job, JobEvent
 from app.jobs.states import JobStatus
 from detection.errors import DatasetFormatError, WeightsError
-from detection.training.config import TrainingConfig
+from detection.families.yolox import YoloxConfig
 from detection.training.recipes import resolve
 from detection.training.run import TrainingResult
 from detection.training.state import StopReason, StopRequest, TrainingState
@@ -27,7 +27,7 @@ from worker.jobs import train as train_job
 @pytest.fixture
 def attempt(context: WorkerContext, open_attempt: OpenAttempt) -> Attempt:
     """An attempt at a training of the tiny dataset."""
-    config = asdict(resolve(TrainingConfig(epochs=1, input_size=64, time_limit_s=60), num_images=4))
+    config = asdict(resolve(YoloxConfig(epochs=1, input_size=64, time_limit_s=60), num_images=4))
     return open_attempt(config=config, dataset_id=add_tiny_dataset(context))
 
 
@@ -84,7 +84,7 @@ def test_a_publication_that_is_interrupted_is_no_success(
 
 
 def test_a_dataset_or_model_that_is_gone_is_said(open_attempt: OpenAttempt, context: WorkerContext) -> None:
-    config = asdict(resolve(TrainingConfig(epochs=1, input_size=64), num_images=4))
+    config = asdict(resolve(YoloxConfig(epochs=1, input_size=64), num_images=4))
     with pytest.raises(DatasetFormatError, match="gone"):
         train_job.run(open_attempt(config=config))
     lost = open_attempt(config=config, dataset_id=add_tiny_dataset(context), model_id="no such model")
@@ -110,7 +110,7 @@ def test_an_early_end_leaves_its_trace(
     early: str | None,
 ) -> None:
     """A training that was asked to finish in its last epoch has not ended early."""
-    config = resolve(TrainingConfig(epochs=5, batch_size=2, input_size=64), num_images=4)
+    config = resolve(YoloxConfig(epochs=5, batch_size=2, input_size=64), num_images=4)
     attempt = open_attempt(config=asdict(config), dataset_id=add_tiny_dataset(context))
     state = TrainingState(epoch=epochs, step=2 * epochs)
     result = TrainingResult(reason=reason, state=state, saw=lambda num_images: None)

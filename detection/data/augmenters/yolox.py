@@ -7,15 +7,13 @@ grey and the place that it has in serving.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from numpy.random import Generator
 
+from detection.data.augmenters.augmenter import LabelledPicture, PictureSource, build_augmenter
 from detection.data.mosaic import mosaic
 from detection.data.transforms import (
-    BoxArray,
-    LabelArray,
     Sample,
     affine_matrix,
     mirrored,
@@ -27,10 +25,8 @@ from detection.data.transforms import (
     warped,
     without_small_boxes,
 )
-from detection.images import DecodedImage
-from detection.input_convention import InputConvention
+from detection.families.yolox import YoloxAugmentationConfig
 from detection.preprocess import placement_of, resize_image
-from detection.training.config import AugmentationConfig
 
 MIN_SIDE = 1.0
 """Boxes with a side of at most so many pixels of the input are removed."""
@@ -39,35 +35,14 @@ MIXUP_TRIES = 10
 """Draws for a partner with a box, before mixup is left out."""
 
 
-@dataclass(frozen=True, slots=True)
-class LabelledPicture:
-    """A picture of the dataset as it was decoded; boxes in pixels of the full picture."""
+class YoloxAugmenter:
+    """See `detection.data.augmenters.augmenter.Augmenter`."""
 
-    image: DecodedImage
-    boxes: BoxArray
-    labels: LabelArray
-
-
-class Augmenter:
-    """Makes samples of the input's size out of a dataset's pictures; every draw comes from the caller."""
-
-    def __init__(
-        self,
-        load: Callable[[int], LabelledPicture],
-        num_images: int,
-        *,
-        input_size_hw: tuple[int, int],
-        augmentation: AugmentationConfig,
-        convention: InputConvention,
-    ) -> None:
-        """Prepare for a dataset of `num_images` pictures, which `load` returns by index."""
-        self._load = load
-        self._num_images = num_images
-        self._size_hw = input_size_hw
-        self._size_wh = input_size_hw[1], input_size_hw[0]
-        self._config = augmentation
-        self._convention = convention
-        self._pad_value = round(convention.pad_value)
+    def __init__(self, config: YoloxAugmentationConfig, source: PictureSource) -> None:
+        self._config, self._convention = config, source.convention
+        self._load, self._num_images = source.load, source.num_images
+        self._size_hw, self._size_wh = source.input_size_hw, source.size_wh
+        self._pad_value = round(source.convention.pad_value)
 
     def sample(self, index: int, rng: Generator, *, tail: bool) -> Sample:
         """Return a picture augmented; plain, when augmentation left no box of a picture that has some."""
@@ -180,3 +155,6 @@ class Augmenter:
             for gain in (config.hue, config.saturation, config.value)
         )
         return replace(sample, pixels=shifted_colours(sample.pixels, (hue, saturation, value)))
+
+
+build_augmenter.register(YoloxAugmentationConfig, YoloxAugmenter)

@@ -1,0 +1,48 @@
+"""Read a configuration as it is written: the body of `POST /train`, or what is stored with a job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from detection.architectures import ARCHITECTURES
+from detection.families import DEFAULT_FAMILY, Family, architectures_of, family_of
+from detection.training.config import TrainingConfig
+
+LONGEST = 100
+"""Characters of a name that are compared with others."""
+
+
+def read_config(written: Mapping[str, Any]) -> TrainingConfig:
+    """Return the configuration of the family that `written` is about.
+
+    Raises:
+        pydantic.ValidationError: a field is not known, or its value is out of bounds.
+    """
+    config: TrainingConfig = _adapter(family_named(written)).validate_python(dict(written))
+    return config
+
+
+def family_named(written: object) -> Family[Any]:
+    """Return the family of the architecture that a configuration names, or of the one nearest to the name."""
+    named = written.get("architecture") if isinstance(written, Mapping) else None
+    if not isinstance(named, str):
+        return DEFAULT_FAMILY
+    near = [named] if named in ARCHITECTURES else get_close_matches(named[:LONGEST], ARCHITECTURES, n=1)
+    return family_of(near[0]) if near else DEFAULT_FAMILY
+
+
+def config_schema(family: Family[Any]) -> dict[str, Any]:
+    """Return the JSON schema of a family's configuration."""
+    schema = _adapter(family).json_schema()
+    schema["properties"]["architecture"]["enum"] = architectures_of(family)
+    return schema
+
+
+@lru_cache
+def _adapter(family: Family[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(family.config)
