@@ -166,6 +166,6 @@ def _choice(start: Model) -> str:
     if not _is_folded(start):
         return line
     return (
-        f"{line}. Their batch norms are folded into the convolutions, which is a poor start for fine-tuning:"
-        " better import a file of the original project that still has them (.pth)"
+        f"{line}. Their batch norms are folded into the convolutions: they are re-created from the training's"
+        " pictures. A file of the original project that still has them is the better start (.pth or .ckpt)"
     )

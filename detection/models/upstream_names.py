@@ -13,6 +13,7 @@ from detection.data.wording import quoted
 from detection.errors import WeightsError
 from detection.layers.conv import FusableLayer
 from detection.models import MODELS, create_model, create_served_model
+from detection.models.batch_norm_statistics import neutral_norm
 from detection.models.nanodet_plus import BOX_LOGITS
 
 WRAPPERS = ("module.", "_orig_mod.")
@@ -79,19 +80,15 @@ def _without_wrappers(name: str) -> str:
 def with_batch_norm(state: Mapping[str, Tensor], recognised: Recognised) -> dict[str, Tensor]:
     """Return a folded state with batch norms that change nothing in eval mode but add the folded bias.
 
-    Mean 0 and variance 1 - eps make the norm's divisor exactly 1. In train mode such norms would behave
-    unlike the lost ones, so the state suits detection; for fine-tuning it is only a start.
+    In train mode such norms behave unlike the lost ones: a training gives them statistics before its first
+    step, see `detection.models.batch_norm_statistics`.
     """
     with torch.device("meta"):
         model = create_served_model(recognised.architecture, num_classes=recognised.num_classes)
     unfolded = dict(state)
     for conv, norm, eps in _norms_of(model):
-        bias = unfolded.pop(f"{conv}.bias")
-        unfolded[f"{norm}.weight"] = torch.ones_like(bias)
-        unfolded[f"{norm}.bias"] = bias
-        unfolded[f"{norm}.running_mean"] = torch.zeros_like(bias)
-        unfolded[f"{norm}.running_var"] = torch.full_like(bias, 1 - eps)
-        unfolded[f"{norm}.num_batches_tracked"] = torch.zeros((), dtype=torch.int64)
+        neutral = neutral_norm(unfolded.pop(f"{conv}.bias"), eps=eps)
+        unfolded.update({f"{norm}.{entry}": value for entry, value in neutral.items()})
     return unfolded
 
 

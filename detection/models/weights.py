@@ -26,8 +26,8 @@ from detection.models.weight_files import FileKind, file_kind, read_safetensors,
 LARGEST_WEIGHT = 1e9
 """Those of the published models stay below 100; with larger ones than this float32 soon overflows."""
 FOLDED = (
-    "the batch norms are folded into the convolutions: exact for detection, but fine-tune from a file that "
-    "still has them"
+    "the batch norms are folded into the convolutions: exact for detection; a training re-creates them from "
+    "its own pictures, which a file that still has them does not need"
 )
 
 
@@ -40,8 +40,8 @@ class ImportedWeights:
     state: dict[str, Tensor]
     """Float32 (and int64 counters) on the CPU."""
     folded: bool
-    """True when the file had its batch norms folded into the convolutions: exact for detection, but a poor
-    start for fine-tuning, since the statistics that a batch norm needs in training are gone."""
+    """True when the file had its batch norms folded into the convolutions: exact for detection, while the
+    statistics that training needs are gone until `recreate_norms` makes new ones."""
     report: tuple[str, ...]
     """What was found, in sentences for a person."""
     training_state: Mapping[str, Tensor] = field(default_factory=dict)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -18,12 +19,18 @@ from detection.data.dataset import (
     resize_batch,
     training_batches,
 )
+from detection.data.sampler import Sampler
+from detection.images import decode_image
+from detection.preprocess import fit_image
 from detection.targets import Targets
 from detection.training.job import TrainingJob
 from detection.training.plan import EpochPlan
 
 CACHE_BYTES = 1 << 30
 """Decoded pictures kept in memory."""
+MOST_AS_SERVED = 128
+"""A few batches of them; even the coarsest level has thousands of cells in so many pictures."""
+AS_SERVED_BATCH = 4
 
 
 class TrainingFeed:
@@ -71,3 +78,26 @@ class TrainingFeed:
             multiple=ARCHITECTURES[self._job.config.architecture].input_multiple,
         )
         return side, side
+
+
+def pictures_as_served(job: TrainingJob, *, most: int = MOST_AS_SERVED) -> Iterator[Tensor]:
+    """Yield a few pictures of the training split as they would be served, without augmentation.
+
+    They are drawn by the seed alone. Batches are images [B, 3, H, W] on the device, read when asked for.
+
+    Raises:
+        ImageError: a picture cannot be decoded.
+    """
+    images, record, device = job.train_images, job.record, job.devices[0]
+    sampler, size_hw = Sampler(len(images), seed=job.config.seed), record.input_size_hw
+    chosen = [images[sampler.image_index(0, position)] for position in range(min(most, len(images)))]
+    for start in range(0, len(chosen), AS_SERVED_BATCH):
+        decoded = [
+            decode_image(job.read(image), input_size_hw=size_hw)
+            for image in chosen[start : start + AS_SERVED_BATCH]
+        ]
+        fitted = [
+            fit_image(each.pixels, size_hw, record.input_convention, picture_size_wh=each.size_wh)
+            for each in decoded
+        ]
+        yield torch.from_numpy(np.stack([each.tensor for each in fitted])).to(device)

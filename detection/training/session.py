@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from detection.analysis.complexity import count_complexity
 from detection.models import create_model
+from detection.models.batch_norm_statistics import recreate_norms
 from detection.models.detector import Detector
 from detection.models.weight_init import initialise
 from detection.models.weights import load_matching, read_weights
 from detection.training.checkpoints import Payload
 from detection.training.config import Precision, TrainingConfig
 from detection.training.ema import ModelEma
+from detection.training.feed import pictures_as_served
 from detection.training.freezing import freeze
 from detection.training.job import TrainingJob
 from detection.training.optimisation import Optimisation
@@ -61,13 +64,21 @@ def _new_detector(job: TrainingJob, *, log: Log) -> Detector:
         detector.begin_from(missing=detector.state_dict().keys())
         log(f"weights start at random ({job.config.weight_init.kind})")
     else:
-        load_start(detector, job.initial_weights, job.config, log=log)
+        detector.to(job.devices[0])
+        load_start(detector, job.initial_weights, job.config, pictures=pictures_as_served(job), log=log)
     log(count_complexity(detector, job.input_size_hw).summary())
     return detector
 
 
-def load_start(detector: Detector, path: Path, config: TrainingConfig, *, log: Log) -> None:
-    """Let a detector begin with the weights of a file, as far as they fit; say what became of each."""
+def load_start(
+    detector: Detector, path: Path, config: TrainingConfig, *, pictures: Iterable[Tensor] = (), log: Log
+) -> None:
+    """Let a detector begin with the weights of a file, as far as they fit; say what became of each.
+
+    Args:
+        pictures: batches [B, 3, H, W] of what the detector is to learn from, prepared as for serving, on its
+            device. They are looked at only when the file's batch norms were folded into its convolutions.
+    """
     weights = read_weights(path)
     state = {**weights.state, **weights.training_state}
     report = load_matching(detector, state, exclude=config.init_exclude)
@@ -75,6 +86,13 @@ def load_start(detector: Detector, path: Path, config: TrainingConfig, *, log: L
     for line in weights.report:
         log(line)
     log(f"{len(report.taken)} of {len(detector.state_dict())} weights start from {config.init}")
+    # Before the family gives the rest a start: what it copies should have norms that can learn, too.
+    made = recreate_norms(detector, pictures)
+    if made.norms:
+        log(
+            f"{made.norms} batch norms, folded into the convolutions, were re-created from {made.pictures} "
+            "pictures of the training split; what the detector finds is unchanged"
+        )
     for done, names in detector.begin_from(rest).items():
         log(f"{done} ({len(names)} weights)")
         rest.difference_update(names)

@@ -152,7 +152,7 @@ def test_pretrained_weights_with_folded_batch_norms_are_the_last_choice_and_the_
     model_id, log = chosen()
     assert model_id == folded
     assert f"'from onnx', model {folded}" in log
-    assert "poor start for fine-tuning" in log
+    assert "re-created from the training's pictures" in log
     whole = api.model(name="from pth", classes=[*COCO_CLASSES], provenance={"folded": False})
     api.model(classes=[*COCO_CLASSES], provenance={"folded": True})
     model_id, log = chosen()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import zipfile
 from collections.abc import Callable
@@ -9,8 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 from torchvision.ops import box_iou
 
 from detection.architectures import ARCHITECTURES
@@ -23,6 +26,8 @@ from detection.inference.backends.eager import EagerBackend
 from detection.inference.predictor import DetectOptions, Prediction, Predictor
 from detection.input_convention import YOLOX, YOLOX_LEGACY, InputConvention
 from detection.models import create_served_model
+from detection.models.batch_norm_statistics import recreate_norms
+from detection.models.detector import Detector
 from detection.models.weights import read_weights
 
 pytestmark = pytest.mark.reference
@@ -116,6 +121,38 @@ def test_ap_as_it_is_served(measure: Measure, case: Case) -> None:
     metrics = measure(case.predictor)
     assert metrics.ap == pytest.approx(case.original.ap, abs=case.original.tolerance)
     assert metrics.ap50 == pytest.approx(case.original.ap50, abs=case.original.tolerance50)
+
+
+@pytest.mark.parametrize("file", ["yolox-nano-coco-416.onnx", "nanodet-plus-m-416-coco.onnx"])
+def test_ap_stays_when_batch_norms_are_re_created(
+    reference: Path, coco: ImportedDataset, measure: Measure, file: str
+) -> None:
+    weights = read_weights(reference / "weights" / file)
+    detector = create_served_model(weights.architecture, num_classes=weights.num_classes)
+    detector.load_state_dict(weights.state)
+    record = ARCHITECTURES[weights.architecture].record(classes=coco.dataset.classes)
+    predictor = Predictor(EagerBackend(copy.deepcopy(detector), CPU), record)
+    seen = [
+        predictor.prepare(coco.paths[image.id].read_bytes()).fitted.tensor for image in coco.dataset.images
+    ]
+    images_BCHW = torch.from_numpy(np.stack(seen))
+    served = measure(predictor)
+    neutral = train_mode_error(detector, images_BCHW[:8])
+    made = recreate_norms(detector, images_BCHW[8:].split(7))
+    assert made.norms == sum(isinstance(each, nn.BatchNorm2d) for each in detector.modules())
+    assert made.pictures == 41
+    assert train_mode_error(detector, images_BCHW[:8]) < neutral / 2
+    again = measure(Predictor(EagerBackend(detector, CPU), record))
+    assert again.ap == pytest.approx(served.ap, abs=1e-4)
+    assert again.ap50 == pytest.approx(served.ap50, abs=1e-4)
+
+
+def train_mode_error(detector: Detector, images_BCHW: Tensor) -> float:
+    """Return how far the raw predictions in train mode are from those in eval mode, relative to these."""
+    with torch.no_grad():
+        expected = detector.eval()(images_BCHW)
+        found = copy.deepcopy(detector).train()(images_BCHW)
+    return float((found - expected).square().mean().sqrt() / expected.square().mean().sqrt())
 
 
 @pytest.mark.parametrize("case", FILES[:2], ids=[file for _, file in FILES[:2]], indirect=True)
