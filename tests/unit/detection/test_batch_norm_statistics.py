@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from detection.architectures import ARCHITECTURES
 from detection.devices import CPU
+from detection.families.reading import read_config
 from detection.inference.backends.eager import EagerBackend
 from detection.inference.predictor import Predictor
 from detection.input_convention import NANODET_STRETCH, InputConvention
@@ -22,7 +23,6 @@ from detection.models import MODELS, create_model, create_served_model
 from detection.models.batch_norm_statistics import ChannelMoments, neutral_norm, recreate_norms
 from detection.models.detector import Detector
 from detection.models.weights import read_weights
-from detection.training.config import TrainingConfig
 from detection.training.feed import pictures_as_served
 from detection.training.run import train
 from detection.training.session import load_start
@@ -186,7 +186,7 @@ def test_moments_are_exact_where_the_mean_is_large() -> None:
 def test_the_auxiliary_neck_begins_with_the_new_norms(tmp_path: Path) -> None:
     norms = write_folded(seen_something("nanodet-plus-m"), tmp_path / "folded")
     detector, lines = create_model("nanodet-plus-m", num_classes=3), list[str]()
-    config = TrainingConfig(architecture="nanodet-plus-m", init="model-7")
+    config = read_config({"architecture": "nanodet-plus-m", "init": "model-7"})
     load_start(detector, tmp_path / "folded", config, pictures=[pictures()], log=lines.append)
     state = detector.state_dict()
     necks = {name: f"aux_{name}" for name in state if name.startswith("fpn.")}
