@@ -1,4 +1,4 @@
-"""`harrier weights`: the only command that ever downloads, from the original project's release page."""
+"""`harrier weights`: the only command that ever downloads, from the original projects' release pages."""
 
 from __future__ import annotations
 
@@ -16,14 +16,18 @@ from app.cli.terminal import say, show, show_table
 from app.cli.transfer import receive
 from app.settings import get_settings
 
-RELEASE = "https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0"
+HOST = "https://github.com"
+YOLOX = "Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0"
+NANODET = "RangiLyu/nanodet/releases/download/v1.0.0-alpha-1"
 FILES = {
-    "yolox-nano": "yolox_nano.pth",
-    "yolox-tiny": "yolox_tiny.pth",
-    "yolox-s": "yolox_s.pth",
-    "yolox-m": "yolox_m.pth",
-    "yolox-l": "yolox_l.pth",
-    "yolox-x": "yolox_x.pth",
+    "yolox-nano": f"{YOLOX}/yolox_nano.pth",
+    "yolox-tiny": f"{YOLOX}/yolox_tiny.pth",
+    "yolox-s": f"{YOLOX}/yolox_s.pth",
+    "yolox-m": f"{YOLOX}/yolox_m.pth",
+    "yolox-l": f"{YOLOX}/yolox_l.pth",
+    "yolox-x": f"{YOLOX}/yolox_x.pth",
+    "nanodet-plus-m": f"{NANODET}/nanodet-plus-m_416_checkpoint.ckpt",
+    "nanodet-plus-m-1.5x": f"{NANODET}/nanodet-plus-m-1.5x_416_checkpoint.ckpt",
 }
 TIMEOUT_S = 30.0
 
@@ -33,7 +37,7 @@ app = typer.Typer(no_args_is_help=True)
 @app.command("list")
 def list_all() -> None:
     """List what can be had, and from where."""
-    show_table(("NAME", "ADDRESS"), ((name, f"{RELEASE}/{file}") for name, file in FILES.items()))
+    show_table(("NAME", "ADDRESS"), ((name, f"{HOST}/{file}") for name, file in FILES.items()))
 
 
 @app.command("get")
@@ -51,8 +55,8 @@ def get(
     if output is None:
         api.get("/version")  # before megabytes are fetched for a server that does not answer
     with tempfile.TemporaryDirectory() as folder:
-        fetched = Path(folder) / FILES[name]
-        digest = fetch(f"{RELEASE}/{FILES[name]}", fetched)
+        fetched = Path(folder) / Path(FILES[name]).name
+        digest = fetch(f"{HOST}/{FILES[name]}", fetched)
         say(f"sha256 {digest}")
         if sha256 is not None and digest != sha256.lower():
             raise CommandError(f"the sha256 is not the expected {sha256.lower()}; nothing was kept")

@@ -511,8 +511,8 @@ class TestDetect:
 class TestWeights:
     @pytest.fixture(autouse=True)
     def release(self, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(weights, "RELEASE", f"{server.address}/release")
-        server.answer("/release/yolox_nano.pth", b"weights", kind="application/octet-stream")
+        monkeypatch.setattr(weights, "HOST", server.address)
+        server.answer(f"/{weights.FILES['yolox-nano']}", b"weights", kind="application/octet-stream")
         server.answer("/version", {})
 
     def test_they_are_downloaded_and_imported(self, server: FakeServer, run: Run) -> None:
