@@ -131,10 +131,10 @@ def _is_stream(message: Message) -> bool:
 
 
 class ReadToTheEnd:
-    """Reads what is left of a body before an early answer goes out.
+    """Reads what is left of a body before an early answer goes out, or for a moment after it.
 
-    Closing a connection on which the client still sends would make it lose the answer that says why. What is
-    announced to be large is not read: such clients ask first, by `Expect: 100-continue`.
+    Closing a connection on which the client still sends would make it lose the answer that says why. A client
+    that was never told to go on, after `Expect: 100-continue`, sends nothing.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -151,9 +151,17 @@ class ReadToTheEnd:
                 await body.skip_rest()
                 if not body.is_complete:
                     MutableHeaders(scope=message)["Connection"] = "close"
+            if body.is_on_its_way and _is_last(message):
+                await send({**message, "more_body": True})
+                await body.read_on()
+                message = {"type": "http.response.body"}
             await send(message)
 
         await self._app(scope, body.receive, send_after_reading)
+
+
+def _is_last(message: Message) -> bool:
+    return message["type"] == "http.response.body" and not message.get("more_body", False)
 
 
 class _Body:
@@ -165,7 +173,13 @@ class _Body:
         self._num_bytes = 0
         self.is_complete = False
 
+    @property
+    def is_on_its_way(self) -> bool:
+        """Whether the client may be sending."""
+        return not self.is_complete and not self._client_waits
+
     async def receive(self) -> Message:
+        self._client_waits = False  # the server tells it to go on
         message = await self._receive()
         self._num_bytes += len(message.get("body", b""))
         self.is_complete = not message.get("more_body", False)
@@ -178,6 +192,13 @@ class _Body:
         with suppress(TimeoutError):
             async with asyncio.timeout(LONGEST_SKIP_S):
                 while not self.is_complete and self._num_bytes < most:
+                    await self.receive()
+
+    async def read_on(self) -> None:
+        """Give a client that has its answer the time to notice it and to stop."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_SKIP_S):
+                while not self.is_complete:
                     await self.receive()
 
 

@@ -103,7 +103,7 @@ class Control:
         self._order_at_least(StopRequest.DRAIN)
 
     def _order_at_least(self, request: StopRequest) -> None:
+        if request in IMMEDIATE and not self._obeys:
+            os._exit(IMMEDIATE[request])  # before the job hears of it and ends by itself, with another code
         if self._order is None or STRENGTH.index(request) > STRENGTH.index(self._order):
             self._order = request
-        if request in IMMEDIATE and not self._obeys:
-            os._exit(IMMEDIATE[request])

@@ -25,7 +25,7 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
     batch_size: Annotated[str | None, typer.Option(help="A number, or auto.")] = None,
     input_size: Annotated[int | None, typer.Option(help="Side of the square network input, pixels.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, or accelerators by number: 0,1")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, or an accelerator by number: 0")] = None,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     settings: Annotated[
         list[str] | None,

@@ -24,6 +24,7 @@ from app.errors import (
     HarrierError,
     OverloadedError,
     PayloadTooLargeError,
+    Place,
     UnsupportedMediaError,
 )
 from app.settings import Settings
@@ -48,6 +49,8 @@ class DetectRequest:
     images: list[bytes | HarrierError]
     """Each as it was sent, or why it could not be taken: one picture does not spoil the others."""
     parameters: DetectParameters
+    classes_in: Place = "body"
+    """Where the classes were named, for an answer that refuses them."""
 
 
 class Room:
@@ -105,7 +108,8 @@ async def read_request(
     else:
         raise UnsupportedMediaError(WAYS)
     _check_number(len(sent.images), settings)
-    return DetectRequest(sent.images, _merged(query, sent.parameters))
+    classes_in: Place = "query" if "classes" in query.model_fields_set else "body"
+    return DetectRequest(sent.images, _merged(query, sent.parameters), classes_in)
 
 
 async def _counted(request: Request, take: Callable[[int], None]) -> AsyncIterator[bytes]:

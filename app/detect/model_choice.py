@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.database.session import Sessions
 from app.database.tables import Model, ModelFile
 from app.detect.wire import ServedModel, WeightsFile
-from app.errors import InvalidInputError, NoModelError, NotFoundError, Problem
+from app.errors import InvalidInputError, NoModelError, NotFoundError, Place, Problem
 from detection.model_record import ModelRecord
 
 DEFAULT_ALIAS = "production"
@@ -60,7 +60,7 @@ class ModelChoice:
                 self._known.popitem(last=False)
 
 
-def class_ids(model: ServedModel, names: list[str]) -> tuple[int, ...] | None:
+def class_ids(model: ServedModel, names: list[str], place: Place) -> tuple[int, ...] | None:
     """Return the indices of classes by name; None for all.
 
     Raises:
@@ -70,8 +70,8 @@ def class_ids(model: ServedModel, names: list[str]) -> tuple[int, ...] | None:
         return None
     known = {name: index for index, name in enumerate(model.record.classes)}
     problems = [
-        Problem(pointer=f"/classes/{place}", problem=f"the model knows no class {name!r}")
-        for place, name in enumerate(names)
+        Problem(pointer=f"/classes/{index}", problem=f"the model knows no class {name!r}", place=place)
+        for index, name in enumerate(names)
         if name not in known
     ]
     if problems:

@@ -55,7 +55,7 @@ class Detection:
         """
         parameters = sent.parameters
         model = await to_thread.run_sync(self._models.choose, parameters.model)
-        wanted = class_ids(model, parameters.classes)
+        wanted = class_ids(model, parameters.classes, sent.classes_in)
 
         async def look(image: bytes | HarrierError) -> Detected | HarrierError:
             if isinstance(image, HarrierError):

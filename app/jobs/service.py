@@ -127,9 +127,11 @@ def links_of(job: Job) -> dict[str, str]:
         links["resume"] = f"{here}/resume"
     if job.dataset_id:
         links["dataset"] = f"/datasets/{job.dataset_id}"
-    made = (job.result or {}).get("model_id")
-    if made:
-        links["model"] = f"/models/{made}"
+    made = job.result or {}
+    if "model_id" in made:
+        links["model"] = f"/models/{made['model_id']}"
+    if "evaluation_id" in made:
+        links["evaluation"] = f"/evaluations/{made['evaluation_id']}"
     return links
 
 

@@ -48,7 +48,12 @@ class Server:
         assert self.process.wait(20) in (0, -15)
         assert "Traceback" not in self._log.read_text()
 
-    def requests(self) -> list[dict[str, Any]]:
+    def request(self, request_id: str) -> dict[str, Any]:
+        """Return the line about a request, which is written after its answer was sent."""
+        wait_for(lambda: any(line["request_id"] == request_id for line in self._requests()), 20)
+        return next(line for line in self._requests() if line["request_id"] == request_id)
+
+    def _requests(self) -> list[dict[str, Any]]:
         lines = [json.loads(line) for line in self._log.read_text().splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == "request"]
 
@@ -163,8 +168,7 @@ def test_a_trusted_proxy_says_who_asks_from_where(server: Server) -> None:
     job_id = upload(server, STRIPPED).json()["job_id"]
     at_home = {**said, "Origin": "https://vision.example"}
     assert server.http.post(f"/jobs/{job_id}/cancel", headers=at_home).status_code == 202
-    (line,) = [line for line in server.requests() if line["request_id"] == "trusted-1"]
-    assert line["client"] == "203.0.113.9"
+    assert server.request("trusted-1")["client"] == "203.0.113.9"
     other_scheme = server.http.post(
         f"/jobs/{job_id}/cancel", headers={**said, "Origin": "http://vision.example"}
     )
@@ -183,8 +187,7 @@ def test_nobody_else_is_believed() -> None:
     with running(trusted_proxies="10.0.0.0/8", max_requests_per_minute=5) as server:
         address = server.address
         assert server.http.get("/jobs", headers=said).status_code == 200
-        (line,) = [line for line in server.requests() if line["request_id"] == "stranger-1"]
-        assert line["client"] == "127.0.0.1"
+        assert server.request("stranger-1")["client"] == "127.0.0.1"
         claimed = server.http.post("/train", json={}, headers={**said, "Origin": "https://evil.example"})
         assert claimed.json()["code"] == "cross_site"
         own = server.http.post("/train", json={}, headers={**said, "Origin": address})

@@ -283,7 +283,9 @@ def test_a_problem_points_at_its_place(api: TestClient) -> None:
     found = problem(
         api.post("/detect", json=encoded(PICTURE, classes=["cat", "unicorn"])), 422, "invalid_input"
     )
-    assert found["errors"][0]["pointer"] == "/classes/1"
+    assert (found["errors"][0]["place"], found["errors"][0]["pointer"]) == ("body", "/classes/1")
+    asked = api.post("/detect", content=PICTURE, headers=RAW, params={"classes": "unicorn"})
+    assert problem(asked, 422, "invalid_input")["errors"][0]["place"] == "query"
     assert "unicorn" in found["detail"]
 
 

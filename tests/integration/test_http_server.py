@@ -81,6 +81,27 @@ def test_a_client_that_never_ends_its_body_gets_408(port: int) -> None:
     assert b"request_timeout" in received
 
 
+@pytest.mark.parametrize("size", [1_000_000, 12_000_000])
+def test_who_was_told_to_go_on_hears_why_the_upload_is_refused(port: int, size: int) -> None:
+    """The body is still on its way when the answer is known: the name of its field is wrong."""
+    part = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.pth"\r\n\r\n'
+    body = part + b"w" * size + b"\r\n--x--\r\n"
+    header = (
+        b"POST /models/import HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        b"Content-Type: multipart/form-data; boundary=x\r\n"
+        b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
+    )
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as line:
+        line.sendall(header)
+        assert line.recv(65536).startswith(b"HTTP/1.1 100")
+        line.sendall(body)
+        received = b""
+        while not received.endswith(b"}"):
+            received += line.recv(65536)
+    assert received.startswith(b"HTTP/1.1 422")
+    assert b"the file goes into" in received
+
+
 def test_a_header_may_not_be_endless(port: int) -> None:
     received = exchange(port, b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * 40_000)
     assert received.startswith(b"HTTP/1.1 4")

@@ -105,6 +105,13 @@ def test_a_succeeded_job_leads_to_its_model(api: Api) -> None:
     assert job["links"]["model"] == f"/models/{model_id}"
 
 
+def test_a_succeeded_evaluation_leads_to_its_numbers(api: Api) -> None:
+    claim = api.claimed(JobKind.EVALUATE)
+    with api.session() as session:
+        protocol.succeed(session, claim.job_id, claim.fence, {"evaluation_id": "e1"})
+    assert api.get(f"/jobs/{claim.job_id}").json()["links"]["evaluation"] == "/evaluations/e1"
+
+
 def test_an_unchanged_job_is_not_sent_again(api: Api) -> None:
     job_id = api.job()
     etag = api.get(f"/jobs/{job_id}").headers["etag"]
