@@ -8,13 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import hypothesis
 import pytest
 import schemathesis
-from schemathesis import Case
-from schemathesis.checks import CHECKS
 
-from tests.integration.api.test_schemathesis import WANTED, operations
+from tests.described_calls import call_as_described
 from tests.serving import Serve
 
 CASES_PER_CALL = 2
@@ -30,27 +27,8 @@ def schema(serve: Serve) -> Any:
 
 
 def test_the_server_keeps_to_its_description(serve: Serve, schema: Any) -> None:
-    checks = [CHECKS.get_one(name) for name in WANTED]
-    engine, num_cases = serve.pid_of("app.engine"), 0
-
-    def attack(operation: Any) -> None:
-        @hypothesis.settings(
-            max_examples=CASES_PER_CALL,
-            derandomize=True,
-            database=None,
-            deadline=None,
-            suppress_health_check=list(hypothesis.HealthCheck),
-        )
-        @hypothesis.given(case=operation.as_strategy())
-        def once(case: Case) -> None:
-            nonlocal num_cases
-            num_cases += 1
-            case.call_and_validate(checks=checks)
-
-        once()
-
-    for operation in operations(schema):
-        attack(operation)
+    engine = serve.pid_of("app.engine")
+    num_cases = call_as_described(schema, cases_per_call=CASES_PER_CALL)
     assert num_cases >= 60
     assert serve.http.get("/readyz").status_code == 200
     assert serve.pid_of("app.engine") == engine

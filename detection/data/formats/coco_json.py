@@ -35,22 +35,27 @@ class Image(msgspec.Struct):
     height: Any = 0
 
 
-class Annotation(msgspec.Struct):
-    """An element of `annotations`."""
+class _AnyAnnotation(msgspec.Struct, kw_only=True):
+    """What the two kinds of an element of `annotations` share."""
 
     image_id: Id
     category_id: Id
-    bbox: Annotated[list[float], msgspec.Meta(min_length=4, max_length=4)]
-    """x, y, width, height."""
     id: Id | None = None
     iscrowd: Any = 0
     difficult: Any = 0
 
 
-class TextAnnotation(Annotation):
+class Annotation(_AnyAnnotation, kw_only=True):
+    """An element of `annotations`."""
+
+    bbox: Annotated[list[float], msgspec.Meta(min_length=4, max_length=4)]
+    """x, y, width, height."""
+
+
+class TextAnnotation(_AnyAnnotation, kw_only=True):
     """The same with numbers written as text."""
 
-    bbox: Annotated[list[float | str], msgspec.Meta(min_length=4, max_length=4)]  # type: ignore[assignment]
+    bbox: Annotated[list[float | str], msgspec.Meta(min_length=4, max_length=4)]
 
 
 class Document(msgspec.Struct):
@@ -134,8 +139,8 @@ def parse_annotation(item: Any) -> tuple[Annotation, bool]:
         lax = decode_item(item, TextAnnotation)
     except (msgspec.DecodeError, RecursionError):
         raise ValueError(problem) from None
-    lax.bbox = [parse_number(side) if isinstance(side, str) else side for side in lax.bbox]
-    return lax, True
+    sides = [parse_number(side) if isinstance(side, str) else side for side in lax.bbox]
+    return Annotation(**{**msgspec.structs.asdict(lax), "bbox": sides}), True
 
 
 def id_of(item: Any) -> str | None:
@@ -164,9 +169,11 @@ def is_set(value: object) -> bool:
 
 def stated_side(value: object) -> float:
     """Return a picture's width or height as the file states it, 0 where that is no number."""
+    if not isinstance(value, str | int | float):
+        return 0.0
     try:
-        return parse_number(value) if isinstance(value, str) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
+        return parse_number(value) if isinstance(value, str) else float(value)
+    except (ValueError, OverflowError):
         return 0.0
 
 

@@ -9,30 +9,15 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import hypothesis
 import schemathesis
-from schemathesis import Case, HookContext
-from schemathesis.checks import CHECKS, load_all_checks
+from schemathesis import HookContext
 from schemathesis.python import asgi
 
 from app.jobs import protocol
+from tests.described_calls import call_as_described
 from tests.integration.api.conftest import HERE, Api, MakeApi
 
-load_all_checks()
-WANTED = (
-    "not_a_server_error",
-    "status_code_conformance",
-    "content_type_conformance",
-    "response_headers_conformance",
-    "response_schema_conformance",
-    "unsupported_method",
-    "allow_header_conformance",
-    "negative_data_rejection",
-)
 CASES_PER_CALL = 20
-ENDLESS = "/events"
-"""The one call that no generated case can make: its answer has no end, so a client that reads answers as a
-whole waits for ever. test_events.py reads it event by event."""
 
 
 def furnish(api: Api) -> dict[str, str]:
@@ -66,36 +51,9 @@ def described(api: Api, ids: dict[str, str]) -> Any:
     return schema
 
 
-def operations(schema: Any) -> list[Any]:
-    """Return all calls; streams of jobs first, while the known job has ended and is not resumed yet."""
-    found = [result.ok() for result in schema.get_all_operations()]
-    chosen = [operation for operation in found if operation.path != ENDLESS]
-    return sorted(chosen, key=lambda operation: not operation.path.endswith("/events"))
-
-
 def test_the_api_keeps_to_its_description(make_api: MakeApi) -> None:
     api = make_api(max_queued_jobs=10**6, started=False)  # the client below starts it
     schema = described(api, furnish(api))
-    checks = [CHECKS.get_one(name) for name in WANTED]
-    num_cases = 0
-
-    def attack(operation: Any) -> None:
-        @hypothesis.settings(
-            max_examples=CASES_PER_CALL,
-            derandomize=True,
-            database=None,
-            deadline=None,
-            suppress_health_check=list(hypothesis.HealthCheck),
-        )
-        @hypothesis.given(case=operation.as_strategy())
-        def once(case: Case) -> None:
-            nonlocal num_cases
-            num_cases += 1
-            case.call_and_validate(checks=checks, session=client, base_url=HERE)
-
-        once()
-
     with asgi.get_client(api.app) as client:
-        for operation in operations(schema):
-            attack(operation)
+        num_cases = call_as_described(schema, cases_per_call=CASES_PER_CALL, session=client, base_url=HERE)
     assert num_cases >= 500
