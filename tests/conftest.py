@@ -6,8 +6,13 @@ import os
 from pathlib import Path
 
 import pytest
+import structlog
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: tests share the cores with each other
+# As the programs log; the default draws frames with all local variables, for seconds.
+structlog.configure(
+    processors=[structlog.processors.format_exc_info, structlog.dev.ConsoleRenderer(colors=False)]
+)
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
 

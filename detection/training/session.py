@@ -67,7 +67,16 @@ def _new_detector(job: TrainingJob, *, log: Log) -> Detector:
         detector.to(job.devices[0])
         load_start(detector, job.initial_weights, job.config, pictures=pictures_as_served(job), log=log)
     log(count_complexity(detector, job.input_size_hw).summary())
+    training_only = _training_only(detector)
+    if training_only:
+        log(f"{training_only:,} of the parameters guide the training only and are not published")
     return detector
+
+
+def _training_only(detector: Detector) -> int:
+    """Return how many parameters are in no part that a detection needs."""
+    served = {id(each) for part in detector.parts().values() for each in part.parameters()}
+    return sum(each.numel() for each in detector.parameters() if id(each) not in served)
 
 
 def load_start(

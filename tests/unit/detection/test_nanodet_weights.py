@@ -18,7 +18,8 @@ from detection.errors import WeightsError
 from detection.families.nanodet_plus import NanoDetConfig
 from detection.models import create_model, create_served_model
 from detection.models.weights import read_weights
-from detection.training.session import load_start
+from detection.training.session import load_start, open_session
+from tests.small_job import small_job
 
 State = dict[str, Tensor]
 NAME = "nanodet-plus-m"
@@ -155,6 +156,16 @@ def test_a_training_says_in_a_few_lines_what_it_begins_with(
     classes = {f"head.gfl_cls.{level}.{kind}" for level in range(4) for kind in ("weight", "bias")}
     of_auxiliary = {"aux_head.gfl_cls.weight", "aux_head.gfl_cls.bias"} if auxiliary else set()
     assert set(at_random) == classes | of_auxiliary
+
+
+def test_a_training_says_how_much_of_the_network_is_never_published(tmp_path: Path) -> None:
+    lines: list[str] = []
+    job = small_job(tmp_path, family="nanodet-plus")
+    optimisation, _ = open_session(job, None, log=lines.append)
+    served = create_served_model(NAME, num_classes=2)
+    whole, rest = (sum(each.numel() for each in net.parameters()) for net in (optimisation.detector, served))
+    assert f"{whole:,} parameters" in lines[-2]
+    assert lines[-1].startswith(f"{whole - rest:,} of the parameters guide the training only")
 
 
 @pytest.fixture(scope="module")
