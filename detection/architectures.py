@@ -6,10 +6,13 @@ The network of the same name is in `detection/models/`, how its family is traine
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 from detection.input_convention import NANODET_STRETCH, YOLOX, InputConvention
 from detection.model_record import ModelRecord
 from detection.registry import Registry
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +37,8 @@ class Architecture:
     input_size: int
     """Side of the square network input, pixels."""
     input_multiple: int
+    coarsest_stride: int
+    """Pixels of the input per cell of the last feature map."""
     convention: InputConvention
     nms_iou: float
     """Boxes of one class that overlap a better one by more than this are dropped."""
@@ -54,17 +59,23 @@ class Architecture:
         convention: InputConvention | None = None,
         input_size_hw: tuple[int, int] | None = None,
         nms_iou: float | None = None,
+        evaluation_score_threshold: float | None = None,
+        evaluation_max_detections: int | None = None,
     ) -> ModelRecord:
         """Return the record of a model of this architecture; None is the architecture's value."""
+
+        def chosen(value: T | None, otherwise: T) -> T:
+            return otherwise if value is None else value
+
         return ModelRecord(
             architecture=self.name,
             classes=classes,
             input_size_hw=input_size_hw or (self.input_size, self.input_size),
             input_convention=convention or self.convention,
-            nms_iou=self.nms_iou if nms_iou is None else nms_iou,
+            nms_iou=chosen(nms_iou, self.nms_iou),
             one_label_per_prior=self.one_label_per_prior,
-            evaluation_score_threshold=self.evaluation_score_threshold,
-            evaluation_max_detections=self.evaluation_max_detections,
+            evaluation_score_threshold=chosen(evaluation_score_threshold, self.evaluation_score_threshold),
+            evaluation_max_detections=chosen(evaluation_max_detections, self.evaluation_max_detections),
         )
 
 
@@ -79,6 +90,7 @@ def _add_yolox(name: str, *, input_size: int, ap: float, parameters: int, gflops
             family="yolox",
             input_size=input_size,
             input_multiple=32,
+            coarsest_stride=32,
             convention=YOLOX,
             nms_iou=0.65,
             one_label_per_prior=True,
@@ -114,6 +126,7 @@ def _add_nanodet_plus(
             family="nanodet-plus",
             input_size=416,
             input_multiple=32,
+            coarsest_stride=64,
             convention=NANODET_STRETCH,
             nms_iou=0.6,
             one_label_per_prior=False,

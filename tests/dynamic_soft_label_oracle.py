@@ -70,10 +70,9 @@ class SlowDynamicSoftLabel:
 
     def taken_by(self, box: int) -> list[int]:
         """Return the priors that the box wants."""
-        own = self.of(box)
-        largest = sorted((self.iou(box, prior) for prior in own), reverse=True)
+        largest = sorted((self.iou(box, prior) for prior in self.candidates), reverse=True)
         k = max(1, math.floor(sum(largest[: self.config.top_candidates])))
-        return sorted(own, key=lambda prior: (self.cost(box, prior), prior))[:k]
+        return sorted(self.of(box), key=lambda prior: (self.cost(box, prior), prior))[:k]
 
     def assign(self) -> tuple[list[int], list[float]]:
         """Return the box of every prior, or BACKGROUND, and the IoU with it, or 0."""

@@ -57,7 +57,9 @@ def import_weights(
     name: Annotated[str | None, typer.Option(help="Default is the name of the file.")] = None,
     architecture: Annotated[str | None, typer.Option(help="Where the file does not tell it.")] = None,
     classes: Annotated[str | None, typer.Option(help="JSON list; default is COCO when there are 80.")] = None,
-    input_convention: Annotated[str | None, typer.Option(help="yolox, yolox-legacy, or JSON.")] = None,
+    input_convention: Annotated[
+        str | None, typer.Option(help="A name such as yolox-legacy or nanodet-keep-ratio, or JSON.")
+    ] = None,
 ) -> None:
     """Make a model from weights of the original project; prints its id."""
     if not weights.is_file():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+import msgspec
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
@@ -39,9 +40,10 @@ from detection.data.records import Split
 from detection.errors import UnknownNameError
 from detection.families import family_of
 from detection.families.reading import config_schema
-from detection.training.recipes import resolve
+from detection.model_record import ModelRecord
+from detection.training.config import RANDOM
+from detection.training.recipes import begin_with, resolve
 
-RANDOM = "random"
 PRETRAINED = "pretrained"
 RECIPE_IMAGES = 1000
 """The size of dataset that `GET /architectures/{name}` shows a recipe for."""
@@ -64,6 +66,8 @@ def queue_training(
     config = resolve(request.config(), num_images=_num_train_images(dataset))
     architecture = ARCHITECTURES[config.architecture]
     start = _start(session, config.init, architecture)
+    if start is not None:
+        config = begin_with(config, msgspec.convert(start.record, ModelRecord).input_convention)
     check_queue_has_room(session, settings)
     take_room(session, settings)
     job = add_job(

@@ -42,13 +42,12 @@ class DynamicSoftLabel:
             logits_BPC: predicted classes.
         """
         inside_BGP = inside_boxes(priors, targets)
-        available_BGP = targets.valid_BG.unsqueeze(2) & inside_BGP.any(dim=1, keepdim=True)
-        if self.config.own_box_only:
-            available_BGP = available_BGP & inside_BGP
+        candidate_BGP = targets.valid_BG.unsqueeze(2) & inside_BGP.any(dim=1, keepdim=True)
+        available_BGP = candidate_BGP & inside_BGP if self.config.own_box_only else candidate_BGP
         iou_BGP = pairwise_iou(targets.boxes_BG4, boxes_BP4)
         cost_BGP = self.cost(iou_BGP, logits_BPC, priors, targets)
         rank_BGP = order_pairs(cost_BGP, torch.ones_like(available_BGP), available_BGP)
-        k_BG = dynamic_k(iou_BGP * available_BGP, self.config.top_candidates)
+        k_BG = dynamic_k(iou_BGP * candidate_BGP, self.config.top_candidates)
         gt_index_BP = match_dynamic_k(rank_BGP, k_BG, available_BGP, self.config.top_candidates)
         ignored_BP = self._ignored(boxes_BP4, inside_BGP.any(dim=1), targets)
         if ignored_BP is not None:

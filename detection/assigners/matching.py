@@ -52,7 +52,7 @@ def order_pairs(cost_BGP: Tensor, good_BGP: Tensor, available_BGP: Tensor) -> Te
 def dynamic_k(iou_BGP: Tensor, top_candidates: int) -> Tensor:
     """Return how many priors each box may take [B, G], int64: its largest IoUs summed, floored, at least 1.
 
-    IoUs of pairs that are not available must be 0.
+    IoUs of priors that are no candidates must be 0.
     """
     num_candidates = min(top_candidates, iou_BGP.shape[2])
     largest_BGK = iou_BGP.topk(num_candidates, dim=2).values

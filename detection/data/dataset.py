@@ -46,7 +46,7 @@ class SampleKey(NamedTuple):
     position: int
     """Within the epoch."""
     tail: bool
-    """True in the last epochs: no mosaic, no affine, no mixup."""
+    """True in the last epochs: pictures are only coloured and mirrored."""
 
 
 class TrainingDataset:

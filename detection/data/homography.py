@@ -55,17 +55,9 @@ def homography(
     return np.asarray(back @ mirrored @ sheared @ turned @ zoomed @ tilted @ to_origin)
 
 
-def picture_to_target(
-    size_wh: tuple[int, int], target_wh: tuple[int, int], *, keep_ratio: bool
-) -> Homography:
-    """Return the map of a picture's points to a target: each axis by itself, or both alike and centred."""
-    scale_x, scale_y = (target / own for target, own in zip(target_wh, size_wh, strict=True))
-    if not keep_ratio:
-        return np.diag([scale_x, scale_y, 1.0])
-    scale = min(scale_x, scale_y)
-    fitted = np.diag([scale, scale, 1.0])
-    fitted[:2, 2] = [(target - scale * own) / 2 for target, own in zip(target_wh, size_wh, strict=True)]
-    return fitted
+def picture_to_target(size_wh: tuple[int, int], target_wh: tuple[int, int]) -> Homography:
+    """Return the map of a picture's points that fills a target, each axis by itself."""
+    return np.diag([*(target / own for target, own in zip(target_wh, size_wh, strict=True)), 1.0])
 
 
 def projected(
@@ -73,15 +65,20 @@ def projected(
 ) -> NDArray[np.float32]:
     """Return a picture's pixels on a target, bilinearly, black where the picture does not reach.
 
+    Differs from the reference: a pixel lies in the middle of its cell, as it does for boxes and in serving.
+    The original maps the cells' corners, which moves a mirrored picture by one pixel against its boxes.
+
     Args:
-        picture_wh: of the full picture, of which `pixels` may be a reduced copy; `matrix` maps its points.
+        matrix: maps points of the picture, whose left and top edges are at 0.
+        picture_wh: of the full picture, of which `pixels` may be a reduced copy.
     """
     height, width = pixels.shape[:2]
     if max(width, height) > LONGEST_SIDE:
         pixels = resize_image(pixels, (min(width, LONGEST_SIDE), min(height, LONGEST_SIDE)))
         height, width = pixels.shape[:2]
     from_pixels = np.diag([picture_wh[0] / width, picture_wh[1] / height, 1.0])
-    return cv2.warpPerspective(pixels, matrix @ from_pixels, target_wh).astype(np.float32)
+    of_pixels = _moved(-0.5, -0.5) @ matrix @ from_pixels @ _moved(0.5, 0.5)
+    return cv2.warpPerspective(pixels, of_pixels, target_wh).astype(np.float32)
 
 
 def projected_boxes(boxes: BoxArray, matrix: Homography, target_wh: tuple[int, int]) -> BoxArray:

@@ -8,17 +8,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
-from annotated_types import Ge, Gt, Le, Lt
+from annotated_types import Ge, Le
 
 from detection.architectures import Architecture
 from detection.families.family import FAMILIES, Family
-from detection.input_convention import NANODET_KEEP_RATIO, NANODET_STRETCH, InputConvention
+from detection.input_convention import NANODET_KEEP_RATIO, NANODET_STRETCH, InputConvention, Resize
 from detection.training.checks import MOST_ZOOM, range_check
 from detection.training.config import (
     STRICT,
     AssignerConfig,
     AugmentationConfig,
-    EvaluationConfig,
     Fraction,
     LossConfig,
     OptimizerConfig,
@@ -28,12 +27,13 @@ from detection.training.config import (
     ScheduleConfig,
     ScheduleKind,
     TrainingConfig,
+    Truth,
 )
 
 DETACH_EPOCH = 10
+ADAMW_DECAY = 0.05
 MOST_FACTOR = 10.0
 """Colours multiplied further are all white or all black."""
-RANDOM = "random"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +42,8 @@ class NanoDetOptimizerConfig(OptimizerConfig):
 
     __pydantic_config__: ClassVar = STRICT
     kind: OptimizerKind = OptimizerKind.ADAMW
-    weight_decay: Annotated[float, Ge(0), Le(1)] = 0.05
-    decay_norms: bool = True
-    decay_biases: bool = True
+    decay_norms: Truth = True
+    decay_biases: Truth = True
     clip_norm: Positive | None = 35.0
 
 
@@ -65,14 +64,15 @@ class NanoDetAssignerConfig(AssignerConfig):
     """How many of a box's largest IoUs decide how many priors it gets."""
     iou_cost_weight: Annotated[float, Ge(0), Le(1000)] = 3.0
     """Weight of the overlap beside the classes in the cost of a pair."""
-    soft_centre_prior: bool = False
+    soft_centre_prior: Truth = False
     """Priors far from a box's centre cost more."""
-    own_box_only: bool = False
+    own_box_only: Truth = False
     """A box takes only priors that lie inside it."""
     ignore_overlap: Fraction | None = None
     """Priors whose box lies in a crowd by more than this are neither right nor wrong; null is never."""
-    self_assign_epoch: Annotated[int, Ge(0)] | None = None
-    """From this epoch on, counted from 0, the main head assigns for itself; null is never."""
+    self_assign_epoch: Annotated[int, Ge(0), Le(10_000)] | None = None
+    """From this epoch on, counted from 0, the main head assigns for itself; null, or one that the training
+    does not reach, is never."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +86,9 @@ class NanoDetLossConfig(LossConfig):
     """Weight of the generalised IoU of the boxes."""
     dfl_weight: Annotated[float, Ge(0), Le(1000)] = 0.25
     """Weight of the distribution focal loss of the boxes' sides."""
-    detach_epoch: Annotated[int, Ge(0)] | None = None
-    """From this epoch on, counted from 0, the auxiliary branch no longer teaches backbone and neck; null is
-    10, and in a short run at most half of its epochs."""
+    detach_epoch: Annotated[int, Ge(0), Le(10_000)] | None = None
+    """From this epoch on, counted from 0, the auxiliary branch no longer teaches backbone and neck; one that
+    the training does not reach is never, null is 10 and in a short run at most half of its epochs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,19 +116,9 @@ class NanoDetAugmentationConfig(AugmentationConfig):
     """Factor of all values."""
     saturation: Range = (0.5, 1.2)
     """Factor of the saturation."""
-    keep_ratio: bool | None = None
+    keep_ratio: Truth | None = None
     """Whether the input keeps the proportions of a picture, in training and in serving; null is as the
     weights that the training starts from were trained, and false for random ones."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NanoDetEvaluationConfig(EvaluationConfig):
-    """How the validation split is measured while training."""
-
-    __pydantic_config__: ClassVar = STRICT
-    score_threshold: Annotated[float, Ge(0), Lt(1)] = 0.05
-    nms_iou: Annotated[float, Gt(0), Le(1)] = 0.6
-    max_detections: Annotated[int, Ge(1), Le(10_000)] = 100
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,17 +131,17 @@ class NanoDetConfig(TrainingConfig):
     assigner: NanoDetAssignerConfig = field(default_factory=NanoDetAssignerConfig)
     loss: NanoDetLossConfig = field(default_factory=NanoDetLossConfig)
     augmentation: NanoDetAugmentationConfig = field(default_factory=NanoDetAugmentationConfig)
-    evaluation: NanoDetEvaluationConfig = field(default_factory=NanoDetEvaluationConfig)
 
 
 def complete(config: NanoDetConfig, architecture: Architecture) -> NanoDetConfig:
     """Return a configuration with NanoDet-Plus' own options filled in."""
-    return replace(
-        config,
-        schedule=replace(config.schedule, no_aug_epochs=config.schedule.no_aug_epochs or 0),
-        loss=_loss(config),
-        augmentation=_augmentation(config),
-    )
+    return replace(config, optimizer=_optimizer(config.optimizer), loss=_loss(config))
+
+
+def _optimizer(chosen: NanoDetOptimizerConfig) -> NanoDetOptimizerConfig:
+    if chosen.weight_decay is None and chosen.kind is OptimizerKind.ADAMW:
+        return replace(chosen, weight_decay=ADAMW_DECAY)
+    return chosen
 
 
 def _loss(config: NanoDetConfig) -> NanoDetLossConfig:
@@ -161,18 +151,20 @@ def _loss(config: NanoDetConfig) -> NanoDetLossConfig:
     return replace(config.loss, detach_epoch=min(DETACH_EPOCH, short_run))
 
 
-def _augmentation(config: NanoDetConfig) -> NanoDetAugmentationConfig:
-    chosen = config.augmentation
-    if chosen.keep_ratio is None and config.init == RANDOM:
-        return replace(chosen, keep_ratio=False)
-    return chosen
+def begin_with(config: NanoDetConfig, inherited: InputConvention) -> NanoDetConfig:
+    """Return a configuration that says how pictures are brought to the input."""
+    if config.augmentation.keep_ratio is not None:
+        return config
+    keep_ratio = inherited.resize is not Resize.STRETCH
+    return replace(config, augmentation=replace(config.augmentation, keep_ratio=keep_ratio))
 
 
 def convention(config: NanoDetConfig, inherited: InputConvention) -> InputConvention:
-    """Return how the trained model sees pictures."""
-    if config.augmentation.keep_ratio is None:
+    """Return how the trained model sees pictures: colours stay those of the weights it starts from."""
+    if config.augmentation.keep_ratio in (None, inherited.resize is not Resize.STRETCH):
         return inherited
-    return NANODET_KEEP_RATIO if config.augmentation.keep_ratio else NANODET_STRETCH
+    chosen = NANODET_KEEP_RATIO if config.augmentation.keep_ratio else NANODET_STRETCH
+    return replace(inherited, resize=chosen.resize, pad_value=chosen.pad_value)
 
 
 NANODET_PLUS = Family(
@@ -185,6 +177,7 @@ NANODET_PLUS = Family(
         range_check("contrast", MOST_FACTOR),
         range_check("saturation", MOST_FACTOR),
     ),
+    begin_with=begin_with,
     convention=convention,
 )
 FAMILIES.add(NANODET_PLUS.name, NANODET_PLUS)

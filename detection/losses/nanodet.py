@@ -75,10 +75,11 @@ class NanoDetLoss:
                 guide.boxes_BP4.detach(), guide.logits_BPC.detach(), priors, targets
             )
             num_foreground = assignment.foreground_BP.float().sum()
+            foreground = global_mean(num_foreground)
             terms = {
                 prefix + name: term
                 for prefix, head in zip(("", AUXILIARY), heads, strict=False)
-                for name, term in self._terms(head, priors, targets, assignment, num_foreground).items()
+                for name, term in self._terms(head, priors, targets, assignment, foreground).items()
             }
         assigned = num_foreground.clamp(min=1) / targets.valid_BG.sum().clamp(min=1)
         return LossTerms(terms, {"assigned": assigned.detach()})
@@ -89,7 +90,7 @@ class NanoDetLoss:
         priors: Priors,
         targets: Targets,
         assignment: Assignment,
-        num_foreground: Tensor,
+        foreground: Tensor,
     ) -> dict[str, Tensor]:
         certainty_BP = head.logits_BPC.detach().amax(dim=2).sigmoid() * assignment.foreground_BP
         certainty = global_mean(certainty_BP.sum())
@@ -98,7 +99,7 @@ class NanoDetLoss:
         if assignment.ignored_BP is not None:
             qfl = qfl * ~assignment.ignored_BP.unsqueeze(2)
         return {
-            "qfl": self.config.qfl_weight * qfl.sum() / global_mean(num_foreground),
+            "qfl": self.config.qfl_weight * qfl.sum() / foreground,
             "giou": self.config.giou_weight * (giou * certainty_BP).sum() / certainty,
             "dfl": self.config.dfl_weight * (dfl * certainty_BP.unsqueeze(2)).sum() / (4 * certainty),
         }

@@ -8,11 +8,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 from torch import Tensor, nn
 
 from detection.targets import Targets
+
+NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,7 @@ class TrainingMoment:
     epoch: int
     """Counted from 0."""
     tail: bool
-    """True in the last epochs, those without mosaic and mixup."""
+    """True in the last epochs, in which pictures are only coloured and mirrored."""
 
 
 class Detector(nn.Module, ABC):
@@ -64,8 +67,8 @@ class Detector(nn.Module, ABC):
         """Return the loss terms by name of the `training_outputs` of a whole batch of this input size.
 
         Terms are weighted, and normalised over the batch and over all ranks. Each is a scalar; together they
-        are connected to every output, so that every parameter receives a gradient even when a batch holds
-        no box.
+        are connected to every output, so that every parameter that made one receives a gradient even when a
+        batch holds no box.
         """
 
     @abstractmethod
@@ -95,13 +98,16 @@ class Detector(nn.Module, ABC):
         Weights that are published, counted or served never hold it.
         """
 
-    def begin_from(self, missing: Collection[str]) -> Mapping[str, tuple[str, ...]]:
+    def begin_from(
+        self, missing: Collection[str], mismatched: Mapping[str, Tensor] = NOTHING
+    ) -> Mapping[str, tuple[str, ...]]:
         """Give entries that start without weights of their own a better start than chance, in place.
 
         Called once, before the first step of a training.
 
         Args:
             missing: names of the entries of the state that no file held; all of them for a random start.
+            mismatched: what a file held by the names of entries that have another shape here.
 
         Returns:
             What was done, in words, with the names of the entries that it was done to.

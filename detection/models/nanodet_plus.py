@@ -17,17 +17,15 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from detection.distances import decode_distances, expected_distances
-from detection.families.nanodet_plus import NanoDetAssignerConfig, NanoDetLossConfig
-from detection.layers.conv import ConvBnAct, ConvSequence, fuse_conv_bn
-from detection.layers.ghost import GhostBottleneck
+from detection.families.nanodet_plus import DETACH_EPOCH, NanoDetAssignerConfig, NanoDetLossConfig
+from detection.layers.conv import fuse_conv_bn
 from detection.layers.separable import SeparableConv
-from detection.layers.shuffle import ShuffleUnit
 from detection.losses.nanodet import NanoDetLoss
-from detection.models.detector import Detector, TrainingMoment, input_size_hw
+from detection.models.detector import NOTHING, Detector, TrainingMoment, input_size_hw
 from detection.models.registry import MODELS, config_of
+from detection.models.shuffle_ghost import KERNEL, GhostPan, LeakyRelu, ShuffleNet
 from detection.priors import grid_priors
 from detection.targets import Targets
 from detection.training.config import AssignerConfig, LossConfig
@@ -38,10 +36,7 @@ REG_MAX = 7
 """Distances are expectations over 0..7 cells."""
 BOX_LOGITS = 4 * (REG_MAX + 1)
 """One distribution per side."""
-KERNEL = 5
 LEVELS = 4
-
-Activation = partial(nn.LeakyReLU, 0.1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,88 +55,6 @@ SIZES = {
 }
 
 
-class ShuffleNet(nn.Module):
-    """The backbone: ShuffleNetV2 without its last layers; feature maps of strides 8, 16 and 32."""
-
-    def __init__(self, channels: tuple[int, int, int]) -> None:
-        super().__init__()
-        self.conv1 = ConvSequence(
-            nn.Conv2d(3, 24, 3, 2, padding=1, bias=False), nn.BatchNorm2d(24), Activation()
-        )
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.stage2 = _stage(24, channels[0], units=4)
-        self.stage3 = _stage(channels[0], channels[1], units=8)
-        self.stage4 = _stage(channels[1], channels[2], units=4)
-        self.apply(_start_small)
-
-    def forward(self, images_BCHW: Tensor) -> list[Tensor]:
-        fine = self.stage2(self.maxpool(self.conv1(images_BCHW)))
-        middle = self.stage3(fine)
-        return [fine, middle, self.stage4(middle)]
-
-
-def _stage(in_channels: int, out_channels: int, *, units: int) -> nn.Sequential:
-    first = ShuffleUnit(in_channels, out_channels, stride=2, activation=Activation)
-    rest = (
-        ShuffleUnit(out_channels, out_channels, stride=1, activation=Activation) for _ in range(units - 1)
-    )
-    return nn.Sequential(first, *rest)
-
-
-def _start_small(layer: nn.Module) -> None:
-    if isinstance(layer, nn.Conv2d):
-        nn.init.normal_(layer.weight, std=1 / layer.weight.shape[1])
-    elif isinstance(layer, nn.BatchNorm2d):
-        nn.init.constant_(layer.bias, 1e-4)
-
-
-class GhostBlock(nn.Module):
-    """One bottleneck, under the name that the original gives to a row of them."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__()
-        self.blocks = nn.Sequential(
-            GhostBottleneck(in_channels, out_channels, kernel_size=KERNEL, activation=Activation)
-        )
-
-    def forward(self, features_BCHW: Tensor) -> Tensor:
-        return self.blocks(features_BCHW)
-
-
-class GhostPan(nn.Module):
-    """The neck: a path aggregation of ghost bottlenecks, and a fourth, coarser level."""
-
-    def __init__(self, in_channels: Sequence[int], width: int) -> None:
-        super().__init__()
-
-        def halve() -> SeparableConv:
-            return SeparableConv(width, width, KERNEL, stride=2, activation=Activation)
-
-        self.reduce_layers = nn.ModuleList(
-            ConvBnAct(channels, width, 1, activation=Activation, norm=nn.BatchNorm2d)
-            for channels in in_channels
-        )
-        self.top_down_blocks = nn.ModuleList(GhostBlock(2 * width, width) for _ in in_channels[1:])
-        self.downsamples = nn.ModuleList(halve() for _ in in_channels[1:])
-        self.bottom_up_blocks = nn.ModuleList(GhostBlock(2 * width, width) for _ in in_channels[1:])
-        self.extra_lvl_in_conv = nn.ModuleList([halve()])
-        self.extra_lvl_out_conv = nn.ModuleList([halve()])
-        for layer in self.reduce_layers:
-            nn.init.kaiming_normal_(layer.get_parameter("conv.weight"), mode="fan_out")
-
-    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
-        reduced = [reduce(each) for reduce, each in zip(self.reduce_layers, features, strict=True)]
-        fused = [reduced[-1]]
-        for block, finer in zip(self.top_down_blocks, reversed(reduced[:-1]), strict=True):
-            larger = functional.interpolate(fused[0], scale_factor=2.0, mode="bilinear", align_corners=False)
-            fused.insert(0, block(torch.cat((larger, finer), dim=1)))
-        levels = [fused[0]]
-        for halve, block, coarser in zip(self.downsamples, self.bottom_up_blocks, fused[1:], strict=True):
-            levels.append(block(torch.cat((halve(levels[-1]), coarser), dim=1)))
-        extra = self.extra_lvl_in_conv[0](reduced[-1]) + self.extra_lvl_out_conv[0](levels[-1])
-        return [*levels, extra]
-
-
 class NanoDetHead(nn.Module):
     """Per level a tower of separable convolutions and one 1x1 convolution; nothing is shared by levels."""
 
@@ -150,7 +63,7 @@ class NanoDetHead(nn.Module):
 
         def tower() -> nn.Sequential:
             return nn.Sequential(
-                *(SeparableConv(width, width, KERNEL, activation=Activation) for _ in range(2))
+                *(SeparableConv(width, width, KERNEL, activation=LeakyRelu) for _ in range(2))
             )
 
         self.cls_convs = nn.ModuleList(tower() for _ in range(LEVELS))
@@ -182,7 +95,7 @@ class _ConvGroupNorm(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
         self.gn = nn.GroupNorm(32, channels)
-        self.act = Activation()
+        self.act = LeakyRelu()
 
     def forward(self, features_BCHW: Tensor) -> Tensor:
         return self.act(self.gn(self.conv(features_BCHW)))
@@ -214,12 +127,17 @@ class AuxiliaryHead(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         """Return the raw predictions [B, P, K]."""
         maps = [
-            torch.cat(
-                (self.gfl_cls(self.cls_convs(each)), scale(self.gfl_reg(self.reg_convs(each)))), dim=1
-            ).flatten(2)
-            for scale, each in zip(self.scales, features, strict=True)
+            self._level(scale, each).flatten(2) for scale, each in zip(self.scales, features, strict=True)
         ]
         return torch.cat(maps, dim=2).transpose(1, 2)
+
+    def _level(self, scale: nn.Module, features_BCHW: Tensor) -> Tensor:
+        """Return the predictions of a level; those of the boxes in float32 even under autocast."""
+        logits_BCHW = self.gfl_cls(self.cls_convs(features_BCHW))
+        refined_BCHW = self.reg_convs(features_BCHW)
+        with torch.autocast(features_BCHW.device.type, enabled=False):
+            bins_BRHW = scale(self.gfl_reg(refined_BCHW.float()))
+        return torch.cat((logits_BCHW.to(bins_BRHW.dtype), bins_BRHW), dim=1)
 
 
 def _start_near_zero(layer: nn.Module) -> None:
@@ -264,7 +182,7 @@ class NanoDetPlus(Detector):
         self.aux_fpn = deepcopy(self.fpn)
         self.aux_head = AuxiliaryHead(2 * size.width, num_classes)
         self.criterion = NanoDetLoss(assigner, loss, num_classes=num_classes)
-        self.detach_epoch = math.inf if loss.detach_epoch is None else loss.detach_epoch
+        self.detach_epoch = DETACH_EPOCH if loss.detach_epoch is None else loss.detach_epoch
         self.self_assign_epoch = (
             math.inf if assigner.self_assign_epoch is None else assigner.self_assign_epoch
         )
@@ -320,9 +238,17 @@ class NanoDetPlus(Detector):
     def drop_training_parts(self) -> None:
         self.aux_fpn = self.aux_head = None
 
-    def begin_from(self, missing: Collection[str]) -> Mapping[str, tuple[str, ...]]:
-        """Let the auxiliary neck begin as a copy of the neck, as it does in a new network."""
+    def begin_from(
+        self, missing: Collection[str], mismatched: Mapping[str, Tensor] = NOTHING
+    ) -> Mapping[str, tuple[str, ...]]:
+        """Let the auxiliary neck begin as a copy of the neck, as it does in a new network.
+
+        One convolution predicts classes and boxes. Where only its classes are others, its boxes are kept.
+        """
         done = {}
+        boxes = tuple(name for name, given in mismatched.items() if self._kept_boxes(name, given))
+        if boxes:
+            done["rows of the boxes are kept, those of the classes start at random"] = boxes
         neck, head = (_with_prefix(self, prefix, missing) for prefix in ("aux_fpn.", "aux_head."))
         if neck and self.aux_fpn is not None:
             self.aux_fpn.load_state_dict(self.fpn.state_dict())
@@ -330,6 +256,14 @@ class NanoDetPlus(Detector):
         if head:
             done["the auxiliary head starts at random"] = head
         return done
+
+    def _kept_boxes(self, name: str, given: Tensor) -> bool:
+        """Take over the rows of the boxes, if it is a last convolution that they are in."""
+        own = self.state_dict()[name]
+        if not name.startswith("head.gfl_cls.") or given.shape[1:] != own.shape[1:]:
+            return False
+        own[-BOX_LOGITS:].copy_(given[-BOX_LOGITS:])
+        return True
 
 
 def _with_prefix(model: nn.Module, prefix: str, missing: Collection[str]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ class OnnxGraph:
     """A parsed graph. Nothing of it is executed, and no other file is opened for it."""
 
     def __init__(self, graph: Any) -> None:
+        _skip_identities(graph)
         self._producers = {output: node for node in graph.node for output in node.output}
         self._constants = {tensor.name: tensor for tensor in graph.initializer}
         for node in graph.node:
@@ -57,6 +58,11 @@ class OnnxGraph:
             )
         return node
 
+    @staticmethod
+    def options(node: Any) -> dict[str, Any]:
+        """Return the attributes of a node by name; texts are bytes."""
+        return {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+
     def shape(self, value: str) -> tuple[int, ...]:
         """Return the shape of a constant."""
         return tuple(self._constant(value).dims)
@@ -64,9 +70,13 @@ class OnnxGraph:
     def numbers(self, value: str) -> Tensor:
         """Return a constant as a float32 tensor."""
         array = self._array(value)
-        if not np.issubdtype(array.dtype, np.floating):
+        if not np.issubdtype(array.dtype, np.floating) and array.dtype.name != "bfloat16":
             raise WeightsError(f"the weight {quoted(value)} of the graph is quantized, not floating point")
         return torch.from_numpy(array.astype(np.float32))
+
+    def floats(self, value: str) -> list[float]:
+        """Return a constant as numbers of any kind."""
+        return [float(each) for each in self._array(value).reshape(-1)]
 
     def integers(self, value: str) -> list[int]:
         """Return a constant as whole numbers."""
@@ -90,7 +100,10 @@ class OnnxGraph:
         try:
             return self._constants[value]
         except KeyError:
-            problem = f"the graph computes the weight {quoted(value)} instead of storing it"
+            problem = (
+                f"the graph computes {quoted(value)} instead of storing it; export it with a fixed input size"
+                " and its weights as constants"
+            )
             raise WeightsError(problem) from None
 
     def _array(self, value: str) -> np.ndarray[Any, Any]:
@@ -99,3 +112,15 @@ class OnnxGraph:
             raise WeightsError("the graph keeps its weights in another file; save it as one file")
         with damage_reported("ONNX graph"):
             return np.array(numpy_helper.to_array(tensor))
+
+
+def _skip_identities(graph: Any) -> None:
+    """Let every node take what an Identity passes on, as exporters write weights that are alike."""
+    passed_on = {node.output[0]: node.input[0] for node in graph.node if node.op_type == "Identity"}
+    for node in graph.node:
+        for place, value in enumerate(node.input):
+            seen = set()
+            while value in passed_on and value not in seen:
+                seen.add(value)
+                value = passed_on[value]
+            node.input[place] = value

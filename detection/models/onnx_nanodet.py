@@ -12,17 +12,22 @@ from torch import nn
 from detection.layers.ghost import GhostBottleneck, GhostModule
 from detection.layers.separable import SeparableConv
 from detection.layers.shuffle import ShuffleUnit
-from detection.models.nanodet_plus import BOX_LOGITS, LEVELS, REG_MAX, GhostBlock, NanoDetPlus
+from detection.models.detector import Detector
+from detection.models.nanodet_plus import BOX_LOGITS, LEVELS, REG_MAX, NanoDetPlus
 from detection.models.onnx_walk import BackwardWalk
+from detection.models.shuffle_ghost import GhostBlock
 
 SHUFFLED = [0, 2, 1, 3, 4]
 """Images, then channels and groups in turn, then rows and columns."""
+MOST_ARITHMETIC = 4
+"""Operations one after the other from the number of channels to its half; exporters need three."""
 
 
 class NanoDetWalk(BackwardWalk[NanoDetPlus]):
     """The output may be raw, activated or decoded."""
 
     family: ClassVar[str] = "NanoDet-Plus"
+    network: ClassVar[type[Detector]] = NanoDetPlus
     num_predictions: ClassVar[int] = LEVELS
 
     @classmethod
@@ -62,18 +67,15 @@ class NanoDetWalk(BackwardWalk[NanoDetPlus]):
 
     def _top_down(self, index: int, value: str, coarser: str) -> str:
         doubled, finer = self.joined(self.before(self.model.fpn.top_down_blocks[index], value), 2)
-        node = self.graph.producer(doubled, "Resize", "Upsample")
-        modes = [each.s for each in node.attribute if each.name == "mode"]
-        self.require(modes == [b"linear"], "it enlarges feature maps in another way than bilinearly")
-        self.require_same(coarser, node.input[0])
+        self.require_same(coarser, self.before_doubling(doubled, mode=b"linear"))
         return finer
 
     def _backbone(self, fine: str, middle: str, coarse: str) -> None:
         backbone = self.model.backbone
         self.require_same(middle, self.before(backbone.stage4, coarse))
         self.require_same(fine, self.before(backbone.stage3, middle))
-        pooled = self.graph.producer(self.before(backbone.stage2, fine), "MaxPool")
-        picture = self.before(backbone.conv1, pooled.input[0])
+        pooled = self.before_pooling(self.before(backbone.stage2, fine), window=3, stride=2)
+        picture = self.before(backbone.conv1, pooled)
         self.require(picture in self.graph.inputs, "something is done to the picture before the first layer")
 
     @singledispatchmethod
@@ -122,24 +124,38 @@ class NanoDetWalk(BackwardWalk[NanoDetPlus]):
 
     def _before_shuffle(self, value: str) -> str:
         node = self.graph.producer(self.graph.producer(value, "Reshape").input[0], "Transpose")
-        (order,) = (list(each.ints) for each in node.attribute if each.name == "perm")
+        order = self.graph.options(node).get("perm")
         grouped = self.graph.producer(node.input[0], "Reshape")
-        groups = self.graph.integers(grouped.input[1])[1]
-        self.require(order == SHUFFLED and groups == 2, "it interleaves channels in another way")
+        self.require(
+            order == SHUFFLED and self._groups(grouped.input[1]) == 2,
+            "it interleaves channels in another way",
+        )
         return str(grouped.input[0])
+
+    def _groups(self, shape: str) -> int:
+        """Return the second number of a shape whose others may depend on the picture."""
+        node = self.graph.find_producer(shape)
+        parts = [shape] if node is None or node.op_type == "Constant" else list(node.input)
+        if len(parts) == 1:
+            return self.graph.integers(parts[0])[1]
+        (groups,) = self.graph.integers(self.graph.producer(shape, "Concat").input[1])
+        return groups
 
     def _before_split(self, value: str, channels: int, *, half: int) -> str:
         """Return what `value` is the first or second half of the channels of."""
         node = self.graph.producer(value, "Split", "Slice")
         if node.op_type == "Split":
+            axes = [self.graph.options(node).get("axis", 0)]
             found = list(node.output).index(value) * channels // len(node.output)
         else:
+            axes = self.graph.integers(node.input[3])
             found = self._whole_number(node.input[1], channels)
-        self.require(found == half * channels // 2, "it splits channels in another way")
+        self.require(axes == [1] and found == half * channels // 2, "it splits channels in another way")
         return str(node.input[0])
 
-    def _whole_number(self, value: str, channels: int) -> int:
+    def _whole_number(self, value: str, channels: int, depth: int = 0) -> int:
         """Return a constant, or what is computed from the number of channels, as older exporters write it."""
+        self.require(depth <= MOST_ARITHMETIC, "it splits channels by way of too much arithmetic")
         node = self.graph.find_producer(value)
         if node is None or node.op_type == "Constant":
             (number,) = self.graph.integers(value)
@@ -148,7 +164,7 @@ class NanoDetWalk(BackwardWalk[NanoDetPlus]):
             self.graph.producer(node.input[0], "Shape")
             self.require(self.graph.integers(node.input[1]) == [1], "it splits something else than channels")
             return channels
-        first, second = (self._whole_number(each, channels) for each in node.input)
+        first, second = (self._whole_number(each, channels, depth + 1) for each in node.input)
         match node.op_type:
             case "Add":
                 return first + second

@@ -21,11 +21,25 @@ from detection.models.onnx_graph import OnnxGraph
 
 Network = TypeVar("Network", bound=Detector)
 
+RESIZE_INPUTS = 4
+"""With so many, the last is a size, which depends on the picture, and not a scale."""
+CHANNELS = (1, -3)
+DOUBLES_LINEAR = (b"half_pixel", b"pytorch_half_pixel")
+DOUBLES_NEAREST = (
+    (b"asymmetric", b"floor"),
+    (b"asymmetric", b"round_prefer_floor"),
+    (b"half_pixel", b"round_prefer_floor"),
+    (b"half_pixel", b"round_prefer_ceil"),
+)
+"""Each is another way to write that every pixel becomes four. What is left out means the last but one; the
+first operators of this kind could say nothing about centres."""
+
 
 class BackwardWalk(ABC, Generic[Network]):
     """One walk through one graph; a value is the name of an edge. A family knows its own layers' insides."""
 
     family: ClassVar[str]
+    network: ClassVar[type[Detector]]
     num_predictions: ClassVar[int]
     """How many convolutions such a graph ends in."""
 
@@ -76,7 +90,7 @@ class BackwardWalk(ABC, Generic[Network]):
     @before.register
     def _(self, layer: nn.LeakyReLU, value: str) -> str:
         node = self.graph.producer(value, "LeakyRelu")
-        slope = next((each.f for each in node.attribute if each.name == "alpha"), 0.01)
+        slope = self.graph.options(node).get("alpha", 0.01)
         self.require(abs(slope - layer.negative_slope) < 1e-6, f"a leaky ReLU has the slope {slope:g}")
         return str(node.input[0])
 
@@ -93,9 +107,42 @@ class BackwardWalk(ABC, Generic[Network]):
 
     def joined(self, value: str, count: int) -> list[str]:
         """Return the branches that are concatenated to `value`."""
-        values = list(self.graph.producer(value, "Concat").input)
+        node = self.graph.producer(value, "Concat")
+        values = list(node.input)
+        self.require(
+            self.graph.options(node).get("axis") in CHANNELS, "it joins something else than channels"
+        )
         self.require(len(values) == count, f"it joins {len(values)} branches where {count} belong")
         return values
+
+    def before_doubling(self, value: str, *, mode: bytes) -> str:
+        """Return the feature map that `value` is twice as large as, interpolated as `mode` says."""
+        node = self.graph.producer(value, "Resize", "Upsample")
+        given = self.graph.options(node)
+        centres = given.get("coordinate_transformation_mode", b"half_pixel")
+        rounding = given.get("nearest_mode", b"round_prefer_floor")
+        scales = node.input[-1] if len(node.input) < RESIZE_INPUTS else ""
+        agrees = [
+            given.get("mode", b"nearest") == mode,
+            (centres, rounding) in DOUBLES_NEAREST if mode == b"nearest" else centres in DOUBLES_LINEAR,
+            not scales or self.graph.floats(scales) == [1, 1, 2, 2],
+        ]
+        self.require(all(agrees), f"it enlarges feature maps in another way than {mode.decode()} by 2")
+        return str(node.input[0])
+
+    def before_pooling(self, value: str, *, window: int, stride: int) -> str:
+        """Return the feature map that `value` holds the largest neighbours of."""
+        node = self.graph.producer(value, "MaxPool")
+        given = self.graph.options(node)
+        agrees = [
+            given.get("kernel_shape") == [window, window],
+            given.get("strides", [1, 1]) == [stride, stride],
+            given.get("pads", [0, 0, 0, 0]) == [window // 2] * 4,
+            given.get("dilations", [1, 1]) == [1, 1],
+            given.get("ceil_mode", 0) == 0,
+        ]
+        self.require(all(agrees), f"a maximum is not over {window} x {window} cells")
+        return str(node.input[0])
 
     def require_same(self, value: str, other: str) -> None:
         """Raise unless two branches meet."""
@@ -109,7 +156,7 @@ class BackwardWalk(ABC, Generic[Network]):
         return WeightsError(f"the graph is no {self.family}: {problem}")
 
     def _require_like(self, layer: nn.Conv2d, node: Any) -> None:
-        given = {attribute.name: list(attribute.ints) or attribute.i for attribute in node.attribute}
+        given = self.graph.options(node)
         pads = [*layer.padding, *layer.padding]
         agrees = [
             self.graph.shape(node.input[1]) == tuple(layer.weight.shape),

@@ -10,6 +10,7 @@ from torch import nn
 
 from detection.layers.conv import DepthwiseConvBnAct
 from detection.layers.csp import Bottleneck, CspLayer, Focus, SpatialPyramidPooling
+from detection.models.detector import Detector
 from detection.models.onnx_walk import BackwardWalk
 from detection.models.yolox import YoloX
 
@@ -20,12 +21,15 @@ FOCUS_PARITIES = [(0, 0), (1, 0), (0, 1), (1, 1)]
 """First row and first column of each sub-picture that the stem stacks."""
 MAX_SLICES = 8
 """More than any exporter writes one after the other."""
+WINDOWS = (5, 9, 13)
+"""Cells across of the maxima in the spatial pyramid."""
 
 
 class YoloxWalk(BackwardWalk[YoloX]):
     """The output may be raw, activated or decoded, in one tensor or several."""
 
     family: ClassVar[str] = "YOLOX"
+    network: ClassVar[type[Detector]] = YoloX
     num_predictions: ClassVar[int] = NUM_LEVELS * PREDICTIONS_PER_LEVEL
 
     @classmethod
@@ -53,10 +57,10 @@ class YoloxWalk(BackwardWalk[YoloX]):
         down, lateral_middle = self.joined(self.before(neck["C3_n3"], out_middle), 2)
         self.require_same(out_fine, self.before(neck["bu_conv2"], down))
         up, fine = self.joined(self.before(neck["C3_p3"], out_fine), 2)
-        self.require_same(lateral_middle, self._before_upsampling(up))
+        self.require_same(lateral_middle, self.before_doubling(up, mode=b"nearest"))
         merged = self.before(neck["C3_p4"], self.before(neck["reduce_conv1"], lateral_middle))
         up, middle = self.joined(merged, 2)
-        self.require_same(lateral_coarse, self._before_upsampling(up))
+        self.require_same(lateral_coarse, self.before_doubling(up, mode=b"nearest"))
         return fine, middle, self.before(neck["lateral_conv0"], lateral_coarse)
 
     def _backbone(self, fine: str, middle: str, coarse: str) -> None:
@@ -92,11 +96,8 @@ class YoloxWalk(BackwardWalk[YoloX]):
     @before.register
     def _(self, layer: SpatialPyramidPooling, value: str) -> str:
         plain, *pooled = self.joined(self.before(layer.conv2, value), 4)
-        for each in pooled:
-            for _ in pooled:  # windows of 9 and 13 may be written as two and three of 5
-                if each != plain:
-                    each = self.graph.producer(each, "MaxPool").input[0]
-            self.require_same(plain, each)
+        for window, each in zip(WINDOWS, pooled, strict=True):
+            self.require_same(plain, self._before_window(each, window, plain))
         return self.before(layer.conv1, plain)
 
     @before.register
@@ -120,5 +121,13 @@ class YoloxWalk(BackwardWalk[YoloX]):
             value = node.input[0]
         raise self.unlike("its stem slices the input too often")
 
-    def _before_upsampling(self, value: str) -> str:
-        return str(self.graph.producer(value, "Resize", "Upsample").input[0])
+    def _before_window(self, value: str, window: int, plain: str) -> str:
+        """Return what a maximum over `window` cells is of; it may be written as two or three over fewer."""
+        reach = 1
+        for _ in WINDOWS:
+            if value != plain:
+                (side, _) = self.graph.options(self.graph.producer(value, "MaxPool"))["kernel_shape"]
+                value = self.before_pooling(value, window=side, stride=1)
+                reach += side - 1
+        self.require(reach == window, f"a maximum is over {reach} cells where {window} belong")
+        return value

@@ -50,12 +50,19 @@ class Bare:
     """What was taken off or left out, in sentences for a person."""
 
 
-def bare_state(state: Mapping[str, Tensor]) -> Bare:
-    """Take off what wrappers and trainers put before the names; of two copies take the averaged one."""
+def copies(state: Mapping[str, Tensor]) -> Iterator[Bare]:
+    """Yield each copy of the weights that a file holds, the averaged one first.
+
+    What wrappers and trainers put before the names is taken off.
+    """
     names = {name: _without_wrappers(name) for name in state}
-    prefix = next(
-        (each for each in (AVERAGED, RAW) if any(short.startswith(each) for short in names.values())), ""
-    )
+    there = [each for each in (AVERAGED, RAW) if any(short.startswith(each) for short in names.values())]
+    for prefix in there or [""]:
+        yield _copy(state, names, prefix)
+
+
+def _copy(state: Mapping[str, Tensor], names: Mapping[str, str], prefix: str) -> Bare:
+    """Return the weights whose names, without wrappers, start with `prefix`."""
     chosen = {
         name: _without_wrappers(short.removeprefix(prefix))
         for name, short in names.items()

@@ -177,10 +177,16 @@ def _refuse_too_many(num_tensors: int) -> None:
 
 
 def _refuse_more_than_the_file(tensors: Mapping[str, Tensor], file_bytes: int) -> None:
-    """A tensor may repeat one number a billion times at no cost, until somebody copies it."""
+    """A tensor may repeat one number a billion times at no cost, until somebody copies it.
+
+    Several tensors may be the same numbers: the two copies of a trainer that has not averaged yet.
+    """
+    storages: dict[int, int] = {}
     for name, tensor in tensors.items():
         if tensor.layout != torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
             raise WeightsError(f"the weight {quoted(name)} is sparse, quantized or without values")
-    claimed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+        storage, claims = tensor.untyped_storage(), tensor.numel() * tensor.element_size()
+        storages[storage.data_ptr()] = max(claims, storages.get(storage.data_ptr(), 0))
+    claimed = sum(storages.values())
     if claimed > file_bytes:
         raise WeightsError(f"the file claims weights of {claimed:,} bytes but has only {file_bytes:,}")

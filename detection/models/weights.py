@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,8 +14,9 @@ from detection.data.wording import quoted
 from detection.errors import WeightsError
 from detection.models.onnx_weights import read_onnx
 from detection.models.upstream_names import (
+    Bare,
     Recognised,
-    bare_state,
+    copies,
     expected_shapes,
     recognise,
     training_shapes,
@@ -78,8 +80,7 @@ def read_weights(path: Path) -> ImportedWeights:
             state = read_safetensors(path)
         case FileKind.ONNX:
             state = read_onnx(path)
-    bare = bare_state(state)
-    recognised = recognise(bare.state)
+    bare, recognised = _recognised_copy(state)
     unfolded = with_batch_norm(bare.state, recognised) if recognised.folded else bare.state
     served = expected_shapes(recognised.architecture, recognised.num_classes)
     training = training_shapes(recognised.architecture, recognised.num_classes)
@@ -100,6 +101,17 @@ def read_weights(path: Path) -> ImportedWeights:
     )
 
 
+def _recognised_copy(state: Mapping[str, Tensor]) -> tuple[Bare, Recognised]:
+    """Return the first copy of the weights in a file that is whole, and what it is."""
+    problem: WeightsError | None = None
+    for bare in copies(state):
+        try:
+            return bare, recognise(bare.state)
+        except WeightsError as error:
+            problem = problem or error
+    raise problem or WeightsError("the file holds no weights")
+
+
 def _notes(recognised: Recognised, beside: Set[str], training: Set[str]) -> Iterator[str]:
     """Yield what a person should know; `beside` are the names that served weights do not have."""
     if recognised.folded:
@@ -115,18 +127,26 @@ def _numbers(state: Mapping[str, Tensor], expected: Mapping[str, torch.Size]) ->
     numbers = {}
     for name in expected:
         if name.endswith("num_batches_tracked"):
-            counter = state.get(name, torch.zeros(()))
-            numbers[name] = counter.detach().to(torch.int64).reshape(())
+            numbers[name] = _counter(state.get(name))
             continue
-        value = state[name]
-        if not value.is_floating_point() or not value.isfinite().all():
+        value = state[name].detach()
+        # Wide enough for every kind of number: what float32 cannot hold is too large, not infinite.
+        wide = value.double() if value.is_floating_point() else torch.tensor(math.nan)
+        if not wide.isfinite().all():
             raise WeightsError(f"the weight {name!r} holds numbers that are not finite, or no real numbers")
-        if value.numel() and float(value.abs().max()) > LARGEST_WEIGHT:
+        if wide.numel() and float(wide.abs().max()) > LARGEST_WEIGHT:
             raise WeightsError(f"the weight {name!r} holds numbers beyond ±{LARGEST_WEIGHT:g}")
-        if name.endswith("running_var") and (value < 0).any():
+        if name.endswith("running_var") and (wide < 0).any():
             raise WeightsError(f"the variance {name!r} is negative")
-        numbers[name] = value.detach().to(torch.float32, copy=True).contiguous()
+        numbers[name] = value.to(torch.float32, copy=True).contiguous()
     return numbers
+
+
+def _counter(given: Tensor | None) -> Tensor:
+    """Return how many batches a norm has seen; what is no such number is 0, since nothing depends on it."""
+    is_one = given is not None and given.numel() == 1 and not given.is_complex()
+    seen = float(given) if given is not None and is_one else 0.0
+    return torch.tensor(int(seen) if math.isfinite(seen) else 0, dtype=torch.int64)
 
 
 def load_matching(

@@ -8,6 +8,7 @@ from detection.architectures import Architecture
 from detection.errors import Fault
 from detection.training.config import (
     KINDS_WITH_GAIN,
+    RANDOM,
     OptimizerKind,
     ScheduleKind,
     TrainingConfig,
@@ -15,7 +16,7 @@ from detection.training.config import (
 )
 
 SMALLEST_SIDE = 64
-"""Pixels; on a smaller input the coarsest level is one cell, which batch norm cannot learn from."""
+"""Pixels; at least one cell of the coarsest feature map of any architecture."""
 LARGEST_SIDE = 2048
 MOST_ZOOM = 10.0
 """A picture zoomed further has no memory to be drawn in, and nothing left to be seen."""
@@ -105,7 +106,7 @@ def _gain_faults(config: TrainingConfig, architecture: Architecture) -> list[Fau
 
 
 def _weight_init_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
-    if config.weight_init.kind != "default" and config.init != "random":
+    if config.weight_init.kind != "default" and config.init != RANDOM:
         return [Fault("/weight_init/kind", 'only with `init: "random"`')]
     return []
 
@@ -113,7 +114,7 @@ def _weight_init_faults(config: TrainingConfig, architecture: Architecture) -> l
 def _exclude_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
     if not config.init_exclude:
         return []
-    if config.init == "random":
+    if config.init == RANDOM:
         return [Fault("/init_exclude", 'only with an `init` other than "random"')]
     if "" in config.init_exclude:
         problem = "an empty text is part of every name and excludes all weights"

@@ -41,6 +41,8 @@ Truth = Annotated[bool, _Exactly()]
 """`true` or `false`, and no word or number that could mean one of them."""
 
 
+RANDOM = "random"
+"""The `init` of weights that start from nothing."""
 AUTO = "auto"
 CPU = "cpu"
 """Words for `device`; everything else is the number of an accelerator, or several."""
@@ -119,11 +121,12 @@ class OptimizerConfig:
     """Momentum of SGD, or Adam's first beta."""
     nesterov: Truth = True
     """Look ahead by the momentum; only with `sgd`."""
-    weight_decay: Annotated[float, Ge(0), Le(1)] = 5e-4
-    """On weights of layers that are no normalisation, and on what the next two fields add."""
-    decay_norms: bool = False
+    weight_decay: Annotated[float, Ge(0), Le(1)] | None = None
+    """On weights of layers that are no normalisation, and on what the next two fields add; null is 0.0005,
+    and 0.05 where the family's recipe is `adamw`."""
+    decay_norms: Truth = False
     """Weights of normalisations decay too."""
-    decay_biases: bool = False
+    decay_biases: Truth = False
     """Biases decay too."""
     clip_norm: Positive | None = None
     """Gradients are scaled down to this norm; null is never."""
@@ -198,7 +201,6 @@ class AugmentationConfig:
     """Smallest and largest side, pixels; multiples of 32."""
     multi_scale_every: Annotated[int, Ge(1), Le(10_000)] = 10
     """Steps between two input sizes; only with `multi_scale`."""
-    """Steps between two input sizes; only with `multi_scale`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,11 +210,11 @@ class EvaluationConfig:
     __pydantic_config__: ClassVar = STRICT
     every_epochs: Annotated[int, Ge(1)] | None = None
     """Always after the last epoch, and after every epoch of the tail."""
-    score_threshold: Annotated[float, Ge(0), Lt(1)] = 0.001
-    """Detections below it are left out."""
-    nms_iou: Annotated[float, Gt(0), Le(1)] = 0.65
+    score_threshold: Annotated[float, Ge(0), Lt(1)] | None = None
+    """Detections below it are left out; null is the architecture's, as for all of these."""
+    nms_iou: Annotated[float, Gt(0), Le(1)] | None = None
     """Of two boxes of a class that overlap by more only the better one counts."""
-    max_detections: Annotated[int, Ge(1), Le(10_000)] = 1000
+    max_detections: Annotated[int, Ge(1), Le(10_000)] | None = None
     """Most detections in one picture; the best count."""
 
 
@@ -234,7 +236,7 @@ class TrainingConfig:
     __pydantic_config__: ClassVar = STRICT
     architecture: str
     """The network, as `GET /architectures` lists them."""
-    init: Annotated[str, MaxLen(64)] = "random"
+    init: Annotated[str, MaxLen(64)] = RANDOM
     """`random`, `pretrained` (the newest imported weights of this architecture), or a model id."""
     init_exclude: Annotated[tuple[Annotated[str, MaxLen(200)], ...], MaxLen(1000)] = ()
     """Weights whose name contains one of these are not taken from `init`."""

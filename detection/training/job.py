@@ -14,7 +14,6 @@ from detection.devices import select_devices
 from detection.errors import ConfigError, Fault
 from detection.evaluation.evaluate import ReadPicture
 from detection.families import family_of
-from detection.inference.predictor import DetectOptions
 from detection.input_convention import InputConvention
 from detection.model_record import ModelRecord
 from detection.training.checkpoints import Identity
@@ -74,22 +73,15 @@ class TrainingJob:
     @property
     def record(self) -> ModelRecord:
         """The record of the model that this training makes."""
-        architecture = ARCHITECTURES[self.config.architecture]
+        architecture, evaluation = ARCHITECTURES[self.config.architecture], self.config.evaluation
         inherited = self.convention or architecture.convention
         return architecture.record(
             classes=self.dataset.classes,
             convention=family_of(architecture.name).convention(self.config, inherited),
             input_size_hw=self.input_size_hw,
-            nms_iou=self.config.evaluation.nms_iou,
-        )
-
-    @property
-    def evaluation_options(self) -> DetectOptions:
-        chosen = self.config.evaluation
-        return DetectOptions(
-            score_threshold=chosen.score_threshold,
-            nms_iou=chosen.nms_iou,
-            max_detections=chosen.max_detections,
+            nms_iou=evaluation.nms_iou,
+            evaluation_score_threshold=evaluation.score_threshold,
+            evaluation_max_detections=evaluation.max_detections,
         )
 
     def check(self) -> None:

@@ -34,8 +34,8 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> optim.Optimize
     Raises:
         ValueError: the configuration is not resolved.
     """
-    if config.lr is None or config.momentum is None:
-        raise ValueError("the optimizer's configuration is not resolved: lr and momentum are needed")
+    if config.lr is None or config.momentum is None or config.weight_decay is None:
+        raise ValueError("the optimizer's configuration is not resolved: a rate, momentum or decay is null")
     decaying = {"norm": config.decay_norms, "weight": True, "bias": config.decay_biases}
     groups = [
         {"name": name, "params": parameters, "weight_decay": config.weight_decay if decaying[name] else 0.0}

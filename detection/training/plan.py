@@ -22,7 +22,7 @@ class EpochPlan:
     frozen: bool
     """True while the parts that the configuration freezes do not learn."""
     tail: bool
-    """True in the last epochs, those without mosaic, affine and mixup."""
+    """True in the last epochs, in which pictures are only coloured and mirrored."""
 
 
 class TrainingPlan:

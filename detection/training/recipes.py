@@ -10,14 +10,16 @@ import math
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from detection.architectures import ARCHITECTURES
+from detection.architectures import ARCHITECTURES, Architecture
 from detection.errors import ConfigError, Fault
 from detection.families import Family, family_of
+from detection.input_convention import InputConvention
 from detection.training.checks import COMMON_CHECKS, LARGEST_SIDE, SMALLEST_SIDE, Check
 from detection.training.config import (
     AUTO,
     CPU,
     KINDS_WITH_GAIN,
+    RANDOM,
     WEIGHT_INIT_GAIN,
     AugmentationConfig,
     EmaConfig,
@@ -45,6 +47,7 @@ C = TypeVar("C", bound=TrainingConfig)
 LR_PER_IMAGE = 0.01 / 64
 SHORT_RUN_LR_FACTOR = 4
 ADAM_LR = 1e-3
+WEIGHT_DECAY = 5e-4
 NANODET_WARMUP_STEPS = 500
 IMAGES_PER_DEVICE = 8
 """The published batch of 64 is spread over 8 devices."""
@@ -61,7 +64,7 @@ def checks_of(family: Family[Any]) -> tuple[Check, ...]:
 
 
 def resolve(config: C, *, num_images: int) -> C:
-    """Return `config` with every null filled in for a training split of `num_images` pictures.
+    """Return `config` with all nulls filled in that the recipe decides, for that many training pictures.
 
     Raises:
         UnknownNameError: the architecture is not known.
@@ -75,11 +78,13 @@ def resolve(config: C, *, num_images: int) -> C:
     if faults:
         raise ConfigError(faults)
     config = family.complete(config, architecture)
+    if config.init == RANDOM:
+        config = family.begin_with(config, architecture.convention)
     batch_size = _batch_size(config, num_images)
     steps = steps_per_epoch(num_images, batch_size)
     optimizer = _optimizer(config, batch_size)
     input_size = config.input_size or architecture.input_size
-    return replace(
+    resolved = replace(
         config,
         batch_size=batch_size,
         input_size=input_size,
@@ -91,8 +96,40 @@ def resolve(config: C, *, num_images: int) -> C:
         schedule=_schedule(config, optimizer, steps),
         ema=_ema(config, steps),
         augmentation=_augmentation(config.augmentation, input_size, architecture.input_multiple),
-        evaluation=_evaluation(config),
+        evaluation=_evaluation(config, architecture),
     )
+    _refuse_lone_cells(resolved, architecture)
+    return resolved
+
+
+def _refuse_lone_cells(config: TrainingConfig, architecture: Architecture) -> None:
+    """Raise ConfigError where batch norm would see a single value per channel, of which it learns nothing."""
+    sides = {"/input_size": config.input_size or architecture.input_size}
+    if config.augmentation.multi_scale and config.augmentation.multi_scale_range:
+        sides["/augmentation/multi_scale_range"] = config.augmentation.multi_scale_range[0]
+    smallest_batch = min(size for size in (config.batch_size, config.freeze.batch_size) if size)
+    stride = architecture.coarsest_stride
+    faults = [
+        Fault(
+            where,
+            f"a side of {side} leaves one cell of the last feature map, too little to learn from with one"
+            f" picture per step: more than {stride}, or a `batch_size` of at least 2",
+        )
+        for where, side in sides.items()
+        if smallest_batch == 1 and side <= stride
+    ]
+    if faults:
+        raise ConfigError(faults)
+
+
+def begin_with(config: C, convention: InputConvention) -> C:
+    """Return a resolved configuration with what follows from the weights that the training starts from.
+
+    Args:
+        convention: how those weights see pictures.
+    """
+    begun: C = family_of(config.architecture).begin_with(config, convention)
+    return begun
 
 
 def settle(config: C, *, device: str) -> C:
@@ -146,7 +183,8 @@ def _optimizer(config: TrainingConfig, batch_size: int) -> OptimizerConfig:
     lr = chosen.lr or (chosen.lr_per_image * batch_size if chosen.lr_per_image else recipe_lr)
     recipe_momentum = 0.937 if epochwise else 0.9
     momentum = chosen.momentum if chosen.momentum is not None else recipe_momentum
-    return replace(chosen, lr=lr, lr_per_image=None, momentum=momentum)
+    decay = WEIGHT_DECAY if chosen.weight_decay is None else chosen.weight_decay
+    return replace(chosen, lr=lr, lr_per_image=None, momentum=momentum, weight_decay=decay)
 
 
 def _schedule(config: TrainingConfig, optimizer: OptimizerConfig, steps: int) -> ScheduleConfig:
@@ -178,7 +216,7 @@ def _recipe_warmup_steps(config: TrainingConfig, steps: int) -> int:
             published = NANODET_WARMUP_STEPS
         case _:
             published = 5 * steps
-    return min(published, config.epochs * steps // 10) if config.is_short else published
+    return min(published, config.epochs * steps // 10)
 
 
 def _recipe_min_lr_ratio(kind: ScheduleKind) -> float:
@@ -210,6 +248,13 @@ def _augmentation(chosen: AugmentationConfig, side: int, multiple: int) -> Augme
     )
 
 
-def _evaluation(config: TrainingConfig) -> EvaluationConfig:
-    every = config.evaluation.every_epochs or (1 if config.is_short else 10)
-    return replace(config.evaluation, every_epochs=every)
+def _evaluation(config: TrainingConfig, architecture: Architecture) -> EvaluationConfig:
+    chosen = config.evaluation
+    threshold, nms_iou = chosen.score_threshold, chosen.nms_iou
+    return replace(
+        chosen,
+        every_epochs=chosen.every_epochs or (1 if config.is_short else 10),
+        score_threshold=architecture.evaluation_score_threshold if threshold is None else threshold,
+        nms_iou=architecture.nms_iou if nms_iou is None else nms_iou,
+        max_detections=chosen.max_detections or architecture.evaluation_max_detections,
+    )

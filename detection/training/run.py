@@ -104,7 +104,6 @@ def detect_in_validation(
         predictor,
         job.val_images,
         job.read,
-        options=job.evaluation_options,
         interrupted=interrupted,
         saw=saw,
     )

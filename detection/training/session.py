@@ -102,7 +102,8 @@ def load_start(
             f"{made.norms} batch norms, folded into the convolutions, were re-created from {made.pictures} "
             "pictures of the training split; what the detector finds is unchanged"
         )
-    for done, names in detector.begin_from(rest).items():
+    mismatched = {name: state[name] for name in report.mismatched}
+    for done, names in detector.begin_from(rest, mismatched).items():
         log(f"{done} ({len(names)} weights)")
         rest.difference_update(names)
     if rest:

@@ -34,8 +34,8 @@ def run(attempt: Attempt) -> None:
     record = model_record(config, weights)
     if config["input_convention"] is None:
         attempt.report.line(
-            "no input convention was given: that of the architecture's present weights is assumed. Weights "
-            "of another era find almost nothing with it; import those with their own `input_convention`"
+            "no input convention was given: that of the architecture's published weights is assumed. Weights "
+            "trained with another find almost nothing; import those with their own `input_convention`"
         )
     _enter(attempt, "checking", 1)
     detector = create_served_model(record.architecture, num_classes=weights.num_classes)

@@ -18,7 +18,6 @@ from detection.data.colours import FloatPixels, brightened, contrasted, resatura
 from detection.data.homography import Homography, homography, picture_to_target, projected, projected_boxes
 from detection.data.transforms import BoxArray, Sample, shifted_boxes
 from detection.families.nanodet_plus import NanoDetAugmentationConfig
-from detection.input_convention import Resize
 from detection.preprocess import placement_of
 
 MIN_SIDE = 1.0
@@ -64,8 +63,7 @@ class NanoDetAugmenter:
         """Return a picture where it lies in the input, without padding."""
         source, size_wh = self._source, picture.image.size_wh
         _, target_wh = placement_of(size_wh, source.input_size_hw, source.convention)
-        keep_ratio = source.convention.resize is not Resize.STRETCH
-        matrix = picture_to_target(size_wh, target_wh, keep_ratio=keep_ratio) @ moved
+        matrix = picture_to_target(size_wh, target_wh) @ moved
         boxes = projected_boxes(picture.boxes, matrix, target_wh)
         kept = _large(picture.boxes) & _large(boxes)
         return Sample(

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from detection.analysis.complexity import count_flops
 from detection.architectures import ARCHITECTURES
+from detection.families.nanodet_plus import NanoDetAssignerConfig, NanoDetLossConfig
+from detection.families.yolox import YoloxLossConfig
 from detection.models import MODELS, create_model, create_served_model
 from detection.models.detector import Detector, TrainingMoment
 from detection.models.nanodet_plus import SIZES, NanoDetPlus
 from detection.postprocess import select_detections
 from detection.targets import Targets
-from detection.training.config import NanoDetAssignerConfig, NanoDetLossConfig, YoloxLossConfig
 from tests.npz import read_npz
 
 TERMS = {"qfl": "loss_qfl", "giou": "loss_bbox", "dfl": "loss_dfl"}

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import numpy_helper
 from torch import Tensor
 
 from detection.architectures import ARCHITECTURES
@@ -17,6 +18,7 @@ from detection.deploy.export import export_onnx
 from detection.errors import WeightsError
 from detection.families.nanodet_plus import NanoDetConfig
 from detection.models import create_model, create_served_model
+from detection.models.nanodet_plus import BOX_LOGITS
 from detection.models.weights import read_weights
 from detection.training.session import load_start, open_session
 from tests.small_job import small_job
@@ -62,6 +64,23 @@ DRESSES: dict[str, tuple[Dress, str, bool, str]] = {
         "raw",
         True,
         "242 tensors serve training only",
+    ),
+    "an average that is not whole": (
+        lambda raw, averaged: {
+            "state_dict": {
+                **prefixed("model.", raw),
+                "avg_model.head.gfl_cls.0.bias": averaged["head.gfl_cls.0.bias"],
+            }
+        },
+        "raw",
+        True,
+        "tensors of 'model.' were taken, 1 others left",
+    ),
+    "an average of the same numbers": (
+        lambda raw, averaged: {"state_dict": {**prefixed("model.", raw), **prefixed("avg_model.", raw)}},
+        "raw",
+        True,
+        "tensors of 'avg_model.' were taken",
     ),
     "without the auxiliary branch": (
         lambda raw, averaged: {"state_dict": prefixed("model.", served(raw))},
@@ -152,10 +171,12 @@ def test_a_training_says_in_a_few_lines_what_it_begins_with(
     copied = sum(name.startswith("aux_fpn.") for name in state)
     assert (f"the auxiliary neck starts as a copy of the neck ({copied} weights)" in lines) != auxiliary
     assert any(line.startswith("the auxiliary head starts at random") for line in lines) != auxiliary
-    at_random = lines[-1].removeprefix("weights that start at random: ").split(", ")
-    classes = {f"head.gfl_cls.{level}.{kind}" for level in range(4) for kind in ("weight", "bias")}
-    of_auxiliary = {"aux_head.gfl_cls.weight", "aux_head.gfl_cls.bias"} if auxiliary else set()
-    assert set(at_random) == classes | of_auxiliary
+    last = {f"head.gfl_cls.{level}.{kind}" for level in range(4) for kind in ("weight", "bias")}
+    assert "rows of the boxes are kept, those of the classes start at random (8 weights)" in lines
+    assert all(torch.equal(state[name][-BOX_LOGITS:], raw[name][-BOX_LOGITS:]) for name in last)
+    assert not any(torch.equal(state[name][:2], raw[name][:2]) for name in last if "weight" in name)
+    at_random = lines[-1].removeprefix("weights that start at random: ")
+    assert (at_random == "aux_head.gfl_cls.bias, aux_head.gfl_cls.weight") == auxiliary
 
 
 def test_a_training_says_how_much_of_the_network_is_never_published(tmp_path: Path) -> None:
@@ -205,6 +226,26 @@ def enlarge_otherwise(proto: onnx.ModelProto) -> None:
     attribute(first(proto, "Resize"), "mode").s = b"nearest"
 
 
+def enlarge_from_the_corners(proto: onnx.ModelProto) -> None:
+    attribute(first(proto, "Resize"), "coordinate_transformation_mode").s = b"align_corners"
+
+
+def pool_over_more(proto: onnx.ModelProto) -> None:
+    pool = first(proto, "MaxPool")
+    attribute(pool, "kernel_shape").ints[:] = [5, 5]
+    attribute(pool, "pads").ints[:] = [2, 2, 2, 2]
+
+
+def join_rows(proto: onnx.ModelProto) -> None:
+    for node in proto.graph.node:
+        if node.op_type == "Concat" and len(node.input) == 2:
+            attribute(node, "axis").i = 2
+
+
+def split_rows(proto: onnx.ModelProto) -> None:
+    attribute(first(proto, "Split"), "axis").i = 2
+
+
 def swap_the_branches(proto: onnx.ModelProto) -> None:
     concat = first(proto, "Concat")
     concat.input[:] = concat.input[::-1]
@@ -231,7 +272,11 @@ def run_in_a_circle(proto: onnx.ModelProto) -> None:
         (work_on_the_other_half, "splits channels in another way"),
         (shuffle_otherwise, "interleaves channels in another way"),
         (leak_less, "a leaky ReLU has the slope 0.01"),
-        (enlarge_otherwise, "another way than bilinearly"),
+        (enlarge_otherwise, "another way than linear by 2"),
+        (enlarge_from_the_corners, "another way than linear by 2"),
+        (pool_over_more, "a maximum is not over 3 x 3 cells"),
+        (join_rows, "joins something else than channels"),
+        (split_rows, "splits channels in another way"),
         (swap_the_branches, "has another shape|start apart"),
         (change_a_stride, "has another shape"),
         (forget_a_level, "ends in 3 convolutions, not in 9 .YOLOX. or 4 .NanoDet-Plus."),
@@ -245,6 +290,59 @@ def test_a_graph_that_is_no_plain_nanodet_is_refused(
     change(proto)
     (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
     with pytest.raises(WeightsError, match=problem):
+        read_weights(tmp_path / "model.onnx")
+
+
+def split_by_slices(proto: onnx.ModelProto, *, start: str) -> None:
+    """Write the first split as two slices, the second of which begins at a computed channel."""
+    split = first(proto, "Split")
+    for name, number in (("zero", 0), ("one", 1), ("half", 58), ("all", 116)):
+        proto.graph.initializer.append(numpy_helper.from_array(np.array([number]), name))
+    for (begin, end), value in zip((("zero", "half"), (start, "all")), split.output, strict=True):
+        slices = [split.input[0], begin, end, "one"]
+        proto.graph.node.append(onnx.helper.make_node("Slice", slices, [value]))
+    proto.graph.node.remove(split)
+
+
+def add_up(proto: onnx.ModelProto, times: int) -> None:
+    """Compute 29 x 2 ** times, each time from one value taken twice."""
+    proto.graph.initializer.append(numpy_helper.from_array(np.array([29]), "sum-0"))
+    for each in range(times):
+        sums = [f"sum-{each}"] * 2
+        proto.graph.node.append(onnx.helper.make_node("Add", sums, [f"sum-{each + 1}"]))
+
+
+def test_channels_may_be_halved_by_a_little_arithmetic(tmp_path: Path, graph: bytes) -> None:
+    proto = onnx.load_from_string(graph)
+    add_up(proto, 1)
+    split_by_slices(proto, start="sum-1")
+    (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
+    assert read_weights(tmp_path / "model.onnx").architecture == NAME
+
+
+def test_arithmetic_without_an_end_is_refused_at_once(tmp_path: Path, graph: bytes) -> None:
+    proto = onnx.load_from_string(graph)
+    add_up(proto, 60)
+    split_by_slices(proto, start="sum-60")
+    (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(WeightsError, match="too much arithmetic"):
+        read_weights(tmp_path / "model.onnx")
+
+
+def test_what_an_identity_passes_on_is_the_weight(tmp_path: Path, graph: bytes) -> None:
+    proto = onnx.load_from_string(graph)
+    conv = first(proto, "Conv")
+    proto.graph.node.append(onnx.helper.make_node("Identity", [conv.input[1]], ["passed on"]))
+    conv.input[1] = "passed on"
+    (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
+    assert read_weights(tmp_path / "model.onnx").architecture == NAME
+
+
+def test_a_convolution_without_weights_is_a_damaged_graph(tmp_path: Path, graph: bytes) -> None:
+    proto = onnx.load_from_string(graph)
+    del [node for node in proto.graph.node if node.op_type == "Conv"][-1].input[1:]
+    (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
+    with pytest.raises(WeightsError, match="damaged"):
         read_weights(tmp_path / "model.onnx")
 
 

@@ -62,7 +62,7 @@ def test_the_model_is_complete(trained: Path, published: tuple[Publication, Path
 def test_its_numbers_are_those_of_what_serves(trained: Path, published: tuple[Publication, Path]) -> None:
     made, folder = published
     job, served = small_job(trained), Predictor.from_folder(folder, backend="onnxruntime", threads=1)
-    again = evaluate(served, job.val_images, read_picture, options=job.evaluation_options)
+    again = evaluate(served, job.val_images, read_picture)
     assert again is not None
     assert made.metrics is not None
     assert made.metrics["split"] == Split.VAL

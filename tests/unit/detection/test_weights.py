@@ -70,8 +70,12 @@ def outputs_of(state: State, name: str = "yolox-nano", num_classes: int = NUM_CL
         lambda state: {"model": {f"module.{name}": value for name, value in state.items()}},
         lambda state: {f"_orig_mod.module.{name}": value for name, value in state.items()},
         lambda state: {"model": {name: value for name, value in state.items() if "num_batches" not in name}},
+        lambda state: {
+            name: value if "num_batches" not in name else torch.tensor([1, 2])
+            for name, value in state.items()
+        },
     ],
-    ids=["model", "state_dict", "plain", "parallel", "compiled", "no counters"],
+    ids=["model", "state_dict", "plain", "parallel", "compiled", "no counters", "odd counters"],
 )
 @pytest.mark.parametrize("zipped", [True, False])
 def test_a_torch_checkpoint_is_known_in_any_dress(
@@ -163,6 +167,18 @@ def change_a_stride(proto: onnx.ModelProto) -> None:
     attributes["strides"].ints[:] = [2, 2]
 
 
+def enlarge_from_the_corners(proto: onnx.ModelProto) -> None:
+    resize = first(proto, "Resize")
+    where = next(each for each in resize.attribute if each.name == "coordinate_transformation_mode")
+    where.s = b"align_corners"
+
+
+def pool_over_less(proto: onnx.ModelProto) -> None:
+    for each in first(proto, "MaxPool").attribute:
+        if each.name in ("kernel_shape", "pads"):
+            each.ints[:] = [3, 3] if each.name == "kernel_shape" else [1, 1, 1, 1]
+
+
 def change_the_activation(proto: onnx.ModelProto) -> None:
     first(proto, "Sigmoid").op_type = "HardSigmoid"
 
@@ -213,11 +229,13 @@ def spoil_a_weight(proto: onnx.ModelProto) -> None:
         (reorder_the_stem, "another order"),
         (swap_the_branches, "start apart|has another shape|was expected"),
         (change_a_stride, "has another shape"),
+        (enlarge_from_the_corners, "another way than nearest by 2"),
+        (pool_over_less, "a maximum is over 3 cells where 5 belong"),
         (change_the_activation, r"x \* sigmoid"),
         (forget_a_prediction, "ends in"),
         (store_a_weight_elsewhere, "in another file"),
         (quantize_a_weight, "quantized"),
-        (compute_a_weight, "computes the weight"),
+        (compute_a_weight, "computes 'computed' instead of storing it"),
         (cut_a_weight_short, "damaged"),
         (spoil_a_weight, "not finite"),
     ],
