@@ -96,11 +96,11 @@ class NanoDetAugmentationConfig(AugmentationConfig):
     """What may happen to a training picture; a probability of 0 turns a step off, null is the recipe."""
 
     __pydantic_config__: ClassVar = STRICT
-    scale: Range = (0.6, 1.4)
+    scale: Range | None = None
     """Zoom about the picture's centre."""
-    stretch: Range = (0.8, 1.2)
+    stretch: Range | None = None
     """Further zoom of width and height, each drawn by itself."""
-    translate: Annotated[float, Ge(0), Le(0.9)] = 0.2
+    translate: Annotated[float, Ge(0), Le(0.9)] | None = None
     """Largest shift, as a fraction of the picture."""
     rotate_degrees: Annotated[float, Ge(0), Le(180)] = 0.0
     """Largest turn, either way."""
@@ -133,9 +133,27 @@ class NanoDetConfig(TrainingConfig):
     augmentation: NanoDetAugmentationConfig = field(default_factory=NanoDetAugmentationConfig)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moves:
+    """How far a recipe moves things in a picture."""
+
+    scale: tuple[float, float]
+    stretch: tuple[float, float]
+    translate: float
+
+
+PUBLISHED = Moves(scale=(0.6, 1.4), stretch=(0.8, 1.2), translate=0.2)
+SHORT_RUN = Moves(scale=(0.8, 1.2), stretch=(1.0, 1.0), translate=0.1)
+
+
 def complete(config: NanoDetConfig, architecture: Architecture) -> NanoDetConfig:
     """Return a configuration with NanoDet-Plus' own options filled in."""
-    return replace(config, optimizer=_optimizer(config.optimizer), loss=_loss(config))
+    return replace(
+        config,
+        optimizer=_optimizer(config.optimizer),
+        loss=_loss(config),
+        augmentation=_augmentation(config),
+    )
 
 
 def _optimizer(chosen: NanoDetOptimizerConfig) -> NanoDetOptimizerConfig:
@@ -149,6 +167,16 @@ def _loss(config: NanoDetConfig) -> NanoDetLossConfig:
         return config.loss
     short_run = (config.epochs + 1) // 2
     return replace(config.loss, detach_epoch=min(DETACH_EPOCH, short_run))
+
+
+def _augmentation(config: NanoDetConfig) -> NanoDetAugmentationConfig:
+    chosen, recipe = config.augmentation, SHORT_RUN if config.is_short else PUBLISHED
+    return replace(
+        chosen,
+        scale=chosen.scale or recipe.scale,
+        stretch=chosen.stretch or recipe.stretch,
+        translate=recipe.translate if chosen.translate is None else chosen.translate,
+    )
 
 
 def begin_with(config: NanoDetConfig, inherited: InputConvention) -> NanoDetConfig:

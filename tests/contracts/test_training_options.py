@@ -44,6 +44,8 @@ TAIL = {"schedule": {"no_aug_epochs": 1}}
 MOSAIC = {"augmentation": {"mosaic": 1.0}}
 MIXUP = {"augmentation": {"mixup": 1.0}}
 COLOUR = {"augmentation": {"hsv": 1.0}}
+CROWDED = {"seed": 1}
+"""Draws pictures whose boxes compete for priors from the first step on."""
 COLOURED = {"augmentation": {"colour": 1.0}}
 DECAY = {"optimizer": {"weight_decay": 0.5}}
 SIZES = {"augmentation": {"multi_scale": True, "multi_scale_range": [64, 160], "multi_scale_every": 1}}
@@ -179,8 +181,8 @@ OF_ALL: dict[str, list[Example]] = {
     "ema.ramp_updates": [Example(100.0, {"ema": {"decay": 0.9}})],
     "ema.integer_buffers": [Example("keep")],
     "assigner.rule": [Example("center15")],
-    "assigner.centre_radius": [Example(1.0)],
-    "assigner.top_candidates": [Example(1)],
+    "assigner.centre_radius": [Example(1.0, CROWDED)],
+    "assigner.top_candidates": [Example(1, CROWDED)],
     "assigner.iou_cost_weight": [Example(0.0)],
     "loss.box": [Example("giou")],
     "loss.box_weight": [Example(1.0)],
@@ -215,14 +217,13 @@ OF_ALL: dict[str, list[Example]] = {
 OF_NANODET: dict[str, list[Example]] = {
     "architecture": [Example("nanodet-plus-m-1.5x")],
     "optimizer.kind": [Example("sgd"), Example("adam")],
-    "optimizer.weight_decay": [Example(0.5)],
     "optimizer.decay_norms": [Example(False, DECAY)],
     "optimizer.decay_biases": [Example(False, DECAY)],
     "optimizer.clip_norm": [Example(0.1)],
     "schedule.kind": [Example("yoloxwarmcos")],
     "assigner.top_candidates": [Example(1)],
     "assigner.iou_cost_weight": [Example(0.0)],
-    "assigner.soft_centre_prior": [Example(True)],
+    "assigner.soft_centre_prior": [Example(True, CROWDED)],
     "assigner.own_box_only": [Example(True)],
     "assigner.ignore_overlap": [Example(0.5, steps=3)],
     "assigner.self_assign_epoch": [Example(0)],
@@ -248,9 +249,6 @@ OF_NANODET: dict[str, list[Example]] = {
     ],
     "augmentation.multi_scale_range": [Example([96, 96], SIZES)],
     "augmentation.multi_scale_every": [Example(100, SIZES, steps=3)],
-    "evaluation.score_threshold": [Example(0.0, shows=num_measured, val=4)],
-    "evaluation.nms_iou": [Example(0.01, EVERYTHING, shows=num_measured, val=4)],
-    "evaluation.max_detections": [Example(1, EVERYTHING, shows=num_measured, val=4)],
 }
 EXAMPLES = {DEFAULT: OF_ALL, NANODET: OF_NANODET}
 """Of the default family every option; of another its own ones, and those with a default of its own."""

@@ -57,3 +57,18 @@ def test_real_archives_become_datasets_and_show_their_faults(serve: Serve, refer
         empty = [finding for finding in report["findings"] if finding["code"] == "box_empty"]
         assert {finding["file"] for finding in empty} <= EMPTY_BOXES
         assert all(finding["action"] == "dropped" and finding["where"] for finding in empty)
+
+
+def test_published_weights_are_measured_as_they_were_published(serve: Serve, reference: Path) -> None:
+    dataset = uploaded(serve, reference / "datasets" / "coco-val-49-coco.zip")
+    with (reference / "weights" / "nanodet-plus-m-416-coco.ckpt").open("rb") as file:
+        answer = serve.http.post("/models/import", files={"weights": file}, data={"name": "nanodet"})
+    assert answer.status_code == 202, answer.text
+    imported = serve.succeeded(answer.headers["location"], within_s=120)
+    serve.succeeded(f"/jobs/{dataset['job_id']}", within_s=120)
+    model = f"/models/{imported['result']['model_id']}"
+    asked = serve.http.post(f"{model}/evaluate", json={"dataset_id": dataset["id"], "split": "val"})
+    measured = serve.succeeded(asked.headers["location"], within_s=200)
+    metrics = serve.http.get(f"/evaluations/{measured['result']['evaluation_id']}").json()["metrics"]
+    assert metrics["ap"] == pytest.approx(0.350, abs=0.002)
+    assert metrics["ap50"] == pytest.approx(0.513, abs=0.004)

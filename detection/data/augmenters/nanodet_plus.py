@@ -22,6 +22,8 @@ from detection.preprocess import placement_of
 
 MIN_SIDE = 1.0
 """Boxes with a side below so many pixels, of the picture or of the input, are removed."""
+STAYS = 1.0, 1.0
+"""The zoom that changes nothing."""
 FULL = 255.0
 """Brightness of white."""
 
@@ -44,8 +46,9 @@ class NanoDetAugmenter:
         """Draw everything that may happen to the place of things in a picture."""
         config, (width, height) = self._config, size_wh
         tilt = rng.uniform(-config.perspective, config.perspective, 2) / (width / 2, height / 2)
-        scale = rng.uniform(*config.scale)
-        zoom = scale * rng.uniform(*config.stretch), scale * rng.uniform(*config.stretch)
+        stretch, translate = config.stretch or STAYS, config.translate or 0.0
+        scale = rng.uniform(*(config.scale or STAYS))
+        zoom = scale * rng.uniform(*stretch), scale * rng.uniform(*stretch)
         return homography(
             size_wh,
             tilt=(float(tilt[0]), float(tilt[1])),
@@ -53,7 +56,7 @@ class NanoDetAugmenter:
             degrees=rng.uniform(-config.rotate_degrees, config.rotate_degrees),
             shear_degrees=tuple(rng.uniform(-config.shear_degrees, config.shear_degrees, 2)),
             mirror=rng.random() < config.flip,
-            centre=tuple(rng.uniform(0.5 - config.translate, 0.5 + config.translate, 2)),
+            centre=tuple(rng.uniform(0.5 - translate, 0.5 + translate, 2)),
         )
 
     def _mirrored(self, size_wh: tuple[int, int], rng: Generator) -> Homography:

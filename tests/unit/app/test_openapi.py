@@ -184,8 +184,8 @@ def test_a_training_shows_every_bound_and_default(document: dict[str, Any]) -> N
     epochs = train["properties"]["epochs"]
     assert (epochs["minimum"], epochs["maximum"], epochs["default"]) == (1, 10_000, 300)
     assert train["properties"]["input_size"]["description"].startswith("Side of the square")
-    assert schemas["OptimizerConfig"]["properties"]["weight_decay"]["default"] == 5e-4
-    assert schemas["NanoDetOptimizerConfig"]["properties"]["weight_decay"]["default"] == 0.05
+    assert schemas["OptimizerConfig"]["properties"]["kind"]["default"] == "sgd"
+    assert schemas["NanoDetOptimizerConfig"]["properties"]["clip_norm"]["default"] == 35
     assert schemas["NanoDetTrainRequest"]["required"] == ["architecture", "dataset_id"]
     for part in (*requests(document), *(name for name in schemas if name.endswith("Config"))):
         for name, schema in schemas[part]["properties"].items():

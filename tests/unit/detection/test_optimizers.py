@@ -19,7 +19,7 @@ def model() -> nn.Sequential:
 
 
 def config(**changes: Any) -> OptimizerConfig:
-    return OptimizerConfig(**({"lr": 0.1, "momentum": 0.9} | changes))
+    return OptimizerConfig(**({"lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4} | changes))
 
 
 def test_only_weights_that_are_no_normalisation_decay() -> None:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 
 from detection.errors import ConfigError, UnknownNameError
 from detection.families.nanodet_plus import NanoDetAugmentationConfig, NanoDetConfig, NanoDetLossConfig
 from detection.families.yolox import YoloxAssignerConfig, YoloxAugmentationConfig, YoloxConfig
-from detection.input_convention import NANODET_KEEP_RATIO, NANODET_STRETCH, InputConvention
+from detection.input_convention import (
+    NANODET_KEEP_RATIO,
+    NANODET_STRETCH,
+    YOLOX_LEGACY,
+    InputConvention,
+    Resize,
+)
 from detection.training.config import (
     FreezeConfig,
     OptimizerConfig,
@@ -22,8 +28,10 @@ from detection.training.config import (
     WeightInitConfig,
     WeightInitKind,
 )
-from detection.training.recipes import resolve, settle
+from detection.training.recipes import begin_with, resolve, settle
 from tests.small_job import small_job
+
+CENTRED = replace(NANODET_KEEP_RATIO, resize=Resize.LETTERBOX_CENTRE)
 
 
 def test_a_short_run_follows_the_short_run_rule() -> None:
@@ -65,6 +73,52 @@ def test_a_short_run_of_nanodet_follows_the_short_run_rule() -> None:
     assert (config.augmentation.multi_scale, config.augmentation.keep_ratio) == (False, False)
 
 
+@pytest.mark.parametrize(
+    ("epochs", "scale", "stretch", "translate"),
+    [(50, (0.8, 1.2), (1.0, 1.0), 0.1), (51, (0.6, 1.4), (0.8, 1.2), 0.2)],
+)
+def test_a_short_run_of_nanodet_moves_things_less(
+    epochs: int, scale: tuple[float, float], stretch: tuple[float, float], translate: float
+) -> None:
+    config = NanoDetConfig(architecture="nanodet-plus-m", epochs=epochs)
+    found = resolve(config, num_images=100).augmentation
+    assert (found.scale, found.stretch, found.translate) == (scale, stretch, translate)
+    still = replace(config, augmentation=NanoDetAugmentationConfig(translate=0.0, scale=(1.0, 1.0)))
+    chosen = resolve(still, num_images=100).augmentation
+    assert (chosen.scale, chosen.translate) == ((1.0, 1.0), 0.0)
+
+
+def test_a_run_never_warms_up_for_more_than_a_tenth_of_it() -> None:
+    config = resolve(NanoDetConfig(architecture="nanodet-plus-m", epochs=60, batch_size=96), num_images=291)
+    assert config.schedule.warmup_steps == 60 * 4 // 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer"),
+    [
+        ({"input_size": 64, "batch_size": 1}, "/input_size"),
+        ({"input_size": 64, "freeze": FreezeConfig(parts=("backbone",), batch_size=1)}, "/input_size"),
+        (
+            {
+                "batch_size": 1,
+                "augmentation": NanoDetAugmentationConfig(multi_scale=True, multi_scale_range=(64, 128)),
+            },
+            "/augmentation/multi_scale_range",
+        ),
+        ({"input_size": 96, "batch_size": 1}, None),
+        ({"input_size": 64, "batch_size": 2}, None),
+    ],
+)
+def test_batch_norm_never_sees_a_single_value(changes: dict[str, Any], pointer: str | None) -> None:
+    config = NanoDetConfig(architecture="nanodet-plus-m", **changes)
+    if pointer is None:
+        resolve(config, num_images=9)
+        return
+    with pytest.raises(ConfigError, match="leaves one cell") as caught:
+        resolve(config, num_images=9)
+    assert [fault.pointer for fault in caught.value.faults] == [pointer]
+
+
 def test_a_full_run_of_nanodet_follows_the_published_recipe() -> None:
     config = resolve(NanoDetConfig(architecture="nanodet-plus-m-1.5x", batch_size=96), num_images=9600)
     assert (config.optimizer.lr, config.schedule.warmup_steps) == (1e-3, 500)
@@ -90,7 +144,11 @@ def test_the_auxiliary_branch_teaches_at_most_half_of_a_short_run(
         ("random", None, None, NANODET_STRETCH),
         ("random", True, None, NANODET_KEEP_RATIO),
         ("a-model", None, NANODET_KEEP_RATIO, NANODET_KEEP_RATIO),
+        ("a-model", None, NANODET_STRETCH, NANODET_STRETCH),
         ("a-model", False, NANODET_KEEP_RATIO, NANODET_STRETCH),
+        ("a-model", False, YOLOX_LEGACY, replace(YOLOX_LEGACY, resize=Resize.STRETCH, pad_value=0.0)),
+        ("a-model", True, CENTRED, CENTRED),
+        ("a-model", None, CENTRED, CENTRED),
     ],
 )
 def test_proportions_are_those_of_the_start_unless_chosen(
@@ -103,8 +161,13 @@ def test_proportions_are_those_of_the_start_unless_chosen(
     config = NanoDetConfig(
         architecture="nanodet-plus-m", init=init, augmentation=NanoDetAugmentationConfig(keep_ratio=chosen)
     )
-    job = replace(small_job(tmp_path), config=resolve(config, num_images=10), convention=start)
+    config = resolve(config, num_images=10)
+    job = replace(small_job(tmp_path), config=config, convention=start)
     assert job.record.input_convention == seen
+    if start is not None:
+        config = begin_with(config, start)
+    assert config.augmentation.keep_ratio is (seen.resize is not Resize.STRETCH)
+    assert replace(job, config=config).record.input_convention == seen
 
 
 def test_a_given_value_is_kept() -> None:
