@@ -136,7 +136,7 @@ class AuxiliaryHead(nn.Module):
         logits_BCHW = self.gfl_cls(self.cls_convs(features_BCHW))
         refined_BCHW = self.reg_convs(features_BCHW)
         with torch.autocast(features_BCHW.device.type, enabled=False):
-            bins_BRHW = scale(self.gfl_reg(refined_BCHW.float()))
+            bins_BRHW = scale(self.gfl_reg(refined_BCHW.to(self.gfl_reg.weight.dtype)))
         return torch.cat((logits_BCHW.to(bins_BRHW.dtype), bins_BRHW), dim=1)
 
 
