@@ -15,6 +15,7 @@ NO_OBJECT = frozenset({"model_attributes_type", "model_type", "dataclass_type"})
 ONE_OF = frozenset({"enum", "literal_error"})
 MOST_FAULTS = 100
 """In one answer; a body of a megabyte can have a hundred thousand."""
+NOT_KNOWN = "this field is not known"
 SHOULD_BE = "Input should be "
 
 
@@ -58,7 +59,7 @@ def pointer_to(*keys: str | int) -> str:
 def _in_words(fault: Mapping[str, Any], shape: object) -> str:
     kind, path = fault["type"], fault["loc"]
     if kind in UNKNOWN_FIELD:
-        return "this field is not known" + field_like(shape, path)
+        return NOT_KNOWN + field_like(shape, path)
     if kind in NO_OBJECT:
         return "this is no JSON object" + ("" if path else " with Content-Type: application/json")
     message: str = fault["msg"].removeprefix("Value error, ")

@@ -20,7 +20,9 @@ def add_to(app: typer.Typer) -> None:
 def train(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Id of a dataset that is ready.")],
     name: Annotated[str | None, typer.Option()] = None,
-    architecture: Annotated[str | None, typer.Option(help="For example yolox-nano or yolox-s.")] = None,
+    architecture: Annotated[
+        str | None, typer.Option(help="For example yolox-nano or nanodet-plus-m.")
+    ] = None,
     init: Annotated[str | None, typer.Option(help="random, pretrained, or a model id.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
     batch_size: Annotated[str | None, typer.Option(help="A number, or auto.")] = None,

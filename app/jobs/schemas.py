@@ -145,7 +145,10 @@ class MetricRow(Shape):
     epoch: int
     """The epoch of this step."""
     values: dict[str, Any]
-    """Losses by part, learning rate; after an evaluation AP and its like."""
+    """`loss` and its weighted parts, which add up to it: `box`, `objectness`, `class`, `l1` (YOLOX), or `qfl`
+    (class and quality), `giou`, `dfl` and the same of the auxiliary head with `aux_` (NanoDet-Plus).
+    `assigned`: priors per box that learn to find it. `aux_teaches`: 1 while the auxiliary head teaches the
+    rest of the network, then 0. `lr`, `images_per_s`; after an evaluation `ap`, `ap50` and their like."""
 
 
 class MetricsRead(Shape):

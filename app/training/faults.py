@@ -9,19 +9,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from functools import partial
 from typing import Any, cast
 
 from pydantic import ValidationError
 
-from app.api.faults import invalid_input, pointer_to, problems_of
+from app.api.faults import NOT_KNOWN, invalid_input, pointer_to, problems_of
 from app.api.suggestions import did_you_mean
 from app.errors import Problem
 from app.training.schemas import READERS, TRAIN_REQUESTS, TrainRequest
 from detection.architectures import ARCHITECTURES, Architecture
 from detection.errors import UnknownNameError
-from detection.families.reading import family_named
+from detection.families import FAMILIES
+from detection.families.reading import family_named, has_option
 from detection.training.checks import Check
 from detection.training.config import TrainingConfig
 from detection.training.recipes import checks_of
@@ -69,7 +70,20 @@ def read_request(body: object) -> TrainRequest:
     except ValidationError as error:
         shape = TRAIN_REQUESTS[family]
         found = problems_of(error.errors(include_url=False), shape=shape, sent=body)
-        raise invalid_input(_all_faults(body, found, read)) from None
+        raise invalid_input(_all_faults(body, [_of_another(each, family) for each in found], read)) from None
+
+
+def _of_another(fault: Problem, family: str) -> Problem:
+    """Return a fault that says whose a field is, where it is not this family's but another's."""
+    owners = [
+        each
+        for each in FAMILIES
+        if fault.problem.startswith(NOT_KNOWN) and has_option(FAMILIES[each], fault.pointer)
+    ]
+    if not owners:
+        return fault
+    problem = f"only trainings of {', '.join(owners)} have this field; this one is of {family}"
+    return replace(fault, problem=problem)
 
 
 def _all_faults(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter
 
@@ -41,6 +42,17 @@ def config_schema(family: Family[Any]) -> dict[str, Any]:
     schema = _adapter(family).json_schema()
     schema["properties"]["architecture"]["enum"] = architectures_of(family)
     return schema
+
+
+def has_option(family: Family[Any], pointer: str) -> bool:
+    """Return whether a JSON pointer is that of an option of the family's configuration."""
+    kind: Any = family.config
+    for name in pointer.split("/")[1:]:
+        options = get_type_hints(kind) if is_dataclass(kind) else {}
+        if name not in options:
+            return False
+        kind = options[name]
+    return True
 
 
 @lru_cache

@@ -37,6 +37,7 @@ REG_MAX = 7
 BOX_LOGITS = 4 * (REG_MAX + 1)
 """One distribution per side."""
 LEVELS = 4
+BOXES_KEPT = "the head keeps the boxes of its last convolutions; their classes are others, at random"
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +249,7 @@ class NanoDetPlus(Detector):
         done = {}
         boxes = tuple(name for name, given in mismatched.items() if self._kept_boxes(name, given))
         if boxes:
-            done["rows of the boxes are kept, those of the classes start at random"] = boxes
+            done[BOXES_KEPT] = boxes
         neck, head = (_with_prefix(self, prefix, missing) for prefix in ("aux_fpn.", "aux_head."))
         if neck and self.aux_fpn is not None:
             self.aux_fpn.load_state_dict(self.fpn.state_dict())

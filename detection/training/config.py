@@ -237,7 +237,8 @@ class TrainingConfig:
     architecture: str
     """The network, as `GET /architectures` lists them."""
     init: Annotated[str, MaxLen(64)] = RANDOM
-    """`random`, `pretrained` (the newest imported weights of this architecture), or a model id."""
+    """`random`, a model id, or `pretrained`: the newest imported weights of this architecture that know
+    COCO's classes; those of a graph, whose batch norms are folded, only when there are no others."""
     init_exclude: Annotated[tuple[Annotated[str, MaxLen(200)], ...], MaxLen(1000)] = ()
     """Weights whose name contains one of these are not taken from `init`."""
     weight_init: WeightInitConfig = field(default_factory=WeightInitConfig)

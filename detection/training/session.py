@@ -66,10 +66,15 @@ def _new_detector(job: TrainingJob, *, log: Log) -> Detector:
     else:
         detector.to(job.devices[0])
         load_start(detector, job.initial_weights, job.config, pictures=pictures_as_served(job), log=log)
+    if job.convention is not None and job.record.input_convention != job.convention:
+        log("the weights were trained with pictures brought to the input in another way (`keep_ratio`)")
     log(count_complexity(detector, job.input_size_hw).summary())
     training_only = _training_only(detector)
     if training_only:
-        log(f"{training_only:,} of the parameters guide the training only and are not published")
+        log(
+            f"{training_only:,} of the parameters guide the training only: they are not published, and the "
+            "GFLOPs are without them"
+        )
     return detector
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -36,6 +37,11 @@ def run(attempt: Attempt) -> None:
         attempt.report.line(
             "no input convention was given: that of the architecture's published weights is assumed. Weights "
             "trained with another find almost nothing; import those with their own `input_convention`"
+        )
+    elif record.input_convention not in _published_conventions(record.architecture):
+        attempt.report.line(
+            f"weights of {record.architecture} are not published with this `input_convention`: if these were "
+            "not trained with it, they find almost nothing"
         )
     _enter(attempt, "checking", 1)
     detector = create_served_model(record.architecture, num_classes=weights.num_classes)
@@ -84,6 +90,16 @@ def model_record(config: Mapping[str, Any], weights: ImportedWeights) -> ModelRe
         classes=_classes(config["classes"], weights.num_classes),
         convention=_convention(config["input_convention"]),
     )
+
+
+def _published_conventions(architecture: str) -> list[InputConvention]:
+    """Return those that differ from the architecture's own in the place of a picture only."""
+    own = ARCHITECTURES[architecture].convention
+    return [
+        each
+        for each in NAMED_CONVENTIONS.values()
+        if replace(each, resize=own.resize, pad_value=own.pad_value) == own
+    ]
 
 
 def _classes(given: list[str] | None, num_classes: int) -> tuple[str, ...]:

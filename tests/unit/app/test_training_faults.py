@@ -24,6 +24,30 @@ def test_a_right_request_has_no_faults() -> None:
     assert pointers({"architecture": "yolox-s", "epochs": 20, "optimizer": {"lr": 0.1}}) == []
 
 
+@pytest.mark.parametrize(
+    ("body", "owner"),
+    [
+        ({"architecture": "nanodet-plus-m", "augmentation": {"mosaic": 1}}, "yolox"),
+        ({"architecture": "nanodet-plus-m", "loss": {"l1": "always"}}, "yolox"),
+        ({"loss": {"qfl_weight": 1}}, "nanodet-plus"),
+        ({"augmentation": {"keep_ratio": True}}, "nanodet-plus"),
+    ],
+)
+def test_a_field_of_another_family_is_said_to_be_one(body: dict[str, Any], owner: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        read_request({"dataset_id": "d", **body})
+    (fault,) = caught.value.problems
+    assert fault.problem.startswith(f"only trainings of {owner} have this field; this one is of ")
+
+
+def test_a_field_of_no_family_is_not_known() -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        read_request({"dataset_id": "d", "loss": {"qfl": 1}, "los": 1, "epochs": {"x": 1}})
+    unknown = [fault.problem for fault in caught.value.problems if fault.pointer in ("/loss/qfl", "/los")]
+    assert len(unknown) == 2
+    assert all(problem.startswith("this field is not known") for problem in unknown)
+
+
 def test_contradictions_stand_beside_wrong_fields() -> None:
     body = {
         "seed": -1,

@@ -18,7 +18,7 @@ from detection.deploy.export import export_onnx
 from detection.errors import WeightsError
 from detection.families.nanodet_plus import NanoDetConfig
 from detection.models import create_model, create_served_model
-from detection.models.nanodet_plus import BOX_LOGITS
+from detection.models.nanodet_plus import BOX_LOGITS, BOXES_KEPT
 from detection.models.weights import read_weights
 from detection.training.session import load_start, open_session
 from tests.small_job import small_job
@@ -172,7 +172,7 @@ def test_a_training_says_in_a_few_lines_what_it_begins_with(
     assert (f"the auxiliary neck starts as a copy of the neck ({copied} weights)" in lines) != auxiliary
     assert any(line.startswith("the auxiliary head starts at random") for line in lines) != auxiliary
     last = {f"head.gfl_cls.{level}.{kind}" for level in range(4) for kind in ("weight", "bias")}
-    assert "rows of the boxes are kept, those of the classes start at random (8 weights)" in lines
+    assert f"{BOXES_KEPT} (8 weights)" in lines
     assert all(torch.equal(state[name][-BOX_LOGITS:], raw[name][-BOX_LOGITS:]) for name in last)
     assert not any(torch.equal(state[name][:2], raw[name][:2]) for name in last if "weight" in name)
     at_random = lines[-1].removeprefix("weights that start at random: ")
