@@ -162,7 +162,7 @@ def test_one_training_step_has_the_originals_numbers(numbers: Path) -> None:
     case = read_npz(numbers / "model_yolox_nano_trainstep.npz")
     model = create_model("yolox-nano", num_classes=80, assigner=YoloxAssignerConfig(rule="center15"))
     model.load_state_dict(numbers_of(numbers, "nano")[1])
-    config = OptimizerConfig(kind=OptimizerKind.SGD, lr=float(case["lr"]), momentum=0.9)
+    config = OptimizerConfig(kind=OptimizerKind.SGD, lr=float(case["lr"]), momentum=0.9, weight_decay=5e-4)
     optimizer = build_optimizer(model, config)
     average = ModelEma(model, decay=0.9998, ramp_updates=2000, integer_buffers="keep")
     components, gradients = step_of(case, model, optimizer)
