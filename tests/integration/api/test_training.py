@@ -226,11 +226,12 @@ def test_an_architecture_shows_the_options_of_its_family_only(api: Api) -> None:
     assert "NanoDetLossConfig" in nanodet.keys() - yolox.keys()
 
 
-def test_a_field_of_another_family_is_not_known(api: Api) -> None:
-    wrong = {"loss": {"box_weight": 1}, "assigner": {"rule": "inbox25"}}
+def test_a_field_of_another_family_is_said_to_be_one(api: Api) -> None:
+    wrong = {"loss": {"box_weight": 1, "giou_wieght": 1}, "assigner": {"rule": "inbox25"}}
     body = {"dataset_id": "x", "architecture": NANODETS[0], **wrong}
     problem = assert_problem(api.post("/train", body), 422, "invalid_input")
-    assert set(pointers(problem)) == {"/loss/box_weight", "/assigner/rule"}
+    assert set(pointers(problem)) == {"/loss/box_weight", "/loss/giou_wieght", "/assigner/rule"}
+    assert str(problem["errors"]).count("only trainings of yolox have this field") == 2
     assert "did you mean `giou_weight`?" in str(problem["errors"])
 
 
