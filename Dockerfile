@@ -17,7 +17,7 @@ RUN python -m venv /opt/harrier
 # The slow layer: made again only when the lock changes, and then from pip's cache.
 RUN --mount=type=cache,target=/root/.cache/pip \
     --mount=type=bind,source=requirements.lock,target=/tmp/requirements.lock \
-    python -m pip install --disable-pip-version-check --require-hashes -r /tmp/requirements.lock
+    python -m pip install --disable-pip-version-check --no-deps --require-hashes -r /tmp/requirements.lock
 
 FROM dependencies AS harrier
 COPY pyproject.toml README.md LICENSE /src/

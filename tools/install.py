@@ -111,7 +111,9 @@ def _make_environment(venv: Path, place: str) -> None:
 def _install_lock(venv: Path, lock: Path) -> None:
     first = "" if _stamp(venv, lock.stem) else " (the first time this downloads up to 3 GB)"
     say(f"installing {lock.name}{first}")
-    _run([*_pip(venv), "--require-hashes", "-r", str(lock)])
+    # A lock lists everything, so nothing is to be resolved. Older pips would try all the same, and fail as
+    # soon as a package that is wanted with an extra has a newer release than the locked one.
+    _run([*_pip(venv), "--no-deps", "--require-hashes", "-r", str(lock)])
 
 
 def _install_project(venv: Path) -> None:

@@ -53,6 +53,14 @@ def test_a_fresh_clone_gets_environment_lock_and_project(
     assert not any("--index-url" in command for command in steps)
 
 
+def test_a_lock_is_installed_as_it_stands(
+    install: ModuleType, steps: list[list[str]], tmp_path: Path, lock: Path
+) -> None:
+    install.prepare(tmp_path / ".venv", [lock])
+    (installed,) = (command for command in steps if "--require-hashes" in command)
+    assert "--no-deps" in installed
+
+
 def test_a_second_start_installs_nothing(
     install: ModuleType, steps: list[list[str]], tmp_path: Path, lock: Path
 ) -> None:
