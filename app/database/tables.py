@@ -77,6 +77,8 @@ class Dataset(Table):
     format: Mapped[str | None] = mapped_column(String(16))
     classes: Mapped[list[Any]] = mapped_column(Json, default=list)
     splits: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
+    attributes: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """What its boxes say besides their class: `{attribute: {value: boxes}}`; None when they say nothing."""
     options: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
     """validation_fraction, seed and class rules, as asked for."""
     sha256: Mapped[str] = mapped_column(String(64))
@@ -112,6 +114,8 @@ class Job(Table):
     dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"), index=True)
     model_id: Mapped[str | None] = mapped_column(String(36), index=True)
     """The model that the job reads (evaluate, export, or a training's `init`)."""
+    reproduces: Mapped[str | None] = mapped_column(String(36))
+    """The model whose training this one repeats; its weights are compared in the end."""
 
     progress: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
     metrics: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
@@ -183,6 +187,18 @@ class JobEvent(Table):
     __table_args__ = ({"sqlite_autoincrement": True},)
 
 
+class DeviceLease(Table):
+    """An accelerator that a job computes on; it counts while that job is owned with this very fence."""
+
+    __tablename__ = "device_leases"
+
+    host: Mapped[str] = mapped_column(String(200), primary_key=True)
+    device: Mapped[str] = mapped_column(String(80), primary_key=True)
+    """As the driver names it for all processes of the host, whatever number each of them sees."""
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
+    fence: Mapped[int] = mapped_column(Integer)
+
+
 class OutboxRow(Table):
     """A bell still to be rung: written in the transaction that queues the job, gone when it was claimed."""
 
@@ -205,6 +221,8 @@ class Model(Table):
     """The job that made it: at most one model per job. No foreign key: the model outlives the job."""
     origin: Mapped[str] = mapped_column(String(16), default="trained")
     """`trained` or `imported`."""
+    task: Mapped[str] = mapped_column(String(16), default="detect")
+    """`detect`, or `classify` for a second stage."""
     architecture: Mapped[str] = mapped_column(String(64), index=True)
     classes: Mapped[list[Any]] = mapped_column(Json)
     input_size: Mapped[list[Any]] = mapped_column(Json)
@@ -244,6 +262,8 @@ class Evaluation(Table):
     curves: Mapped[dict[str, Any] | None] = mapped_column(Json, deferred=True)
     """Large, so read only where one evaluation is shown; None for those of older versions."""
     confusion_matrix: Mapped[dict[str, Any] | None] = mapped_column(Json, deferred=True)
+    tta: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """Passes of the test-time augmentation and what it changed; None when every picture was seen once."""
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
