@@ -5,32 +5,40 @@ The network of the same name is in `detection/models/`, how its family is traine
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
-from detection.input_convention import NANODET_STRETCH, YOLOX, InputConvention
-from detection.model_record import ModelRecord
+from detection.errors import UnknownNameError
+from detection.input_convention import IMAGENET, NANODET_STRETCH, YOLOX, InputConvention
+from detection.model_record import PUBLISHED_CROP, CropRule, ModelRecord
 from detection.registry import Registry
+from detection.tasks import Task
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedResults:
-    """Figures of the original project on COCO, as it states them; fractions, not percent."""
+    """Figures of the original project, as it states them; fractions, not percent."""
 
     input_size: int
     """Side of the square network input, pixels."""
-    ap_val: float
+    ap_val: float | None = None
+    """Of a detector: AP on COCO val2017."""
+    accuracy: float | None = None
+    """Of a classifier: how often its first answer is right on ImageNet's validation pictures."""
     parameters: int
-    """Counted with 80 classes."""
+    """Counted with COCO's 80 classes, of a classifier with ImageNet's 1000."""
     gflops: float
     """2 x multiply-adds at the input size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Architecture:
+class Architecture(ABC):
     """One network by name: what the API shows of it."""
+
+    task: ClassVar[Task]
 
     name: str
     family: str
@@ -40,17 +48,35 @@ class Architecture:
     coarsest_stride: int
     """Pixels of the input per cell of the last feature map."""
     convention: InputConvention
+    published: PublishedResults
+    """At `input_size`."""
+    published_elsewhere: tuple[PublishedResults, ...] = ()
+    """At other input sizes."""
+    weights_licence: str = "Apache-2.0"
+
+    @abstractmethod
+    def record(
+        self,
+        *,
+        classes: tuple[str, ...],
+        convention: InputConvention | None = None,
+        input_size_hw: tuple[int, int] | None = None,
+    ) -> ModelRecord:
+        """Return the record of a model of this architecture; None is the architecture's value."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectorArchitecture(Architecture):
+    """A network that boxes objects."""
+
+    task: ClassVar[Task] = Task.DETECT
+
     nms_iou: float
     """Boxes of one class that overlap a better one by more than this are dropped."""
     one_label_per_prior: bool
     evaluation_score_threshold: float
     evaluation_max_detections: int
     """Which detections of a picture the published figures count."""
-    published: PublishedResults
-    """At `input_size`."""
-    published_elsewhere: tuple[PublishedResults, ...] = ()
-    """At other input sizes."""
-    weights_licence: str = "Apache-2.0"
 
     def record(
         self,
@@ -62,8 +88,6 @@ class Architecture:
         evaluation_score_threshold: float | None = None,
         evaluation_max_detections: int | None = None,
     ) -> ModelRecord:
-        """Return the record of a model of this architecture; None is the architecture's value."""
-
         def chosen(value: T | None, otherwise: T) -> T:
             return otherwise if value is None else value
 
@@ -82,10 +106,27 @@ class Architecture:
 ARCHITECTURES: Registry[Architecture] = Registry("architecture")
 
 
+def detector_architecture(name: str) -> DetectorArchitecture:
+    """Return the detector of this name.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    architecture = ARCHITECTURES[name]
+    if not isinstance(architecture, DetectorArchitecture):
+        raise UnknownNameError("detector", name, names_for(Task.DETECT))
+    return architecture
+
+
+def names_for(task: Task) -> list[str]:
+    """Return the architectures of one task by name."""
+    return [name for name in ARCHITECTURES if ARCHITECTURES[name].task is task]
+
+
 def _add_yolox(name: str, *, input_size: int, ap: float, parameters: int, gflops: float) -> None:
     ARCHITECTURES.add(
         name,
-        Architecture(
+        DetectorArchitecture(
             name=name,
             family="yolox",
             input_size=input_size,
@@ -121,7 +162,7 @@ def _add_nanodet_plus(
 
     ARCHITECTURES.add(
         name,
-        Architecture(
+        DetectorArchitecture(
             name=name,
             family="nanodet-plus",
             input_size=416,
@@ -140,3 +181,70 @@ def _add_nanodet_plus(
 
 _add_nanodet_plus("nanodet-plus-m", parameters=1_197_924, at_416=(0.304, 1.62), at_320=(0.270, 0.96))
 _add_nanodet_plus("nanodet-plus-m-1.5x", parameters=2_477_792, at_416=(0.341, 3.10), at_320=(0.299, 1.83))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassifierArchitecture(Architecture):
+    """A network that says what one object is."""
+
+    task: ClassVar[Task] = Task.CLASSIFY
+
+    def record(
+        self,
+        *,
+        classes: tuple[str, ...],
+        convention: InputConvention | None = None,
+        input_size_hw: tuple[int, int] | None = None,
+        crop: CropRule = PUBLISHED_CROP,
+        attribute: str | None = None,
+    ) -> ModelRecord:
+        return ModelRecord(
+            task=self.task,
+            architecture=self.name,
+            classes=classes,
+            input_size_hw=input_size_hw or (self.input_size, self.input_size),
+            input_convention=convention or self.convention,
+            crop=crop,
+            attribute=attribute,
+        )
+
+
+def classifier_architecture(name: str) -> ClassifierArchitecture:
+    """Return the classifier of this name.
+
+    Raises:
+        UnknownNameError: there is none.
+    """
+    architecture = ARCHITECTURES[name]
+    if not isinstance(architecture, ClassifierArchitecture):
+        raise UnknownNameError("classifier", name, names_for(Task.CLASSIFY))
+    return architecture
+
+
+def _add_classifier(name: str, *, accuracy: float, parameters: int, gflops: float) -> None:
+    ARCHITECTURES.add(
+        name,
+        ClassifierArchitecture(
+            name=name,
+            family="classifier",
+            input_size=224,
+            input_multiple=32,
+            coarsest_stride=32,
+            convention=IMAGENET,
+            published=PublishedResults(
+                input_size=224, accuracy=accuracy, parameters=parameters, gflops=gflops
+            ),
+            weights_licence="BSD-3-Clause",
+        ),
+    )
+
+
+# The accuracy is that of the first weights that torchvision published of each, at 224 pixels.
+_add_classifier("resnet18", accuracy=0.69758, parameters=11_689_512, gflops=3.63)
+_add_classifier("resnet34", accuracy=0.73314, parameters=21_797_672, gflops=7.33)
+_add_classifier("resnet50", accuracy=0.76130, parameters=25_557_032, gflops=8.18)
+_add_classifier("resnet101", accuracy=0.77374, parameters=44_549_160, gflops=15.60)
+_add_classifier("mobilenet_v3_small", accuracy=0.67668, parameters=2_542_856, gflops=0.11)
+_add_classifier("mobilenet_v3_large", accuracy=0.74042, parameters=5_483_032, gflops=0.43)
+_add_classifier("efficientnet_b0", accuracy=0.77692, parameters=5_288_548, gflops=0.77)
+_add_classifier("convnext_tiny", accuracy=0.82520, parameters=28_589_128, gflops=8.91)

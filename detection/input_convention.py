@@ -47,6 +47,9 @@ NANODET_KEEP_RATIO = replace(NANODET_STRETCH, resize=Resize.LETTERBOX, pad_value
 """NanoDet's `keep_ratio`, padded at the right and at the bottom: there with zeros after normalising, here
 with the grey that comes nearest."""
 
+IMAGENET = replace(YOLOX_LEGACY, resize=Resize.STRETCH)
+"""What the published classifiers were trained with, and every classifier here: crops are stretched."""
+
 NAMED_CONVENTIONS = {
     "yolox": YOLOX,
     "yolox-legacy": YOLOX_LEGACY,

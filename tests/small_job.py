@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from detection.data.crop_records import crop_dataset
 from detection.data.records import BoxRecord, DatasetRecord, ImageRecord, Split
 from detection.families import DEFAULT_FAMILY, FAMILIES, architectures_of
+from detection.families.classifier import ClassifierAugmentationConfig, ClassifierScheduleConfig
 from detection.families.nanodet_plus import NanoDetAssignerConfig, NanoDetLossConfig, NanoDetScheduleConfig
 from detection.families.yolox import YoloxAugmentationConfig
+from detection.tasks import Task
 from detection.training.checkpoints import Payload
 from detection.training.config import ScheduleConfig, TrainingConfig
 from detection.training.job import TrainingJob
@@ -39,6 +43,8 @@ COMMON: dict[str, Any] = {
     "device": "cpu",
     "schedule": ScheduleConfig(no_aug_epochs=1, warmup_steps=1),
 }
+SMALLEST = {"classifier": "mobilenet_v3_small"}
+"""The members that train, where they are not the first of their family."""
 OWN: dict[str, dict[str, Any]] = {
     "yolox": {
         "augmentation": YoloxAugmentationConfig(
@@ -56,6 +62,12 @@ OWN: dict[str, dict[str, Any]] = {
         "assigner": NanoDetAssignerConfig(self_assign_epoch=2, ignore_overlap=0.5),
         "loss": NanoDetLossConfig(detach_epoch=1),
     },
+    "classifier": {
+        "schedule": ClassifierScheduleConfig(no_aug_epochs=1, warmup_steps=1),
+        "augmentation": ClassifierAugmentationConfig(
+            colour=1.0, multi_scale=True, multi_scale_range=(64, 96), multi_scale_every=2
+        ),
+    },
 }
 """What families have that may depend on the moment; a new one is trained without."""
 
@@ -68,12 +80,21 @@ def small_job(
     images = [_record(index, Split.TRAIN) for index in range(NUM_TRAIN)]
     images += [_record(NUM_TRAIN + index, Split.VAL) for index in range(val)]
     dataset = DatasetRecord(format="voc", classes=("cat", "dog"), images=tuple(images))
+    if config.task is Task.CLASSIFY:
+        dataset = crops_of(dataset)
     return TrainingJob(config=config, dataset=dataset, read=read_picture, folder=folder)
+
+
+def crops_of(dataset: DatasetRecord) -> DatasetRecord:
+    """Return the first box of each picture as a crop, so that an epoch is as long as that of a detector."""
+    firsts = (replace(image, boxes=image.boxes[:1]) for image in dataset.images)
+    return crop_dataset(replace(dataset, images=tuple(firsts)), None).record
 
 
 def config_of(family: str, **changes: object) -> TrainingConfig:
     """Return a configuration of the family's first member, with as much as can be going on."""
-    kind, architecture = FAMILIES[family].config, architectures_of(FAMILIES[family])[0]
+    kind = FAMILIES[family].config
+    architecture = SMALLEST.get(family, architectures_of(FAMILIES[family])[0])
     config: TrainingConfig = kind(architecture=architecture, **{**COMMON, **OWN.get(family, {}), **changes})
     return config
 

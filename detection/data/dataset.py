@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -27,6 +27,7 @@ from detection.training.recipes import steps_per_epoch
 
 __all__ = [
     "SampleKey",
+    "Samples",
     "TrainingDataset",
     "collate",
     "multi_scale_side",
@@ -47,6 +48,16 @@ class SampleKey(NamedTuple):
     """Within the epoch."""
     tail: bool
     """True in the last epochs: pictures are only coloured and mirrored."""
+
+
+class Samples(Protocol):
+    """Augmented samples of a training split by their key; equal keys give equal samples, everywhere."""
+
+    def __len__(self) -> int:
+        """Return how many pictures, or crops, there are."""
+
+    def __getitem__(self, key: SampleKey) -> Sample:
+        """Return a sample: picture (height, width, BGR), boxes [n, 4] float32, labels [n] int64."""
 
 
 class TrainingDataset:
@@ -110,7 +121,7 @@ def _edges(boxes: Sequence[BoxRecord]) -> BoxArray:
 
 
 def training_batches(
-    dataset: TrainingDataset,
+    dataset: Samples,
     *,
     batch_size: int,
     epoch: int,
@@ -150,7 +161,7 @@ def default_workers() -> int:
 
 
 def _prefetched(
-    dataset: TrainingDataset, keys: Iterable[list[SampleKey]], num_workers: int
+    dataset: Samples, keys: Iterable[list[SampleKey]], num_workers: int
 ) -> Iterator[tuple[Tensor, Targets]]:
     """Prepare samples in threads, which share the cache of pictures; OpenCV works without Python's lock."""
     cv2.setNumThreads(1)

@@ -12,13 +12,13 @@ ReadPicture = Callable[[ImageRecord], bytes]
 
 
 class PictureCache:
-    """Decodes pictures for a network input and keeps them while there is room; safe for several threads.
+    """Decodes pictures, for a network input or whole, and keeps them while there is room; safe for threads.
 
     Pictures come in random order and each comes again: the first that fit stay, for replacing one by another
     would gain nothing.
     """
 
-    def __init__(self, read: ReadPicture, *, input_size_hw: tuple[int, int], max_bytes: int) -> None:
+    def __init__(self, read: ReadPicture, *, input_size_hw: tuple[int, int] | None, max_bytes: int) -> None:
         self._read = read
         self._input_size_hw = input_size_hw
         self._free_bytes = max_bytes

@@ -26,10 +26,16 @@ class BoxRecord:
     """A COCO crowd region: never a training target, ignored in evaluation."""
     difficult: bool = False
     """Pascal VOC's `difficult`; kept for export, trained on like any other box."""
+    attributes: tuple[tuple[str, str], ...] = ()
+    """What else the labels say about the object: name and value, sorted by name, each name once."""
 
     @property
     def area(self) -> float:
         return max(self.x2 - self.x1, 0.0) * max(self.y2 - self.y1, 0.0)
+
+    def attribute(self, name: str) -> str | None:
+        """Return the value of one attribute; None where the labels do not say."""
+        return next((value for each, value in self.attributes if each == name), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

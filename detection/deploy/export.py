@@ -1,4 +1,4 @@
-"""Export a detector as an ONNX graph, and prove that the graph computes what the detector computes.
+"""Export a network as an ONNX graph, and prove that the graph computes what the network computes.
 
 Shape suffixes: B = images, H W = input pixels, P = priors, C = classes.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import onnx
@@ -20,38 +20,41 @@ from detection.inference.backends.backend import Backend
 from detection.inference.backends.onnx_runtime import OnnxRuntimeBackend
 from detection.model_files import encode_record
 from detection.model_record import ModelRecord
-from detection.models.detector import Detector
+from detection.models.network import Network
 
 OPSET = 20
 SCORE_TOLERANCE = 1e-3
 BOX_TOLERANCE = 1e-3
 """Relative to the box's size and place, with a floor of one pixel: a corner near 0 of a large box is rounded
 as coarsely as the opposite one."""
+BOXES = "boxes"
+TOLERANCES = {BOXES: BOX_TOLERANCE, "scores": SCORE_TOLERANCE, "probabilities": SCORE_TOLERANCE}
+"""How much each output may differ, by its name."""
 RECORD_KEY = "harrier.model"
 """Name of the model's record among the graph's metadata."""
 
 
 class _Prediction(nn.Module):
-    """The part of a detector that is exported."""
+    """The part of a network that is exported."""
 
-    def __init__(self, detector: Detector) -> None:
+    def __init__(self, network: Network) -> None:
         super().__init__()
-        self.detector = detector
+        self.network = network
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        return self.detector.predict(images)
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return self.network.predict(images)
 
 
-def export_onnx(detector: Detector, record: ModelRecord) -> bytes:
-    """Return the fused detector as an ONNX graph for any number of pictures of the record's input size.
+def export_onnx(network: Network, record: ModelRecord) -> bytes:
+    """Return the fused network as an ONNX graph for any number of pictures of the record's input size.
 
-    The graph takes `images` [B, 3, H, W] float32 and returns `boxes` [B, P, 4] and `scores` [B, P, C], as
-    `ModelRecord` says; the record is among its metadata.
+    The graph takes `images` [B, 3, H, W] float32 and returns what `ModelRecord` says, by the names there; the
+    record is among its metadata.
 
     Raises:
         ExportError: the graph would not take any number of pictures.
     """
-    fused = copy.deepcopy(detector).eval().cpu().requires_grad_(False)
+    fused = copy.deepcopy(network).eval().cpu().requires_grad_(False)
     fused.fuse()
     # Two pictures, because the exporter takes a dimension of one for a constant.
     example_BCHW = torch.zeros(2, 3, *record.input_size_hw)
@@ -60,7 +63,7 @@ def export_onnx(detector: Detector, record: ModelRecord) -> bytes:
             _Prediction(fused),
             (example_BCHW,),
             input_names=["images"],
-            output_names=["boxes", "scores"],
+            output_names=[*network.output_names],
             dynamic_shapes={"images": {0: torch.export.Dim("batch", min=1)}},
             opset_version=OPSET,
             dynamo=True,
@@ -74,42 +77,55 @@ def export_onnx(detector: Detector, record: ModelRecord) -> bytes:
     return _finish(graph, record).SerializeToString()
 
 
-def check_onnx(graph: bytes, detector: Detector, images_BCHW: Tensor) -> float:
-    """Compare an exported graph with its detector on prepared pictures; return the largest score difference.
+def check_onnx(graph: bytes, network: Network, images_BCHW: Tensor) -> float:
+    """Compare an exported graph with its network on prepared pictures; return the largest score difference.
 
     Raises:
-        ExportError: boxes or scores differ by more than rounding explains, or are not finite at all.
+        ExportError: its outputs differ by more than rounding explains, or are not finite at all.
     """
-    return check_backend(OnnxRuntimeBackend(graph, threads=1), detector, images_BCHW)
+    return check_backend(OnnxRuntimeBackend(graph, threads=1), network, images_BCHW)
 
 
-def check_backend(backend: Backend, detector: Detector, images_BCHW: Tensor) -> float:
-    """Compare a loaded model with its detector on prepared pictures; return the largest score difference.
+def check_backend(backend: Backend, network: Network, images_BCHW: Tensor) -> float:
+    """Compare a loaded model with its network on prepared pictures; return the largest score difference.
+
+    Scores of a classifier are its probabilities.
 
     Raises:
-        ExportError: boxes or scores differ by more than rounding explains, or are not finite at all.
+        ExportError: its outputs differ by more than rounding explains, or are not finite at all.
     """
-    fused = copy.deepcopy(detector).eval().cpu()
+    checked = copy.deepcopy(network).eval().cpu()
     with torch.inference_mode():
-        expected_boxes, expected_scores = fused.predict(images_BCHW)
-    if not (expected_boxes.isfinite().all() and expected_scores.isfinite().all()):
+        expected = checked.predict(images_BCHW)
+    if not all(output.isfinite().all() for output in expected):
         raise ExportError("the model itself answers numbers that are not finite: its weights are useless")
-    boxes, scores = backend.run(images_BCHW)
-    if boxes.shape != expected_boxes.shape or scores.shape != expected_scores.shape:
+    found = backend.run(images_BCHW)
+    if [output.shape for output in found] != [output.shape for output in expected]:
         raise ExportError(
-            f"the exported graph returns boxes {list(boxes.shape)} and scores {list(scores.shape)}, "
-            f"not {list(expected_boxes.shape)} and {list(expected_scores.shape)}"
+            f"the exported graph returns {_shapes(network, found)}, not {_shapes(network, expected)}"
         )
-    score_difference = _largest(scores - expected_scores)
-    extent_BP1 = expected_boxes.abs().amax(dim=-1, keepdim=True).clamp(min=1.0)
-    box_difference = _largest((boxes - expected_boxes) / extent_BP1)
+    differences = {
+        name: _largest(own - wanted) if name != BOXES else _box_difference(own, wanted)
+        for name, own, wanted in zip(network.output_names, found, expected, strict=True)
+    }
     # Written so that a NaN is a difference too.
-    if not (score_difference <= SCORE_TOLERANCE and box_difference <= BOX_TOLERANCE):
-        raise ExportError(
-            "the exported graph does not compute what the model computes: scores differ by up to "
-            f"{score_difference:.2g}, boxes by up to {box_difference:.2g} of their size"
+    if not all(difference <= TOLERANCES[name] for name, difference in differences.items()):
+        differ = ", ".join(
+            f"{name} by up to {difference:.2g}{' of their size' if name == BOXES else ''}"
+            for name, difference in reversed(differences.items())
         )
-    return score_difference
+        raise ExportError(f"the exported graph does not compute what the model computes: {differ}")
+    return max(difference for name, difference in differences.items() if name != BOXES)
+
+
+def _shapes(network: Network, outputs: Sequence[Tensor]) -> str:
+    named = zip(network.output_names, outputs, strict=False)
+    return " and ".join(f"{name} {list(output.shape)}" for name, output in named)
+
+
+def _box_difference(found_BP4: Tensor, expected_BP4: Tensor) -> float:
+    extent_BP1 = expected_BP4.abs().amax(dim=-1, keepdim=True).clamp(min=1.0)
+    return _largest((found_BP4 - expected_BP4) / extent_BP1)
 
 
 def _finish(graph: onnx.ModelProto, record: ModelRecord) -> onnx.ModelProto:

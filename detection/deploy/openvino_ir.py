@@ -35,9 +35,9 @@ class OpenVinoBackend:
     def device(self) -> torch.device:
         return torch.device("cpu")
 
-    def run(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, images_BCHW: Tensor) -> tuple[Tensor, ...]:
         found = self._compiled({"images": images_BCHW.contiguous().numpy()})
-        return torch.from_numpy(found["boxes"].copy()), torch.from_numpy(found["scores"].copy())
+        return tuple(torch.from_numpy(found[output].copy()) for output in self._compiled.outputs)
 
 
 def write_openvino(graph: bytes, record: ModelRecord, path: Path) -> None:

@@ -17,7 +17,7 @@ from detection.deploy.openvino_ir import open_openvino, write_openvino
 from detection.images import decode_image
 from detection.model_files import ONNX_FILE, RECORD_FILE, WEIGHTS_FILE, encode_record
 from detection.model_record import ModelRecord
-from detection.models.detector import Detector
+from detection.models.network import Network
 from detection.preprocess import fit_image
 from detection.training.durable import write_durably
 
@@ -35,21 +35,21 @@ class ModelFile:
 
 
 def write_model(
-    detector: Detector, record: ModelRecord, folder: Path, *, pictures: Sequence[bytes] = ()
+    network: Network, record: ModelRecord, folder: Path, *, pictures: Sequence[bytes] = ()
 ) -> tuple[ModelFile, ...]:
     """Write `weights.safetensors`, `model.onnx` and `model.json` into an existing folder.
 
-    The exported graph is compared with the detector on some of `pictures` (files as they were uploaded), or
-    on a made-up one when there is none. What the detector has for training only is not written.
+    The exported graph is compared with the network on some of `pictures` (files as they were uploaded), or
+    on a made-up one when there is none. What the network has for training only is not written.
 
     Raises:
-        ExportError: the graph cannot be made or does not compute what the detector computes.
+        ExportError: the graph cannot be made or does not compute what the network computes.
         OSError: a file cannot be written.
     """
-    graph = export_onnx(detector, record)
-    check_onnx(graph, detector, _prepared(pictures[:CHECKED_PICTURES], record))
+    graph = export_onnx(network, record)
+    check_onnx(graph, network, _prepared(pictures[:CHECKED_PICTURES], record))
     contents = {
-        WEIGHTS_FILE: save(_plain_weights(detector), metadata={"architecture": record.architecture}),
+        WEIGHTS_FILE: save(_plain_weights(network), metadata={"architecture": record.architecture}),
         ONNX_FILE: graph,
         RECORD_FILE: encode_record(record),
     }
@@ -60,23 +60,23 @@ def write_model(
 
 
 def write_openvino_package(
-    detector: Detector, record: ModelRecord, folder: Path, *, pictures: Sequence[bytes] = ()
+    network: Network, record: ModelRecord, folder: Path, *, pictures: Sequence[bytes] = ()
 ) -> Path:
-    """Write `model.openvino.zip` into an existing folder, compared with the detector like `model.onnx`.
+    """Write `model.openvino.zip` into an existing folder, compared with the network like `model.onnx`.
 
     Raises:
-        ExportError: the graph cannot be made or does not compute what the detector computes.
+        ExportError: the graph cannot be made or does not compute what the network computes.
         MissingPackageError: OpenVINO is not installed here.
         OSError: a file cannot be written.
     """
     path = folder / OPENVINO_FILE
-    write_openvino(export_onnx(detector, record), record, path)
-    check_backend(open_openvino(path), detector, _prepared(pictures[:CHECKED_PICTURES], record))
+    write_openvino(export_onnx(network, record), record, path)
+    check_backend(open_openvino(path), network, _prepared(pictures[:CHECKED_PICTURES], record))
     return path
 
 
-def _plain_weights(detector: Detector) -> dict[str, Tensor]:
-    served = copy.deepcopy(detector).cpu()
+def _plain_weights(network: Network) -> dict[str, Tensor]:
+    served = copy.deepcopy(network).cpu()
     served.drop_training_parts()
     return {name: value.detach().contiguous().clone() for name, value in served.state_dict().items()}
 

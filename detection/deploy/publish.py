@@ -11,17 +11,15 @@ from detection.analysis.complexity import Complexity, count_complexity
 from detection.data.records import Split
 from detection.deploy.package import CHECKED_PICTURES, ModelFile, write_model
 from detection.errors import CheckpointError
-from detection.evaluation.coco import measure_detections
-from detection.evaluation.curves import EvaluationDetails, detail_detections
-from detection.inference.predictor import DetectOptions
+from detection.evaluation.metrics import Details
 from detection.model_record import ModelRecord
 from detection.training.job import TrainingJob
 from detection.training.progress import Seen
 from detection.training.provenance import describe_source, library_versions
 from detection.training.reporting import Reporter
-from detection.training.run import detect_in_validation, open_checkpoints
-from detection.training.session import build_detector
+from detection.training.run import open_checkpoints
 from detection.training.snapshot import load_evaluated_weights
+from detection.training.tasks import training_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +28,8 @@ class Publication:
 
     record: ModelRecord
     metrics: Mapping[str, Any] | None
-    """COCO metrics of these very weights and the `split` they were measured on; None without one."""
-    details: EvaluationDetails | None
+    """Metrics of these very weights and the `split` they were measured on; None without one."""
+    details: Details | None
     """Curves and confusion matrix of the same measurement; None with too many classes, too."""
     complexity: Complexity
     files: tuple[ModelFile, ...]
@@ -63,28 +61,23 @@ def publish(
     payload = open_checkpoints(job, log=reporter.on_log).load_best()
     if payload is None:
         raise CheckpointError("the training has no checkpoint; there is nothing to publish")
-    detector = build_detector(job).eval()
-    load_evaluated_weights(payload, detector)
-    detector.drop_training_parts()
-    metrics, details = None, None
+    training = training_of(job)
+    network = training.build_network(job).eval()
+    load_evaluated_weights(payload, network)
+    network.drop_training_parts()
+    measured = None
     if job.val_images:
-        found = detect_in_validation(job, detector, interrupted=interrupted, saw=saw)
-        if found is None:
+        measured = training.measure(job, network, interrupted=interrupted, saw=saw, detailed=True)
+        if measured is None:
             return None
-        classes = job.record.classes
-        measured = measure_detections(job.val_images, found, classes)
-        metrics = {**measured.as_json(), "split": Split.VAL.value}
-        details = detail_detections(
-            job.val_images, found, classes, score_threshold=DetectOptions().score_threshold
-        )
     into.mkdir(parents=True, exist_ok=True)
     shown = (job.val_images or job.train_images)[:CHECKED_PICTURES]
-    files = write_model(detector, job.record, into, pictures=[job.read(image) for image in shown])
+    files = write_model(network, job.record, into, pictures=[job.read(image) for image in shown])
     return Publication(
         record=job.record,
-        metrics=metrics,
-        details=details,
-        complexity=count_complexity(detector, job.input_size_hw),
+        metrics=None if measured is None else {**measured.metrics.as_json(), "split": Split.VAL.value},
+        details=None if measured is None else measured.details,
+        complexity=count_complexity(network, job.input_size_hw),
         files=files,
         provenance={
             "dataset_sha256": job.identity.dataset_sha256,

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import hotcoco
 import numpy as np
@@ -52,6 +52,9 @@ class ClassMetrics:
 class CocoMetrics:
     """Average precision and recall as fractions, 0 to 1; None where there is no box to be found."""
 
+    score_name: ClassVar[str] = "AP"
+    headline: ClassVar[tuple[str, ...]] = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
+
     ap: float | None
     """Mean over the IoU thresholds 0.50 to 0.95 and over the classes."""
     ap50: float | None
@@ -70,6 +73,10 @@ class CocoMetrics:
     boxes: int
     """Boxes to be found; crowds are not counted."""
     per_class: tuple[ClassMetrics, ...]
+
+    @property
+    def score(self) -> float | None:
+        return self.ap
 
     def as_json(self) -> dict[str, Any]:
         return {**asdict(self), "per_class": [asdict(each) for each in self.per_class]}

@@ -1,16 +1,33 @@
-"""Families of detectors, as a training is configured. A new one is one module here and one imported name."""
+"""Families of networks, as a training is configured. A new one is one module here and one imported name."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from detection.architectures import ARCHITECTURES
-from detection.families import nanodet_plus, yolox
+from detection.families import classifier, nanodet_plus, yolox
 from detection.families.family import FAMILIES, Family
+from detection.tasks import Task
 
-__all__ = ["DEFAULT_FAMILY", "FAMILIES", "Family", "architectures_of", "family_of", "nanodet_plus", "yolox"]
+__all__ = [
+    "DEFAULT_FAMILY",
+    "DEFAULT_OF_TASK",
+    "FAMILIES",
+    "Family",
+    "architectures_of",
+    "classifier",
+    "family_of",
+    "nanodet_plus",
+    "yolox",
+]
 
 DEFAULT_FAMILY: Family[Any] = yolox.YOLOX
+"""Of a training that names neither architecture nor task."""
+DEFAULT_OF_TASK: Mapping[Task, Family[Any]] = {
+    Task.DETECT: DEFAULT_FAMILY,
+    Task.CLASSIFY: classifier.CLASSIFIER,
+}
 """Of a training that names no architecture."""
 
 

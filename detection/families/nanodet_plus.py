@@ -18,6 +18,7 @@ from detection.training.config import (
     STRICT,
     AssignerConfig,
     AugmentationConfig,
+    DetectorConfig,
     Fraction,
     LossConfig,
     OptimizerConfig,
@@ -26,7 +27,6 @@ from detection.training.config import (
     Range,
     ScheduleConfig,
     ScheduleKind,
-    TrainingConfig,
     Truth,
 )
 
@@ -122,7 +122,7 @@ class NanoDetAugmentationConfig(AugmentationConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class NanoDetConfig(TrainingConfig):
+class NanoDetConfig(DetectorConfig):
     """Everything that decides what a training of a NanoDet-Plus computes, besides the pictures."""
 
     __pydantic_config__: ClassVar = STRICT

@@ -11,7 +11,8 @@ from typing import Any, get_type_hints
 from pydantic import TypeAdapter
 
 from detection.architectures import ARCHITECTURES
-from detection.families import DEFAULT_FAMILY, Family, architectures_of, family_of
+from detection.families import DEFAULT_FAMILY, DEFAULT_OF_TASK, Family, architectures_of, family_of
+from detection.tasks import Task
 from detection.training.config import TrainingConfig
 
 LONGEST = 100
@@ -29,12 +30,17 @@ def read_config(written: Mapping[str, Any]) -> TrainingConfig:
 
 
 def family_named(written: object) -> Family[Any]:
-    """Return the family of the architecture that a configuration names, or of the one nearest to the name."""
-    named = written.get("architecture") if isinstance(written, Mapping) else None
+    """Return the family of the architecture that a configuration names, or of the one nearest to the name.
+
+    Without any it is that of the task.
+    """
+    fields: Mapping[Any, Any] = written if isinstance(written, Mapping) else {}
+    named, task = fields.get("architecture"), fields.get("task")
+    default = DEFAULT_OF_TASK[Task(task)] if task in list(Task) else DEFAULT_FAMILY
     if not isinstance(named, str):
-        return DEFAULT_FAMILY
+        return default
     near = [named] if named in ARCHITECTURES else get_close_matches(named[:LONGEST], ARCHITECTURES, n=1)
-    return family_of(near[0]) if near else DEFAULT_FAMILY
+    return family_of(near[0]) if near else default
 
 
 def config_schema(family: Family[Any]) -> dict[str, Any]:

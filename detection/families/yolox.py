@@ -17,12 +17,12 @@ from detection.training.config import (
     STRICT,
     AssignerConfig,
     AugmentationConfig,
+    DetectorConfig,
     Fraction,
     LossConfig,
     Positive,
     Range,
     ScheduleConfig,
-    TrainingConfig,
 )
 
 TAIL_EPOCHS = 15
@@ -95,7 +95,7 @@ class YoloxAugmentationConfig(AugmentationConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class YoloxConfig(TrainingConfig):
+class YoloxConfig(DetectorConfig):
     """Everything that decides what a training of a YOLOX computes, besides the pictures."""
 
     __pydantic_config__: ClassVar = STRICT

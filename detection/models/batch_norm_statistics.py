@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from detection.layers.conv import FusableLayer
-from detection.models.detector import Detector
+from detection.models.network import Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def neutral_norm(bias_C: Tensor, *, eps: float) -> dict[str, Tensor]:
     }
 
 
-def recreate_norms(detector: Detector, batches: Iterable[Tensor]) -> Recreated:
+def recreate_norms(detector: Network, batches: Iterable[Tensor]) -> Recreated:
     """Give every neutral batch norm the statistics of what it sees in `batches`, in place.
 
     In eval mode the detector computes what it did before. In train mode it computes nearly the same for
@@ -112,7 +112,7 @@ def _neutral_variance(like_C: Tensor, eps: float) -> Tensor:
     return torch.full_like(like_C, 1 - eps, dtype=torch.float32)
 
 
-def _neutral_pairs(detector: Detector) -> Iterator[NormedConv]:
+def _neutral_pairs(detector: Network) -> Iterator[NormedConv]:
     for layer in detector.modules():
         if isinstance(layer, FusableLayer):
             for conv_name, norm_name in layer.normed().items():
@@ -132,7 +132,7 @@ def _is_neutral(norm: nn.BatchNorm2d) -> bool:
 
 
 def _watch(
-    detector: Detector, pairs: Iterable[NormedConv], batches: Iterable[Tensor]
+    detector: Network, pairs: Iterable[NormedConv], batches: Iterable[Tensor]
 ) -> tuple[list[ChannelMoments], int]:
     """Run the detector in eval mode; return the moments after each convolution, and how many pictures.
 

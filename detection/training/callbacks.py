@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
-from detection.evaluation.coco import CocoMetrics
-from detection.models.detector import Detector
+from detection.evaluation.metrics import Metrics
+from detection.models.network import Network
 from detection.training.plan import EpochPlan, TrainingPlan
 from detection.training.reporting import Reporter
 from detection.training.state import REASON_OF_REQUEST, StopReason, StopRequest
@@ -25,7 +25,7 @@ CHECKPOINT_EVERY_S = 600.0
 class Measure(Protocol):
     """Measures weights on the validation split."""
 
-    def __call__(self, detector: Detector, interrupted: Callable[[], bool]) -> CocoMetrics | None:
+    def __call__(self, network: Network, interrupted: Callable[[], bool]) -> Metrics | None:
         """Return the metrics, or None when `interrupted` became true on the way."""
 
 
@@ -56,11 +56,11 @@ class Evaluate(Callback):
             trainer.stop(REASON_OF_REQUEST[self._requests() or StopRequest.DRAIN])
             return
         state.evaluated_step = state.step
-        if metrics.ap is not None and metrics.ap >= (state.best_ap or 0.0):
-            state.best_ap, state.best_step = metrics.ap, state.step
+        if metrics.score is not None and metrics.score >= (state.best_score or 0.0):
+            state.best_score, state.best_step = metrics.score, state.step
             state.best_metrics = metrics.as_json()
         for callback in trainer.callbacks:
-            callback.on_evaluated(trainer, metrics.as_json())
+            callback.on_evaluated(trainer, metrics)
         self._reporter.on_stage("training")
 
     def _interrupted(self) -> bool:
@@ -74,27 +74,31 @@ def evaluation_is_due(epoch: EpochPlan, plan: TrainingPlan, every_epochs: int) -
 
 
 class StopEarly(Callback):
-    """Ends a training whose AP has not become better for a number of evaluations."""
+    """Ends a training whose score has not become better for a number of evaluations."""
 
     def __init__(self, *, patience: int, min_delta: float) -> None:
         self._patience, self._min_delta = patience, min_delta
+        self._score_name = "score"
 
     def on_fit_start(self, trainer: Trainer) -> None:
         self._stop_if_hopeless(trainer)
 
-    def on_evaluated(self, trainer: Trainer, metrics: Mapping[str, Any]) -> None:
-        state, ap = trainer.state, metrics["ap"]
-        if ap is None:
-            return  # without a box to be found nothing tells whether the training gets better
-        if state.ap_to_beat is None or ap > state.ap_to_beat + self._min_delta:
-            state.ap_to_beat, state.evaluations_without_gain = ap, 0
+    def on_evaluated(self, trainer: Trainer, metrics: Metrics) -> None:
+        state, score = trainer.state, metrics.score
+        self._score_name = metrics.score_name
+        if score is None:
+            return  # without anything to measure on nothing tells whether the training gets better
+        if state.score_to_beat is None or score > state.score_to_beat + self._min_delta:
+            state.score_to_beat, state.evaluations_without_gain = score, 0
             return
         state.evaluations_without_gain += 1
         self._stop_if_hopeless(trainer)
 
     def _stop_if_hopeless(self, trainer: Trainer) -> None:
         if trainer.state.evaluations_without_gain >= self._patience:
-            trainer.log(f"no better AP in {self._patience} evaluations: the training ends early")
+            trainer.log(
+                f"no better {self._score_name} in {self._patience} evaluations: the training ends early"
+            )
             trainer.stop(StopReason.EARLY_STOPPED)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from detection.architectures import Architecture
+from detection.architectures import Architecture, names_for
 from detection.errors import Fault
 from detection.training.config import (
     KINDS_WITH_GAIN,
@@ -23,6 +23,16 @@ MOST_ZOOM = 10.0
 
 Check = Callable[[TrainingConfig, Architecture], list[Fault]]
 """Looks for one contradiction between the fields of a configuration."""
+
+
+def _task_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+    if config.task is not architecture.task:
+        there_are = ", ".join(names_for(config.task))
+        problem = (
+            f"{architecture.name} is a network to {architecture.task}; to {config.task} there are {there_are}"
+        )
+        return [Fault("/task", problem)]
+    return []
 
 
 def _size_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
@@ -125,7 +135,7 @@ def _exclude_faults(config: TrainingConfig, architecture: Architecture) -> list[
 def _freeze_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
     freeze = config.freeze
     if not freeze.parts and (freeze.epochs is not None or freeze.batch_size is not None):
-        return [Fault("/freeze/parts", "name what is frozen: `backbone`, `neck` or both")]
+        return [Fault("/freeze/parts", "name the parts that are frozen")]
     return []
 
 
@@ -151,6 +161,7 @@ def _device_faults(config: TrainingConfig, architecture: Architecture) -> list[F
 
 
 COMMON_CHECKS: tuple[Check, ...] = (
+    _task_faults,
     _size_faults,
     _multi_scale_faults,
     _rate_faults,

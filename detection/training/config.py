@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen
 
+from detection.tasks import Task
 from detection.training.descriptions import describe_inherited
 
 Fraction = Annotated[float, Ge(0), Le(1)]
@@ -204,12 +205,19 @@ class AugmentationConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
-    """How the validation split is measured while training."""
+class MeasuringConfig:
+    """When the validation split is measured while training."""
 
     __pydantic_config__: ClassVar = STRICT
     every_epochs: Annotated[int, Ge(1)] | None = None
     """Always after the last epoch, and after every epoch of the tail."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig(MeasuringConfig):
+    """How the validation split of a detector is measured while training."""
+
+    __pydantic_config__: ClassVar = STRICT
     score_threshold: Annotated[float, Ge(0), Lt(1)] | None = None
     """Detections below it are left out; null is the architecture's, as for all of these."""
     nms_iou: Annotated[float, Gt(0), Le(1)] | None = None
@@ -224,9 +232,9 @@ class EarlyStoppingConfig:
 
     __pydantic_config__: ClassVar = STRICT
     patience: Annotated[int, Ge(1)] | None = None
-    """Evaluations without a better AP before the training ends; null is never."""
+    """Evaluations without a better AP (of a classifier: accuracy) before the training ends; null is never."""
     min_delta: Fraction = 0.0
-    """An AP is better when it is higher by more than this."""
+    """It is better when it is higher by more than this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,11 +242,14 @@ class TrainingConfig:
     """Everything that decides what a training computes, besides the pictures; each family has its own."""
 
     __pydantic_config__: ClassVar = STRICT
+    task: Task
+    """`detect`: box objects; `classify`: say what one object is. It follows from the architecture."""
     architecture: str
     """The network, as `GET /architectures` lists them."""
     init: Annotated[str, MaxLen(64)] = RANDOM
     """`random`, a model id, or `pretrained`: the newest imported weights of this architecture that know
-    COCO's classes; those of a graph, whose batch norms are folded, only when there are no others."""
+    COCO's classes, or for a classifier ImageNet's; those of a graph, whose batch norms are folded, only when
+    there are no others."""
     init_exclude: Annotated[tuple[Annotated[str, MaxLen(200)], ...], MaxLen(1000)] = ()
     """Weights whose name contains one of these are not taken from `init`."""
     weight_init: WeightInitConfig = field(default_factory=WeightInitConfig)
@@ -270,13 +281,11 @@ class TrainingConfig:
     """How the learning rate changes over the run."""
     ema: EmaConfig = field(default_factory=EmaConfig)
     """The running average of the weights."""
-    assigner: AssignerConfig
-    """Which prior must predict which box."""
     loss: LossConfig
     """What a wrong prediction costs."""
     augmentation: AugmentationConfig
     """What may happen to a picture before it is shown."""
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    evaluation: MeasuringConfig
     """How the validation split is measured meanwhile."""
     early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     """When to end before the last epoch."""
@@ -289,6 +298,17 @@ class TrainingConfig:
     def is_short(self) -> bool:
         """True when a run is too short for the published recipes, which were made for 300 epochs."""
         return self.epochs <= SHORT_RUN_EPOCHS
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorConfig(TrainingConfig):
+    """The same of a detector."""
+
+    __pydantic_config__: ClassVar = STRICT
+    task: Task = Task.DETECT
+    assigner: AssignerConfig
+    """Which prior must predict which box."""
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
 
 
 def num_devices(device: str) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from detection.models.detector import Detector
+from detection.models.network import Network
 
 
 class ModelEma:
@@ -33,7 +33,7 @@ class ModelEma:
         integer_buffers: Literal["copy", "keep"] = "copy",
     ) -> None:
         average = copy.deepcopy(unwrapped(model)).float().eval().requires_grad_(False)
-        self.model = cast(Detector, average)
+        self.model = cast(Network, average)
         self.updates = 0
         self.decay = decay
         self.ramp_updates = ramp_updates

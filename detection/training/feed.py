@@ -13,7 +13,7 @@ from torch import Tensor
 
 from detection.architectures import ARCHITECTURES
 from detection.data.dataset import (
-    TrainingDataset,
+    Samples,
     multi_scale_side,
     normalise_batch,
     resize_batch,
@@ -36,17 +36,8 @@ AS_SERVED_BATCH = 4
 class TrainingFeed:
     """The batches of a training job. Which samples they hold depends on seed, epoch and position only."""
 
-    def __init__(self, job: TrainingJob) -> None:
-        self._job = job
-        self._dataset = TrainingDataset(
-            job.train_images,
-            job.read,
-            input_size_hw=job.input_size_hw,
-            augmentation=job.config.augmentation,
-            seed=job.config.seed,
-            cache_bytes=CACHE_BYTES,
-            convention=job.record.input_convention,
-        )
+    def __init__(self, job: TrainingJob, samples: Samples) -> None:
+        self._job, self._dataset = job, samples
 
     def batches(self, plan: EpochPlan, *, start_step: int) -> Iterator[tuple[Tensor, Targets]]:
         """Yield images [B, 3, H, W] and targets on the device; see `BatchSource`."""

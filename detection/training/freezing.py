@@ -1,10 +1,10 @@
-"""Keep parts of a detector from learning for a while: no gradient, fixed statistics, not in the optimizer."""
+"""Keep parts of a network from learning for a while: no gradient, fixed statistics, not in the optimizer."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from detection.models.detector import Detector
+from detection.models.network import Network
 from detection.training.config import OptimizerConfig
 from detection.training.optimisation import Optimisation
 from detection.training.optimizers import build_optimizer
@@ -12,10 +12,10 @@ from detection.training.plan import EpochPlan
 from detection.training.trainer import Callback, Trainer
 
 
-def freeze(detector: Detector, parts: Sequence[str]) -> None:
+def freeze(network: Network, parts: Sequence[str]) -> None:
     """Take gradients from the named parts; their batch norms are to be put into eval mode each epoch."""
     for name in parts:
-        detector.parts()[name].requires_grad_(False)
+        network.parts()[name].requires_grad_(False)
 
 
 class FreezeParts(Callback):

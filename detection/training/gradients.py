@@ -1,4 +1,4 @@
-"""Leave the gradients of a batch in a detector's parameters: all at once, or in parts that need less memory.
+"""Leave the gradients of a batch in a network's parameters: all at once, or in parts that need less memory.
 
 In parts, the outputs of the whole batch are computed first, without what a backward pass would need. One loss
 over all of them gives its gradient with respect to the outputs; then every part is computed again and passes
@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from detection.models.detector import Detector, TrainingMoment, input_size_hw
+from detection.models.network import TrainingMoment, input_size_hw
 from detection.targets import Targets
 from detection.training.optimisation import Optimisation
 
@@ -69,19 +69,24 @@ def _outputs_of_all(
 ) -> tuple[Tensor, ...]:
     """Return the outputs of the whole batch, ready to receive a gradient but cut off from the weights."""
     detector = optimisation.detector
-    with _unchanged_statistics(detector), torch.no_grad(), optimisation.forward_context():
+    with _as_it_was(optimisation), torch.no_grad(), optimisation.forward_context():
         outputs = [detector.training_outputs(part, moment) for part in parts]
     return tuple(torch.cat(each).requires_grad_() for each in zip(*outputs, strict=True))
 
 
 @contextmanager
-def _unchanged_statistics(detector: Detector) -> Iterator[None]:
-    """Take back what a forward pass does to batch norms: the pass that counts comes later."""
+def _as_it_was(optimisation: Optimisation) -> Iterator[None]:
+    """Take back what a forward pass does to batch norms and generators: the pass that counts comes later.
+
+    It then drops the very values that this one dropped.
+    """
+    detector, device = optimisation.detector, optimisation.device
     norms = [module for module in detector.modules() if isinstance(module, nn.modules.batchnorm._NormBase)]
     buffers = [buffer for norm in norms for buffer in norm.buffers()]
     before = [buffer.clone() for buffer in buffers]
     try:
-        yield
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
     finally:
         for buffer, value in zip(buffers, before, strict=True):
             buffer.copy_(value)

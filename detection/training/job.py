@@ -73,16 +73,10 @@ class TrainingJob:
     @property
     def record(self) -> ModelRecord:
         """The record of the model that this training makes."""
-        architecture, evaluation = ARCHITECTURES[self.config.architecture], self.config.evaluation
-        inherited = self.convention or architecture.convention
-        return architecture.record(
-            classes=self.dataset.classes,
-            convention=family_of(architecture.name).convention(self.config, inherited),
-            input_size_hw=self.input_size_hw,
-            nms_iou=evaluation.nms_iou,
-            evaluation_score_threshold=evaluation.score_threshold,
-            evaluation_max_detections=evaluation.max_detections,
-        )
+        family = family_of(self.config.architecture)
+        inherited = self.convention or ARCHITECTURES[self.config.architecture].convention
+        convention = family.convention(self.config, inherited)
+        return family.record(self.config, self.dataset.classes, convention)
 
     def check(self) -> None:
         """Raise ConfigError when this cannot be trained as it is."""

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from detection.models.detector import Detector
+from detection.models.network import Network
 from detection.training.ema import ModelEma
 
 
@@ -20,9 +20,10 @@ class LearningRates(Protocol):
 
 @dataclass(kw_only=True)
 class Optimisation:
-    """A detector that learns, with everything that changes its weights."""
+    """A network that learns, with everything that changes its weights."""
 
-    detector: Detector
+    detector: Network
+    """The network that learns, whatever its task."""
     average: ModelEma | None
     """The running average of the weights; None when the configuration wants none."""
     optimizer: torch.optim.Optimizer

@@ -7,10 +7,10 @@ yet is taken to be as slow as training, which is timed from the first step on; n
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import accumulate
-from typing import Any
 
+from detection.evaluation.metrics import Metrics
 from detection.training.callbacks import Clock, evaluation_is_due
 from detection.training.plan import EpochPlan, TrainingPlan
 from detection.training.reporting import ALL_SEEN, Progress, Reporter
@@ -68,7 +68,7 @@ class ProgressMeter(Callback):
     def on_epoch_trained(self, trainer: Trainer, plan: EpochPlan) -> None:
         self._measuring_since = self._clock()
 
-    def on_evaluated(self, trainer: Trainer, metrics: Mapping[str, Any]) -> None:
+    def on_evaluated(self, trainer: Trainer, metrics: Metrics) -> None:
         self._measured_s = (self._clock() - self._measuring_since) / max(self._num_val_images, 1)
         self._seen = 0
         self._tell()

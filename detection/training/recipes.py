@@ -10,7 +10,7 @@ import math
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from detection.architectures import ARCHITECTURES, Architecture
+from detection.architectures import ARCHITECTURES, Architecture, DetectorArchitecture
 from detection.errors import ConfigError, Fault
 from detection.families import Family, family_of
 from detection.input_convention import InputConvention
@@ -25,6 +25,7 @@ from detection.training.config import (
     EmaConfig,
     EvaluationConfig,
     FreezeConfig,
+    MeasuringConfig,
     OptimizerConfig,
     OptimizerKind,
     Precision,
@@ -49,8 +50,6 @@ SHORT_RUN_LR_FACTOR = 4
 ADAM_LR = 1e-3
 WEIGHT_DECAY = 5e-4
 NANODET_WARMUP_STEPS = 500
-IMAGES_PER_DEVICE = 8
-"""The published batch of 64 is spread over 8 devices."""
 
 
 def steps_per_epoch(num_images: int, batch_size: int) -> int:
@@ -80,7 +79,7 @@ def resolve(config: C, *, num_images: int) -> C:
     config = family.complete(config, architecture)
     if config.init == RANDOM:
         config = family.begin_with(config, architecture.convention)
-    batch_size = _batch_size(config, num_images)
+    batch_size = _batch_size(config, num_images, family.images_per_device)
     steps = steps_per_epoch(num_images, batch_size)
     optimizer = _optimizer(config, batch_size)
     input_size = config.input_size or architecture.input_size
@@ -143,11 +142,12 @@ def settle(config: C, *, device: str) -> C:
     return replace(config, device=device, precision=_precision(config.precision, device))
 
 
-def _batch_size(config: TrainingConfig, num_images: int) -> int:
+def _batch_size(config: TrainingConfig, num_images: int, images_per_device: int) -> int:
     if config.batch_size != "auto":
         return config.batch_size
     devices = num_devices(config.device)
-    return max(min(IMAGES_PER_DEVICE * devices, num_images // devices * devices), devices)
+    most = images_per_device * devices
+    return max(min(most, num_images // devices * devices), devices)
 
 
 def _precision(chosen: Precision, device: str) -> Precision:
@@ -248,12 +248,14 @@ def _augmentation(chosen: AugmentationConfig, side: int, multiple: int) -> Augme
     )
 
 
-def _evaluation(config: TrainingConfig, architecture: Architecture) -> EvaluationConfig:
-    chosen = config.evaluation
+def _evaluation(config: TrainingConfig, architecture: Architecture) -> MeasuringConfig:
+    every_epochs = config.evaluation.every_epochs or (1 if config.is_short else 10)
+    chosen = replace(config.evaluation, every_epochs=every_epochs)
+    if not isinstance(chosen, EvaluationConfig) or not isinstance(architecture, DetectorArchitecture):
+        return chosen
     threshold, nms_iou = chosen.score_threshold, chosen.nms_iou
     return replace(
         chosen,
-        every_epochs=chosen.every_epochs or (1 if config.is_short else 10),
         score_threshold=architecture.evaluation_score_threshold if threshold is None else threshold,
         nms_iou=architecture.nms_iou if nms_iou is None else nms_iou,
         max_detections=chosen.max_detections or architecture.evaluation_max_detections,

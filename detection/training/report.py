@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 
+from detection.evaluation.metrics import Metrics, headline_of
 from detection.training.callbacks import Clock
 from detection.training.plan import EpochPlan
 from detection.training.reporting import Reporter
@@ -44,17 +43,13 @@ class Report(Callback):
         if self._clock() - self._row_at >= self._read_every_s or step.last_of_epoch:
             self._report_rows(trainer)
 
-    def on_evaluated(self, trainer: Trainer, metrics: Mapping[str, Any]) -> None:
-        measured = {
-            name: value
-            for name in ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
-            if (value := metrics[name]) is not None
-        }
+    def on_evaluated(self, trainer: Trainer, metrics: Metrics) -> None:
+        measured = headline_of(metrics)
         state = trainer.state
         state.values = {**state.values, **measured}
         self._reporter.on_metrics(state.step, state.epoch + 1, state.values)
         numbers = ", ".join(f"{name} {value:.4f}" for name, value in measured.items())
-        trainer.log(f"epoch {state.epoch + 1}: {numbers or 'no box to be found'}")
+        trainer.log(f"epoch {state.epoch + 1}: {numbers or 'nothing to measure on'}")
 
     def before_checkpoint(self, trainer: Trainer) -> None:
         self._report_rows(trainer)

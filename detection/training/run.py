@@ -13,14 +13,10 @@ from typing import Any
 import msgspec
 import torch
 
-from detection.detections import Detections
 from detection.devices import describe_devices
-from detection.errors import DeviceMemoryError, TrainingDivergedError
-from detection.evaluation.coco import CocoMetrics, measure_detections
-from detection.evaluation.evaluate import detect_in_all
-from detection.inference.backends.eager import EagerBackend
-from detection.inference.predictor import Predictor
-from detection.models.detector import Detector
+from detection.errors import ConfigError, DeviceMemoryError, TrainingDivergedError
+from detection.evaluation.metrics import Metrics
+from detection.models.network import Network
 from detection.training.callbacks import (
     Evaluate,
     LimitTime,
@@ -31,7 +27,7 @@ from detection.training.callbacks import (
 )
 from detection.training.checkpoints import CheckpointStore
 from detection.training.durable import write_durably
-from detection.training.feed import TrainingFeed
+from detection.training.feed import CACHE_BYTES, TrainingFeed
 from detection.training.freezing import FreezeParts
 from detection.training.job import TrainingJob
 from detection.training.progress import ProgressMeter, Seen
@@ -41,6 +37,7 @@ from detection.training.reporting import Reporter, SilentReporter
 from detection.training.session import open_session
 from detection.training.snapshot import capture
 from detection.training.state import StopReason, TrainingState
+from detection.training.tasks import training_of
 from detection.training.trainer import Callback, Trainer
 
 CHECKPOINTS = "checkpoints"
@@ -87,26 +84,14 @@ def train(
         DeviceMemoryError: out of memory in the middle of it; the next attempt computes smaller parts.
     """
     job.check()
+    if faults := training_of(job).faults(job):
+        raise ConfigError(faults)
     return _Run(job, reporter or SilentReporter(), requests).run()
 
 
 def open_checkpoints(job: TrainingJob, *, log: Callable[[str], None]) -> CheckpointStore:
     """Return the checkpoints of a training."""
     return CheckpointStore(job.folder / CHECKPOINTS, job.identity, log=log)
-
-
-def detect_in_validation(
-    job: TrainingJob, detector: Detector, *, interrupted: Callable[[], bool], saw: Seen
-) -> list[Detections] | None:
-    """Return what the serving predictor finds in each validation picture; None when interrupted."""
-    predictor = Predictor(EagerBackend(detector, job.devices[0]), job.record)
-    return detect_in_all(
-        predictor,
-        job.val_images,
-        job.read,
-        interrupted=interrupted,
-        saw=saw,
-    )
 
 
 class _Run:
@@ -119,7 +104,8 @@ class _Run:
             f"harrier {describe_source()}, torch {torch.__version__}, {describe_devices(job.devices)}"
         )
         self._store = open_checkpoints(job, log=reporter.on_log)
-        self._feed = TrainingFeed(job)
+        self._training = training_of(job)
+        self._feed = TrainingFeed(job, self._training.open_samples(job, cache_bytes=CACHE_BYTES))
         self._every_epochs = (job.config.evaluation.every_epochs or 1) if job.val_images else None
         self._meter = ProgressMeter(
             reporter,
@@ -187,10 +173,9 @@ class _Run:
             SaveCheckpoints(self._save, every_epochs=config.checkpoint_every),
         ]
 
-    def _measure(self, detector: Detector, interrupted: Callable[[], bool]) -> CocoMetrics | None:
-        job = self._job
-        found = detect_in_validation(job, detector, interrupted=interrupted, saw=self._meter.saw)
-        return None if found is None else measure_detections(job.val_images, found, job.record.classes)
+    def _measure(self, network: Network, interrupted: Callable[[], bool]) -> Metrics | None:
+        measured = self._training.measure(self._job, network, interrupted=interrupted, saw=self._meter.saw)
+        return None if measured is None else measured.metrics
 
     def _save(self, trainer: Trainer) -> None:
         state = trainer.state

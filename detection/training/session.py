@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from detection.analysis.complexity import count_complexity
-from detection.models import create_model
 from detection.models.batch_norm_statistics import recreate_norms
-from detection.models.detector import Detector
+from detection.models.network import Network
 from detection.models.weight_init import initialise
 from detection.models.weights import load_matching, read_weights
 from detection.training.checkpoints import Payload
@@ -26,6 +25,7 @@ from detection.training.schedules import build_schedule
 from detection.training.seeds import seed_everything
 from detection.training.snapshot import restore
 from detection.training.state import TrainingState
+from detection.training.tasks import training_of
 
 Log = Callable[[str], None]
 
@@ -39,7 +39,8 @@ def open_session(
     state = TrainingState(frozen=job.plan.epoch(0).frozen)
     if payload is not None:
         state = TrainingState.from_json(payload["state"])
-    detector = _new_detector(job, log=log) if payload is None else build_detector(job)
+    build = training_of(job).build_network
+    detector = _new_network(job, log=log) if payload is None else build(job)
     if state.frozen:
         freeze(detector, config.freeze.parts)
     detector = detector.to(device).to(memory_format=torch.channels_last)
@@ -49,16 +50,8 @@ def open_session(
     return optimisation, state
 
 
-def build_detector(job: TrainingJob) -> Detector:
-    """Return the job's detector with its weights as the framework draws them."""
-    config = job.config
-    return create_model(
-        config.architecture, num_classes=len(job.dataset.classes), assigner=config.assigner, loss=config.loss
-    )
-
-
-def _new_detector(job: TrainingJob, *, log: Log) -> Detector:
-    detector = build_detector(job)
+def _new_network(job: TrainingJob, *, log: Log) -> Network:
+    detector = training_of(job).build_network(job)
     if job.initial_weights is None:
         initialise(detector, job.config.weight_init)
         detector.begin_from(missing=detector.state_dict().keys())
@@ -78,14 +71,14 @@ def _new_detector(job: TrainingJob, *, log: Log) -> Detector:
     return detector
 
 
-def _training_only(detector: Detector) -> int:
+def _training_only(detector: Network) -> int:
     """Return how many parameters are in no part that a detection needs."""
     served = {id(each) for part in detector.parts().values() for each in part.parameters()}
     return sum(each.numel() for each in detector.parameters() if id(each) not in served)
 
 
 def load_start(
-    detector: Detector, path: Path, config: TrainingConfig, *, pictures: Iterable[Tensor] = (), log: Log
+    detector: Network, path: Path, config: TrainingConfig, *, pictures: Iterable[Tensor] = (), log: Log
 ) -> None:
     """Let a detector begin with the weights of a file, as far as they fit; say what became of each.
 
@@ -115,7 +108,7 @@ def load_start(
         log(f"weights that start at random: {', '.join(sorted(rest))}")
 
 
-def _optimisation(job: TrainingJob, detector: Detector, device: torch.device) -> Optimisation:
+def _optimisation(job: TrainingJob, detector: Network, device: torch.device) -> Optimisation:
     config = job.config
     optimizer, schedule, ema = config.optimizer, config.schedule, config.ema
     if optimizer.lr is None or ema.decay is None or ema.ramp_updates is None:

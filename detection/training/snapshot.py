@@ -7,7 +7,7 @@ from dataclasses import asdict
 import torch
 
 from detection.errors import CheckpointError
-from detection.models.detector import Detector
+from detection.models.network import Network
 from detection.training.checkpoints import Identity, Payload
 from detection.training.optimisation import Optimisation
 from detection.training.state import TrainingState
@@ -50,10 +50,10 @@ def restore(payload: Payload, optimisation: Optimisation) -> None:
         torch.cuda.set_rng_state_all(payload["generators"]["cuda"])
 
 
-def load_evaluated_weights(payload: Payload, detector: Detector) -> None:
-    """Give a detector the weights of a checkpoint that are published: the average, when there is one."""
+def load_evaluated_weights(payload: Payload, network: Network) -> None:
+    """Give a network the weights of a checkpoint that are published: the average, when there is one."""
     average = payload["average"]
-    detector.load_state_dict(payload["model"] if average is None else average["model"])
+    network.load_state_dict(payload["model"] if average is None else average["model"])
 
 
 def _cuda_generators() -> list[torch.Tensor]:

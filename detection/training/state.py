@@ -52,12 +52,12 @@ class TrainingState:
     """Steps done in this epoch; all of them while its evaluation is still due."""
     step: int = 0
     """Optimizer updates done."""
-    best_ap: float | None = None
+    best_score: float | None = None
     best_step: int | None = None
     """The step whose averaged weights are to be published; None until something was measured."""
     best_metrics: dict[str, Any] = field(default_factory=dict)
     evaluated_step: int | None = None
-    ap_to_beat: float | None = None
+    score_to_beat: float | None = None
     """What early stopping compares with."""
     evaluations_without_gain: int = 0
     values: dict[str, float] = field(default_factory=dict)

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from detection.errors import DeviceMemoryError, TrainingDivergedError
-from detection.models.detector import Detector, TrainingMoment
+from detection.evaluation.metrics import Metrics
+from detection.models.network import Network, TrainingMoment
 from detection.targets import Targets
 from detection.training.gradients import compute_gradients, total_of
 from detection.training.memory import is_out_of_memory
@@ -54,7 +55,7 @@ class Callback:
     def on_epoch_trained(self, trainer: Trainer, plan: EpochPlan) -> None:
         """All steps of the epoch are done, and the counters still stand in it: time to evaluate."""
 
-    def on_evaluated(self, trainer: Trainer, metrics: Mapping[str, Any]) -> None:
+    def on_evaluated(self, trainer: Trainer, metrics: Metrics) -> None:
         """The averaged weights were measured."""
 
     def on_epoch_end(self, trainer: Trainer, plan: EpochPlan) -> None:
@@ -128,7 +129,7 @@ class Trainer:
         self._all_finite = torch.ones((), dtype=torch.bool, device=optimisation.device)
 
     @property
-    def evaluated_model(self) -> Detector:
+    def evaluated_model(self) -> Network:
         """The weights that are evaluated and published: the average, or the detector when there is none."""
         average = self.optimisation.average
         return self.optimisation.detector if average is None else average.model

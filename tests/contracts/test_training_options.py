@@ -25,8 +25,9 @@ from detection.families.reading import read_config
 from detection.models import create_model
 from detection.training.job import TrainingJob
 from detection.training.recipes import resolve
-from detection.training.run import TrainingResult, detect_in_validation, train
+from detection.training.run import TrainingResult, train
 from detection.training.state import StopReason, StopRequest
+from detection.training.tasks.detect import detect_in_validation
 from tests.small_job import NUM_TRAIN, Series, final_digest, small_job
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ from app.database.tables import Evaluation, Model, ModelFile, new_id
 from app.jobs.protocol import note_change
 from detection.analysis.complexity import Complexity
 from detection.deploy.package import ModelFile as WrittenFile
-from detection.evaluation.curves import EvaluationDetails
+from detection.evaluation.metrics import Details
 from detection.model_files import ONNX_FILE, WEIGHTS_FILE
 from detection.model_record import ModelRecord
 from worker.attempt import Attempt
@@ -112,7 +112,7 @@ def evaluation_row(
     dataset_sha256: str,
     split: str,
     metrics: Mapping[str, Any],
-    details: EvaluationDetails | None,
+    details: Details | None,
 ) -> Evaluation:
     """Return a new evaluation of a model, on the dataset of the job."""
     return Evaluation(

@@ -22,8 +22,11 @@ class Backend(Protocol):
     def device(self) -> torch.device:
         """Where outputs lie."""
 
-    def run(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """Return boxes [B, P, 4] (xyxy, pixels of the input) and scores [B, P, C] in [0, 1], float32.
+    def run(self, images_BCHW: Tensor) -> tuple[Tensor, ...]:
+        """Return what the model's task asks for, float32.
+
+        Of a detector boxes [B, P, 4] (xyxy, pixels of the input) and scores [B, P, C] in [0, 1], of a
+        classifier probabilities [B, C].
 
         Args:
             images_BCHW: float32 on the CPU, as the model's input convention prepares them.

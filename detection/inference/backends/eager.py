@@ -12,28 +12,27 @@ from torch import Tensor
 from detection.inference.backends.backend import BACKENDS
 from detection.model_files import WEIGHTS_FILE
 from detection.model_record import ModelRecord
-from detection.models import create_served_model
-from detection.models.detector import Detector
+from detection.models.network import Network
+from detection.models.networks import create_served_network
 
 
 class EagerBackend:
-    """A fused copy of a detector in evaluation mode; the detector itself stays as it is."""
+    """A fused copy of a network in evaluation mode; the network itself stays as it is."""
 
-    def __init__(self, detector: Detector, device: torch.device) -> None:
+    def __init__(self, network: Network, device: torch.device) -> None:
         self._device = device
-        fused = copy.deepcopy(detector).eval().requires_grad_(False)
+        fused = copy.deepcopy(network).eval().requires_grad_(False)
         fused.fuse()
-        self._detector = fused.to(device).to(memory_format=torch.channels_last)
+        self._network = fused.to(device).to(memory_format=torch.channels_last)
 
     @property
     def device(self) -> torch.device:
         return self._device
 
     @torch.inference_mode()
-    def run(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, images_BCHW: Tensor) -> tuple[Tensor, ...]:
         images_BCHW = images_BCHW.to(self._device, memory_format=torch.channels_last)
-        boxes_BP4, scores_BPC = self._detector.predict(images_BCHW)
-        return boxes_BP4.float(), scores_BPC.float()
+        return tuple(output.float() for output in self._network.predict(images_BCHW))
 
 
 @BACKENDS.register("eager")
@@ -43,6 +42,6 @@ def load_eager(
     """Load the weights of a model's folder. `threads` sets torch's number for the whole process."""
     if threads is not None:
         torch.set_num_threads(threads)
-    detector = create_served_model(record.architecture, num_classes=len(record.classes))
-    detector.load_state_dict(load_file(folder / WEIGHTS_FILE))
-    return EagerBackend(detector, device)
+    network = create_served_network(record.architecture, num_classes=len(record.classes))
+    network.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    return EagerBackend(network, device)

@@ -38,10 +38,9 @@ class OnnxRuntimeBackend:
     def device(self) -> torch.device:
         return torch.device("cpu")
 
-    def run(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    def run(self, images_BCHW: Tensor) -> tuple[Tensor, ...]:
         images = np.ascontiguousarray(images_BCHW.numpy())
-        boxes, scores = self._session.run(["boxes", "scores"], {"images": images})
-        return torch.from_numpy(boxes), torch.from_numpy(scores)
+        return tuple(torch.from_numpy(each) for each in self._session.run(None, {"images": images}))
 
 
 @BACKENDS.register("onnxruntime")

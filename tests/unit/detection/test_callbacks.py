@@ -12,6 +12,7 @@ import torch
 
 from detection.errors import TrainingDivergedError
 from detection.evaluation.coco import CocoMetrics, measure_detections
+from detection.evaluation.metrics import Metrics
 from detection.models.detector import Detector
 from detection.training.callbacks import (
     Evaluate,
@@ -110,7 +111,7 @@ def test_the_average_is_measured_and_the_best_remembered() -> None:
     trainer.fit()
     assert measure.measured == [trainer.evaluated_model] * 3
     state = trainer.state
-    assert (state.best_ap, state.best_step, state.evaluated_step) == (0.3, 8, 12)
+    assert (state.best_score, state.best_step, state.evaluated_step) == (0.3, 8, 12)
     assert state.best_metrics["ap"] == 0.3
 
 
@@ -158,7 +159,7 @@ def test_the_last_weights_are_not_measured_twice() -> None:
     callbacks: list[Callback] = [evaluating(measure, requests=ask), ObeyRequests(ask)]
 
     class FinishAfterEvaluation(Callback):
-        def on_evaluated(self, trainer: Trainer, metrics: Mapping[str, Any]) -> None:
+        def on_evaluated(self, trainer: Trainer, metrics: Metrics) -> None:
             trainer.stop(StopReason.FINISHED)
 
     tiny_trainer([*callbacks, FinishAfterEvaluation()]).fit()
@@ -196,7 +197,7 @@ def test_a_training_that_gets_no_better_ends_early() -> None:
     trainer = tiny_trainer([evaluating(measure), stop], config=tiny_config(epochs=6), log=lines.append)
     assert trainer.fit() is StopReason.EARLY_STOPPED
     assert trainer.state.epoch == 4
-    assert trainer.state.best_ap == 0.305
+    assert trainer.state.best_score == 0.305
     assert lines == ["no better AP in 2 evaluations: the training ends early"]
 
 
@@ -390,7 +391,7 @@ def test_a_measured_ap_joins_the_row_of_its_step() -> None:
     assert len(at_4) == 2
     assert at_4[1] == {**at_4[0], "ap": 0.25}
     assert [values.get("ap") for step, _, values in notebook.rows if step == 8] == [None, None]
-    assert lines == ["epoch 1: ap 0.2500", "epoch 2: no box to be found", "epoch 3: ap 0.5000"]
+    assert lines == ["epoch 1: ap 0.2500", "epoch 2: nothing to measure on", "epoch 3: ap 0.5000"]
 
 
 class Dawdle(Callback):

@@ -21,6 +21,8 @@ def boxes(*corners: float) -> Tensor:
 class FixedDetector(nn.Module):
     """Predicts one box, whatever the picture."""
 
+    output_names = ("boxes", "scores")
+
     def predict(self, _: Tensor) -> tuple[Tensor, Tensor]:
         return boxes(*WIDE_BOX), SCORES_BPC
 

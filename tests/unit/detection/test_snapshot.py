@@ -62,7 +62,7 @@ def test_the_generators_go_on_where_they_were() -> None:
 
 def test_the_counters_survive_as_json() -> None:
     state = TrainingState(
-        epoch=2, step=9, best_ap=0.5, best_metrics={"per_class": [{"ap": None}]}, values={"loss": 1.5}
+        epoch=2, step=9, best_score=0.5, best_metrics={"per_class": [{"ap": None}]}, values={"loss": 1.5}
     )
     assert TrainingState.from_json(state.as_json()) == state
 

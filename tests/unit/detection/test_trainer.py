@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
 from detection.errors import DeviceMemoryError, TrainingDivergedError
+from detection.evaluation.metrics import Metrics
 from detection.models.detector import TrainingMoment
 from detection.training.config import EmaConfig, FreezeConfig, OptimizerConfig
 from detection.training.plan import EpochPlan
@@ -45,7 +44,7 @@ class Recorder(Callback):
     def on_epoch_trained(self, trainer: Trainer, plan: EpochPlan) -> None:
         self._tell(trainer, f"trained {plan.epoch}")
 
-    def on_evaluated(self, trainer: Trainer, metrics: Mapping[str, Any]) -> None:
+    def on_evaluated(self, trainer: Trainer, metrics: Metrics) -> None:
         self._tell(trainer, "evaluated")
 
     def on_epoch_end(self, trainer: Trainer, plan: EpochPlan) -> None:

@@ -1,0 +1,105 @@
+"""The second stage: a classifier says what each box of a picture shows, all crops of a picture in one batch.
+
+Shape suffixes: N = boxes, K = crops, B = crops in one pass, C = classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from detection.crops import Regions, cut, regions_of, squares_around
+from detection.devices import CPU, wait_for
+from detection.errors import WeightsError
+from detection.images import Pixels
+from detection.inference.backends import BACKENDS, Backend
+from detection.model_files import read_record
+from detection.model_record import PUBLISHED_CROP, ModelRecord
+from detection.preprocess import Placement, fit_image
+from detection.tasks import Task
+
+MOST_AT_ONCE = 64
+"""Crops in one pass, so that a thousand boxes do not need a thousand times the memory of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """What a classifier says about one box."""
+
+    class_id: int
+    score: float
+    """The probability of that class."""
+
+
+class CropClassifier:
+    """A classifier that is ready to look at crops. Results do not depend on what else is in a batch."""
+
+    def __init__(self, backend: Backend, record: ModelRecord) -> None:
+        """Wrap a loaded model.
+
+        Raises:
+            WeightsError: it is no classifier.
+        """
+        if record.task is not Task.CLASSIFY:
+            raise WeightsError(f"a {record.architecture} is a model to {record.task}, not to classify")
+        self.backend, self.record = backend, record
+        self.rule = record.crop or PUBLISHED_CROP
+
+    @classmethod
+    def from_folder(
+        cls, folder: Path, *, backend: str = "eager", device: torch.device = CPU, threads: int | None = None
+    ) -> CropClassifier:
+        """Load a published model; arguments of `Predictor.from_folder`."""
+        record = read_record(folder)
+        return cls(BACKENDS[backend](folder, record, device=device, threads=threads), record)
+
+    def warm_up(self, batch_size: int = 1) -> None:
+        """Run once on nothing, so that the first crop does not pay for what is loaded lazily."""
+        self.backend.run(torch.zeros(batch_size, 3, *self.record.input_size_hw))
+        wait_for(self.backend.device)
+
+    def regions(
+        self, boxes_N4: NDArray[np.float32], placement: Placement, picture_size_wh: tuple[int, int]
+    ) -> Regions:
+        """Return the pixels that are looked at for boxes of a picture.
+
+        Args:
+            boxes_N4: xyxy, pixels of the picture.
+            placement: where the picture lies in the input of the detector that found them.
+        """
+        squares_N3 = squares_around(placement.to_input(boxes_N4), self.rule)
+        return regions_of(squares_N3, placement, picture_size_wh)
+
+    def classify(self, pixels: Pixels, regions_N4: Regions) -> list[Classification | None]:
+        """Return what is seen in each region of a whole picture; None for one that holds no pixel."""
+        crops = [cut(pixels, region) for region in regions_N4.tolist()]
+        found = iter(self.look([crop for crop in crops if crop is not None]))
+        return [None if crop is None else next(found) for crop in crops]
+
+    def look(self, crops: Sequence[Pixels]) -> list[Classification]:
+        """Return what each crop (height, width, BGR) shows."""
+        probabilities_KC = self.probabilities(crops)
+        scores_K, ids_K = probabilities_KC.max(dim=1)
+        return [
+            Classification(class_id, score)
+            for class_id, score in zip(ids_K.tolist(), scores_K.tolist(), strict=True)
+        ]
+
+    def probabilities(self, crops: Sequence[Pixels]) -> Tensor:
+        """Return the probability of every class for each crop, [K, C] on the CPU."""
+        parts = [
+            self._pass(crops[start : start + MOST_AT_ONCE]) for start in range(0, len(crops), MOST_AT_ONCE)
+        ]
+        return torch.cat(parts) if parts else torch.zeros(0, len(self.record.classes))
+
+    def _pass(self, crops: Sequence[Pixels]) -> Tensor:
+        size_hw, convention = self.record.input_size_hw, self.record.input_convention
+        prepared = np.stack([fit_image(crop, size_hw, convention).tensor for crop in crops])
+        (probabilities_BC,) = self.backend.run(torch.from_numpy(prepared))
+        return probabilities_BC.cpu()
