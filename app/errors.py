@@ -149,6 +149,14 @@ class NoModelError(ConflictError):
     code, title = "no_model", "There is no model yet"
 
 
+class NotWritableError(ConflictError):
+    code, title = "not_writable", "The format cannot hold this dataset"
+
+
+class WrongTaskError(ConflictError):
+    code, title = "wrong_task", "The model is for another task"
+
+
 class IdempotencyKeyInUseError(ConflictError):
     code, title = "idempotency_key_in_use", "The first request with this key is still running"
 

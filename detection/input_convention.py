@@ -55,5 +55,6 @@ NAMED_CONVENTIONS = {
     "yolox-legacy": YOLOX_LEGACY,
     "nanodet-stretch": NANODET_STRETCH,
     "nanodet-keep-ratio": NANODET_KEEP_RATIO,
+    "imagenet": IMAGENET,
 }
 """What `input_convention` of an import may be called."""

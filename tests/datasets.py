@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,4 +90,24 @@ def _random_box(rng: np.random.Generator, width: int, height: int) -> BoxRecord:
         y2=float(y2),
         crowd=bool(rng.random() < 0.2),
         difficult=bool(rng.random() < 0.3),
+        attributes=_random_attributes(rng),
     )
+
+
+def _random_attributes(rng: np.random.Generator) -> tuple[tuple[str, str], ...]:
+    if rng.random() < 0.5:
+        return ()
+    colour = ["red", "blue & <b>", "grün"][int(rng.integers(3))]
+    return (("colour", colour), ("pose", "Left"), ("wheels", str(int(rng.integers(3, 9)))))
+
+
+def as_whole_pictures(dataset: DatasetRecord) -> DatasetRecord:
+    """Return the dataset with one box per picture, which is all of it."""
+    images = [
+        replace(
+            image,
+            boxes=(BoxRecord(class_id=number % len(CLASSES), x1=0, y1=0, x2=image.width, y2=image.height),),
+        )
+        for number, image in enumerate(dataset.images)
+    ]
+    return replace(dataset, images=tuple(images))

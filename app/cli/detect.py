@@ -32,6 +32,9 @@ def detect(
     score_threshold: Annotated[float | None, typer.Option(min=0, max=1)] = None,
     nms_iou: Annotated[float | None, typer.Option(min=0, max=1)] = None,
     max_detections: Annotated[int | None, typer.Option(min=1)] = None,
+    classifier: Annotated[
+        str | None, typer.Option(help="Id or alias of a classifier that looks at every box.")
+    ] = None,
     classes: Annotated[list[str] | None, typer.Option("--class", help="May be given several times.")] = None,
 ) -> None:
     """Detect in pictures; a picture that fails is listed with its error, and the exit status is then 1."""
@@ -40,6 +43,7 @@ def detect(
         "score_threshold": score_threshold,
         "nms_iou": nms_iou,
         "max_detections": max_detections,
+        "classifier": classifier,
         "classes": classes,
     }
     parameters = {name: value for name, value in given.items() if value is not None}

@@ -21,7 +21,13 @@ def train(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Id of a dataset that is ready.")],
     name: Annotated[str | None, typer.Option()] = None,
     architecture: Annotated[
-        str | None, typer.Option(help="For example yolox-nano or nanodet-plus-m.")
+        str | None, typer.Option(help="For example yolox-nano, nanodet-plus-m or resnet18.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="detect, or classify for a second stage; default by architecture.")
+    ] = None,
+    attribute: Annotated[
+        str | None, typer.Option(help="Of the boxes, for a classifier; default is their class.")
     ] = None,
     init: Annotated[str | None, typer.Option(help="random, pretrained, or a model id.")] = None,
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
@@ -39,7 +45,9 @@ def train(
     given = {
         "dataset_id": dataset,
         "name": name,
+        "task": task,
         "architecture": architecture,
+        "attribute": attribute,
         "init": init,
         "epochs": epochs,
         "batch_size": _number_or_text(batch_size) if batch_size is not None else None,

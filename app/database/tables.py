@@ -78,7 +78,7 @@ class Dataset(Table):
     classes: Mapped[list[Any]] = mapped_column(Json, default=list)
     splits: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
     attributes: Mapped[dict[str, Any] | None] = mapped_column(Json)
-    """What its boxes say besides their class: `{attribute: {value: boxes}}`; None when they say nothing."""
+    """What its boxes say besides their class: `{attribute: {value: {split: boxes}}}`; None when nothing."""
     options: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
     """validation_fraction, seed and class rules, as asked for."""
     sha256: Mapped[str] = mapped_column(String(64))

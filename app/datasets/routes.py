@@ -48,6 +48,7 @@ from app.errors import (
     InUseError,
     NoSpaceError,
     NotFoundError,
+    NotWritableError,
     OverloadedError,
     QuotaExceededError,
     UnsupportedMediaError,
@@ -55,6 +56,7 @@ from app.errors import (
 from app.keys.service import Scope
 from detection.data.archive import sniff_archive
 from detection.data.records import ImageRecord, Split
+from detection.errors import DatasetFormatError
 
 router = create_router("datasets")
 
@@ -271,7 +273,7 @@ async def show_image(
     response_class=StreamingResponse,
     responses={
         200: {"description": "A zip.", "content": {"application/zip": {"schema": BINARY}}},
-        **answers(NotFoundError, DatasetNotReadyError),
+        **answers(NotFoundError, DatasetNotReadyError, NotWritableError),
     },
 )
 def export_dataset(
@@ -282,8 +284,12 @@ def export_dataset(
 ) -> object:
     """Download the dataset as a zip in another layout, written while it is sent."""
     dataset, prefix = service.ready_dataset(session, dataset_id)
+    try:
+        content = contents.export(prefix, form.value)
+    except DatasetFormatError as error:
+        raise NotWritableError(str(error)) from None
     return StreamingResponse(
-        contents.export(prefix, form.value),
+        content,
         media_type="application/zip",
         headers={"Content-Disposition": f'attachment; filename="{dataset.id}-{form.value}.zip"'},
     )

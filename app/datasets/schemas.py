@@ -26,12 +26,14 @@ class RequestedFormat(StrEnum):
     COCO = "coco"
     YOLO = "yolo"
     VOC = "voc"
+    FOLDERS = "folders"
 
 
 class ExportFormat(StrEnum):
     COCO = "coco"
     YOLO = "yolo"
     VOC = "voc"
+    FOLDERS = "folders"
 
 
 class ClassRules(Wish):
@@ -53,7 +55,8 @@ class DatasetFields(Wish):
     name: Name | None = None
     """Shown in lists; default is the file's own name."""
     format: RequestedFormat = RequestedFormat.AUTO
-    """`auto` looks for COCO, YOLO and Pascal VOC, in this order."""
+    """`auto` looks for COCO, YOLO and Pascal VOC, in this order, and then for `folders`: one per class, for
+    classifiers."""
     validation_fraction: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.2
     """How much of `train` becomes `val` when the archive has no validation split; stratified."""
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
@@ -96,6 +99,7 @@ class DatasetRead(Shape):
         format="voc",
         classes=["Platelets", "RBC", "WBC"],
         splits={"train": {"images": 205, "boxes": 2789}, "val": {"images": 87, "boxes": 1166}},
+        attributes={"colour": {"blue": {"train": 310, "val": 92}, "red": {"train": 1704, "val": 731}}},
         options={"validation_fraction": 0.2, "seed": 0, "classes": None},
         sha256="2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
         size_bytes=7743401,
@@ -120,6 +124,8 @@ class DatasetRead(Shape):
     """In the order of their ids."""
     splits: dict[Split, SplitCounts]
     """What lies in `train`, `val` and `test`."""
+    attributes: dict[str, dict[str, dict[Split, int]]]
+    """What boxes say besides their class: attribute → value → how many boxes of each split have it."""
     options: dict[str, Any]
     """What was chosen about the import."""
     sha256: str
@@ -201,6 +207,8 @@ class BoxRead(Shape):
     """It holds many objects; evaluation neither wants nor punishes detections there."""
     difficult: bool = False
     """Its annotator found it hard to see; it is kept."""
+    attributes: dict[str, str] = Field(default_factory=dict)
+    """What else the labels say about it."""
 
 
 class ImageRead(Shape):

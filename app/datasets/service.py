@@ -209,6 +209,7 @@ def _shown(dataset: Dataset, job: Job | None) -> DatasetRead:
         format=dataset.format,
         classes=dataset.classes,
         splits=dataset.splits,
+        attributes=dataset.attributes or {},
         options=dataset.options,
         sha256=dataset.sha256,
         size_bytes=dataset.size_bytes,

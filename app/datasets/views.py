@@ -100,6 +100,7 @@ def _read_box(box: BoxRecord, classes: Sequence[str]) -> BoxRead:
         y2=box.y2,
         crowd=box.crowd,
         difficult=box.difficult,
+        attributes=dict(box.attributes),
     )
 
 

@@ -64,8 +64,9 @@ class EngineClient:
         max_detections: int = 100,
         class_ids: tuple[int, ...] | None = None,
         annotate: bool = False,
+        classifier: ServedModel | None = None,
     ) -> Detected:
-        """Return what the model sees in one picture.
+        """Return what the model sees in one picture, and what a classifier says of each box.
 
         Raises:
             HarrierError: 413, 415 or 422 for the picture, 503 for the engine.
@@ -82,6 +83,7 @@ class EngineClient:
                 max_detections=max_detections,
                 class_ids=class_ids,
                 annotate=annotate,
+                classifier=classifier,
             )
 
         return await self._ask(request, Detected, self._timeout_s)

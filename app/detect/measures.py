@@ -55,4 +55,5 @@ def _stages(timing: Timing) -> dict[str, float]:
         "preprocess": timing.preprocess_ms,
         "inference": timing.inference_ms,
         "postprocess": timing.postprocess_ms,
+        **({"classify": timing.classify_ms} if timing.classify_ms else {}),
     }

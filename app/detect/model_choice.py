@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 from app.database.session import Sessions
 from app.database.tables import Model, ModelFile
 from app.detect.wire import ServedModel, WeightsFile
-from app.errors import InvalidInputError, NoModelError, NotFoundError, Place, Problem
+from app.errors import InvalidInputError, NoModelError, NotFoundError, Place, Problem, WrongTaskError
 from detection.model_record import ModelRecord
+from detection.tasks import Task
 
 DEFAULT_ALIAS = "production"
 MOST_REMEMBERED = 100
@@ -32,14 +33,27 @@ class ModelChoice:
         self._lock = threading.Lock()
 
     def choose(self, wanted: str | None) -> ServedModel:
-        """Return the model with this id or alias; without one, the default.
+        """Return the detector with this id or alias; without one, the default.
 
         Raises:
             NotFoundError: no model has this id or alias.
-            NoModelError: there is no model at all.
+            NoModelError: there is no detector at all.
+            WrongTaskError: the model is a classifier.
         """
+        return self._read(wanted, Task.DETECT)
+
+    def choose_classifier(self, wanted: str | None) -> ServedModel | None:
+        """Return the classifier with this id or alias; None when none is wanted.
+
+        Raises:
+            NotFoundError: no model has this id or alias.
+            WrongTaskError: the model is a detector.
+        """
+        return None if wanted is None else self._read(wanted, Task.CLASSIFY)
+
+    def _read(self, wanted: str | None, task: Task) -> ServedModel:
         with self._reading() as session:
-            version = _find(session, wanted)
+            version = _find(session, wanted, task)
             known = self._recall(version)
             if known is None:
                 known = _describe(session, version[0])
@@ -80,20 +94,29 @@ def class_ids(model: ServedModel, names: list[str], place: Place) -> tuple[int, 
     return tuple(sorted({known[name] for name in names}))
 
 
-def _find(session: Session, wanted: str | None) -> _Version:
-    query = select(Model.id, Model.updated_at).limit(1)
+def _find(session: Session, wanted: str | None, task: Task) -> _Version:
+    query = select(Model.id, Model.updated_at, Model.task).limit(1)
     if wanted is None:
         # An id sorts by the time it was made.
+        query = query.where(Model.task == task)
         query = query.order_by(case((Model.alias == DEFAULT_ALIAS, 0), else_=1), Model.id.desc())
     else:
         query = query.where(or_(Model.id == wanted, Model.alias == wanted))
         query = query.order_by(case((Model.id == wanted, 0), else_=1))
     row = session.execute(query).one_or_none()
     if row is not None:
+        if row.task != task:
+            raise WrongTaskError(_wrong_task(row.id, task))
         return row.id, row.updated_at
     if wanted is None:
         raise NoModelError("train one with POST /train, or bring one with POST /models/import")
     raise NotFoundError(f"there is no model with the id or alias {wanted!r}")
+
+
+def _wrong_task(model_id: str, wanted: Task) -> str:
+    if wanted is Task.DETECT:
+        return f"the model {model_id} is a classifier: it looks at boxes, as `classifier` beside a `model`"
+    return f"the model {model_id} is a detector: it finds boxes, as `model`; `classifier` takes a classifier"
 
 
 def _describe(session: Session, model_id: str) -> ServedModel:

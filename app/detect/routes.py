@@ -28,6 +28,7 @@ from app.errors import (
     NotAcceptableError,
     NotFoundError,
     OverloadedError,
+    WrongTaskError,
 )
 from app.keys.service import Scope
 
@@ -38,6 +39,7 @@ ERRORS = (
     NotFoundError,
     NotAcceptableError,
     NoModelError,
+    WrongTaskError,
     PictureTooLargeError,
     UnsupportedPictureError,
     InvalidInputError,

@@ -37,6 +37,8 @@ class DetectParameters(Wish):
     classes: Annotated[list[ClassName], BeforeValidator(_class_list), Field(max_length=1000)] = []
     """Only these classes, by name; empty is all. In the query and in forms repeat it for each name; a form
     also takes a JSON list."""
+    classifier: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """Id or alias of a model of the task `classify`, which then looks at every box; null is none."""
     annotate: bool = False
     """Also return each picture with its detections drawn, as base64 of a JPEG."""
 
@@ -69,6 +71,17 @@ class BoxCorners(Shape):
     """Bottom edge."""
 
 
+class ClassificationRead(Shape):
+    """What the second stage says of a box."""
+
+    label: str
+    """The class by name."""
+    class_id: int
+    """Its index among the classifier's classes."""
+    score: Annotated[float, Field(ge=0, le=1)]
+    """The probability of that class."""
+
+
 class Detection(Shape):
     label: str
     """The class by name."""
@@ -78,6 +91,8 @@ class Detection(Shape):
     """How sure the model is."""
     box: BoxCorners
     """Where it is."""
+    classification: ClassificationRead | None = None
+    """Only with `classifier`, and not for a box of which no pixel is left."""
 
 
 class ImageResult(Shape):
@@ -109,6 +124,8 @@ class DetectTiming(Shape):
     """In the network."""
     postprocess_ms: float
     """From the network's output to boxes."""
+    classify_ms: float
+    """In the second stage: decoding the whole picture, cutting, waiting, and the classifier."""
     batch_size: int
     """The largest batch that one of the pictures was part of."""
 
@@ -136,6 +153,7 @@ class DetectAnswer(Shape):
             "preprocess_ms": 0.6,
             "inference_ms": 9.3,
             "postprocess_ms": 0.8,
+            "classify_ms": 0.0,
             "batch_size": 1,
         },
     )

@@ -18,7 +18,7 @@ from app.detect.bodies import DetectRequest, Room
 from app.detect.engine_client import EngineClient
 from app.detect.measures import DetectMeasures
 from app.detect.model_choice import ModelChoice, class_ids
-from app.detect.wire import Box, Detected
+from app.detect.wire import Box, Classification, Detected
 from app.errors import HarrierError
 from app.settings import Settings
 
@@ -55,6 +55,7 @@ class Detection:
         """
         parameters = sent.parameters
         model = await to_thread.run_sync(self._models.choose, parameters.model)
+        classifier = await to_thread.run_sync(self._models.choose_classifier, parameters.classifier)
         wanted = class_ids(model, parameters.classes, sent.classes_in)
 
         async def look(image: bytes | HarrierError) -> Detected | HarrierError:
@@ -70,6 +71,7 @@ class Detection:
                     max_detections=parameters.max_detections,
                     class_ids=wanted,
                     annotate=annotate,
+                    classifier=classifier,
                 )
             except HarrierError as error:
                 self._measures.note_refused(error.code)
@@ -145,7 +147,7 @@ def _image(found: Detected) -> dict[str, Any]:
 
 
 def _detection(box: Box) -> dict[str, Any]:
-    return {
+    detection: dict[str, Any] = {
         "label": box.label,
         "class_id": box.class_id,
         "score": round(box.score or 0.0, SCORE_DIGITS),
@@ -156,10 +158,21 @@ def _detection(box: Box) -> dict[str, Any]:
             "y2": round(box.y2, PIXEL_DIGITS),
         },
     }
+    if box.classification is not None:
+        detection["classification"] = _classification(box.classification)
+    return detection
+
+
+def _classification(second: Classification) -> dict[str, Any]:
+    return {
+        "label": second.label,
+        "class_id": second.class_id,
+        "score": round(second.score, SCORE_DIGITS),
+    }
 
 
 def _timing(seen: Sequence[Detected]) -> dict[str, float]:
-    stages = ("decode_ms", "queue_ms", "preprocess_ms", "inference_ms", "postprocess_ms")
+    stages = ("decode_ms", "queue_ms", "preprocess_ms", "inference_ms", "postprocess_ms", "classify_ms")
     summed = {
         stage: round(sum(getattr(image.timing, stage) for image in seen), MS_DIGITS) for stage in stages
     }

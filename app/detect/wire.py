@@ -35,6 +35,14 @@ class ServedModel(msgspec.Struct, frozen=True):
     files: tuple[WeightsFile, ...]
 
 
+class Classification(msgspec.Struct, frozen=True, array_like=True):
+    """What the second stage says of a box."""
+
+    label: str
+    class_id: int
+    score: float
+
+
 class Box(msgspec.Struct, frozen=True, array_like=True):
     """One detection, or one labelled box to be drawn; pixels of the picture as a person sees it."""
 
@@ -45,6 +53,7 @@ class Box(msgspec.Struct, frozen=True, array_like=True):
     class_id: int
     label: str
     score: float | None = None
+    classification: Classification | None = None
 
 
 class Detect(msgspec.Struct, frozen=True, tag="detect"):
@@ -59,6 +68,8 @@ class Detect(msgspec.Struct, frozen=True, tag="detect"):
     max_detections: int
     class_ids: tuple[int, ...] | None
     annotate: bool
+    classifier: ServedModel | None = None
+    """Looks at every box afterwards."""
 
 
 class Render(msgspec.Struct, frozen=True, tag="render"):
@@ -94,6 +105,7 @@ class Timing(msgspec.Struct, frozen=True):
     inference_ms: float
     postprocess_ms: float
     batch_size: int
+    classify_ms: float = 0.0
 
 
 class Detected(msgspec.Struct, frozen=True, tag="detected"):

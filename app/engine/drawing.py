@@ -51,5 +51,12 @@ def _labelled(box: Box, scale_x: float, scale_y: float) -> LabelledBox:
     return LabelledBox(
         xyxy=(box.x1 * scale_x, box.y1 * scale_y, box.x2 * scale_x, box.y2 * scale_y),
         class_id=box.class_id,
-        caption=box.label if box.score is None else f"{box.label} {box.score:.2f}",
+        caption=_caption(box),
     )
+
+
+def _caption(box: Box) -> str:
+    """Return `label 0.87`, and after it what the second stage says."""
+    caption = box.label if box.score is None else f"{box.label} {box.score:.2f}"
+    second = box.classification
+    return caption if second is None else f"{caption}, {second.label} {second.score:.2f}"

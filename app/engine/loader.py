@@ -17,9 +17,11 @@ from app.detect.wire import Refusal, ServedModel, WeightsFile
 from app.engine.device import Device
 from app.engine.refusal import RefusedError
 from app.storage import Storage
-from detection.inference.backends import BACKENDS
+from detection.inference.backends import BACKENDS, Backend
 from detection.inference.predictor import Predictor
+from detection.inference.second_stage import CropClassifier
 from detection.model_files import ONNX_FILE, WEIGHTS_FILE
+from detection.tasks import Task
 
 FILE_OF_BACKEND = {"onnxruntime": ("onnx", ONNX_FILE), "eager": ("safetensors", WEIGHTS_FILE)}
 """The format of a model's file that each backend reads, and the name it must have."""
@@ -38,6 +40,15 @@ class LoadedModel:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedClassifier:
+    """The same of a classifier."""
+
+    classifier: CropClassifier
+    narrow: CropClassifier
+    size_bytes: int
+
+
 class Loader:
     """Loads models from the storage; knows nothing of batches."""
 
@@ -45,7 +56,7 @@ class Loader:
         self._storage, self._device = storage, device
         self._scratch, self._max_pixels = scratch, max_pixels
 
-    def load(self, model: ServedModel) -> LoadedModel:
+    def load(self, model: ServedModel) -> LoadedModel | LoadedClassifier:
         """Check the file's sha256, load it and run it once on nothing.
 
         Raises:
@@ -69,15 +80,29 @@ class Loader:
             (served / file_name).symlink_to(source)
             return self._load_folder(served, model, wanted)
 
-    def _load_folder(self, folder: Path, model: ServedModel, file: WeightsFile) -> LoadedModel:
+    def _load_folder(
+        self, folder: Path, model: ServedModel, file: WeightsFile
+    ) -> LoadedModel | LoadedClassifier:
+        copies = 2 if self._device.streams > 1 else 1
+        if model.record.task is Task.CLASSIFY:
+            classifier = self._classifier(folder, model, threads=None)
+            narrow = self._classifier(folder, model, threads=1) if copies > 1 else classifier
+            return LoadedClassifier(classifier, narrow, file.size_bytes * copies)
         predictor = self._predictor(folder, model, threads=None)
-        narrow = self._predictor(folder, model, threads=1) if self._device.streams > 1 else predictor
-        copies = 1 if narrow is predictor else 2
-        return LoadedModel(predictor, narrow, file.size_bytes * copies)
+        narrow_one = self._predictor(folder, model, threads=1) if copies > 1 else predictor
+        return LoadedModel(predictor, narrow_one, file.size_bytes * copies)
+
+    def _classifier(self, folder: Path, model: ServedModel, *, threads: int | None) -> CropClassifier:
+        classifier = CropClassifier(self._backend(folder, model, threads), model.record)
+        classifier.warm_up()
+        return classifier
+
+    def _backend(self, folder: Path, model: ServedModel, threads: int | None) -> Backend:
+        load = BACKENDS[self._device.backend]
+        return load(folder, model.record, device=self._device.torch_device, threads=threads)
 
     def _predictor(self, folder: Path, model: ServedModel, *, threads: int | None) -> Predictor:
-        load = BACKENDS[self._device.backend]
-        backend = load(folder, model.record, device=self._device.torch_device, threads=threads)
+        backend = self._backend(folder, model, threads)
         predictor = Predictor(backend, model.record, max_pixels=self._max_pixels)
         for batch_size in {1, self._device.batch_size}:
             predictor.warm_up(batch_size)

@@ -18,6 +18,7 @@ from app.detect.wire import (
     Detect,
     Detected,
     EngineStatus,
+    Refusal,
     Render,
     Rendered,
     ServedModel,
@@ -28,7 +29,9 @@ from app.engine.batcher import Batcher
 from app.engine.device import choose_device, num_cores
 from app.engine.drawing import draw_picture, drawing_bytes
 from app.engine.lanes import Lane, Turn
-from app.engine.loader import LoadedModel, Loader, ModelCache
+from app.engine.loader import LoadedClassifier, LoadedModel, Loader, ModelCache
+from app.engine.refusal import RefusedError
+from app.engine.second_stage import ReadyClassifier, classify_boxes, crop_bytes, line_up
 from app.settings import MIB, Settings
 from app.storage import Storage
 from detection.images import ImageHeader, check_header, decoding_bytes
@@ -107,22 +110,29 @@ class Pipeline:
         """
         arrived = time.perf_counter()
         with self.admission.admit(len(request.image)):
-            model = await self._models.get(request.model)
+            model = await self._detector(request.model)
+            classifier = await self._classifier(request.classifier)
             header = await self._header(request.image)
             size_bytes = decoding_bytes(header, input_size_hw=request.model.record.input_size_hw)
             if request.annotate:
                 size_bytes = max(size_bytes, drawing_bytes(header))
+            if request.classifier is not None:
+                crops = crop_bytes(request.classifier, request.max_detections)
+                size_bytes = max(size_bytes, decoding_bytes(header) + crops)
             async with self._lane(header, size_bytes).turn(size_bytes) as turn:
                 prediction = await self._predict(request, model, turn)
                 spent_s = time.perf_counter() - arrived
                 boxes = _boxes(prediction, request.model.record.classes)
+                classify_ms = 0.0
+                if classifier is not None:
+                    boxes, classify_ms = await self._classify(request, boxes, classifier, turn)
                 annotated = await self._annotate(request, boxes, turn) if request.annotate else None
         return Detected(
             id=request.id,
             width=prediction.width,
             height=prediction.height,
             boxes=boxes,
-            timing=_timing(prediction, spent_s * 1000),
+            timing=_timing(prediction, spent_s * 1000, classify_ms),
             queue_images=self.admission.images,
             annotated=annotated,
         )
@@ -176,12 +186,47 @@ class Pipeline:
         finally:
             self._busy -= 1
 
+    async def _classify(
+        self, request: Detect, boxes: Sequence[Box], classifier: ReadyClassifier, turn: Turn
+    ) -> tuple[tuple[Box, ...], float]:
+        self._busy += 1
+        try:
+            return await classify_boxes(
+                request.image,
+                boxes,
+                request.model.record,
+                classifier,
+                turn,
+                max_pixels=self._settings.max_image_pixels,
+            )
+        finally:
+            self._busy -= 1
+
+    async def _detector(self, wanted: ServedModel) -> _ReadyModel:
+        model = await self._models.get(wanted)
+        if not isinstance(model, _ReadyModel):
+            raise RefusedError(Refusal.MODEL_UNAVAILABLE, f"the model {wanted.id} is no detector")
+        return model
+
+    async def _classifier(self, wanted: ServedModel | None) -> ReadyClassifier | None:
+        model = None if wanted is None else await self._models.get(wanted)
+        if wanted is not None and not isinstance(model, ReadyClassifier):
+            raise RefusedError(Refusal.MODEL_UNAVAILABLE, f"the model {wanted.id} is no classifier")
+        return model if isinstance(model, ReadyClassifier) else None
+
     async def _annotate(self, request: Detect, boxes: Sequence[Box], turn: Turn) -> bytes:
         max_pixels = self._settings.max_image_pixels
         return await turn.run(draw_picture, request.image, boxes, max_pixels=max_pixels)
 
-    async def _load(self, model: ServedModel) -> _ReadyModel:
+    async def _load(self, model: ServedModel) -> _ReadyModel | ReadyClassifier:
         loaded = await asyncio.to_thread(self._loader.load, model)
+        if isinstance(loaded, LoadedClassifier):
+            return line_up(
+                loaded, self._device_pool, streams=self._device.streams, alone=lambda: self._busy <= 1
+            )
+        return self._lined_up(loaded)
+
+    def _lined_up(self, loaded: LoadedModel) -> _ReadyModel:
 
         async def infer(batch: Sequence[Prepared]) -> list[Inferred]:
             predictor = loaded.narrow if self._busy > 1 else loaded.predictor
@@ -214,7 +259,7 @@ def _boxes(prediction: Prediction, classes: Sequence[str]) -> tuple[Box, ...]:
     )
 
 
-def _timing(prediction: Prediction, total_ms: float) -> Timing:
+def _timing(prediction: Prediction, total_ms: float, classify_ms: float) -> Timing:
     """Waiting is what no stage accounts for: for a slot, for the model to load, for a thread, for a batch."""
     timing = prediction.timing
     worked_ms = timing.decode_ms + timing.preprocess_ms + timing.inference_ms + timing.postprocess_ms
@@ -225,4 +270,5 @@ def _timing(prediction: Prediction, total_ms: float) -> Timing:
         inference_ms=timing.inference_ms,
         postprocess_ms=timing.postprocess_ms,
         batch_size=timing.batch_size,
+        classify_ms=classify_ms,
     )

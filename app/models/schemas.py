@@ -14,6 +14,7 @@ from app.api.strict_json import JsonField
 from detection.architectures import ARCHITECTURES
 from detection.data.records import Split
 from detection.input_convention import NAMED_CONVENTIONS, ChannelOrder, Resize
+from detection.tasks import Task
 
 Alias = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9._-]{0,63}$")]
 Finite = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
@@ -41,7 +42,7 @@ class FileRead(Shape):
 
 
 class ModelMetrics(Shape):
-    """COCO metrics of the very weights that are served; fractions."""
+    """COCO metrics, or those of a classifier, of the very weights that are served; fractions."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -57,6 +58,10 @@ class ModelMetrics(Shape):
     """Of boxes from 32² to 96² pixels."""
     ap_large: float | None = None
     """Of larger boxes."""
+    accuracy: float | None = None
+    """Of a classifier: how many crops it is right about."""
+    mean_recall: float | None = None
+    """Of a classifier: the accuracy if every class were as frequent."""
     per_class: dict[str, Any] | list[Any] | None = None
     """The same for each class."""
     split: str | None = None
@@ -71,6 +76,7 @@ class ModelRead(Shape):
         name="blood cells",
         alias="production",
         origin="trained",
+        task="detect",
         architecture="yolox-nano",
         classes=["Platelets", "RBC", "WBC"],
         input_size=[416, 416],
@@ -94,6 +100,8 @@ class ModelRead(Shape):
     """Another name for `/detect`; it names one model at a time."""
     origin: str
     """`trained` or `imported`."""
+    task: Task
+    """`detect`: `model` of `/detect` takes it; `classify`: `classifier` does."""
     architecture: str
     """The network, as `GET /architectures` lists them."""
     classes: list[str]
@@ -168,9 +176,9 @@ class ImportFields(Wish):
         Annotated[Json[Annotated[list[NewClassName], Field(min_length=1, max_length=10_000)]], JsonField]
         | None
     ) = None
-    """JSON list of names; default is COCO's when there are 80."""
+    """JSON list of names; default is COCO's when there are 80, and ImageNet's for a classifier of 1000."""
     input_convention: Annotated[str, Field(max_length=2000)] | None = None
-    """`yolox`, `yolox-legacy`, `nanodet-stretch`, `nanodet-keep-ratio`, or a JSON object
+    """`yolox`, `yolox-legacy`, `nanodet-stretch`, `nanodet-keep-ratio`, `imagenet`, or a JSON object
     `{order, scale, mean, std, resize, pad_value}`; default is that of the published weights."""
 
     @field_validator("architecture")
@@ -252,15 +260,15 @@ class CurvesRead(Shape):
 class ConfusionMatrixRead(Shape):
     """Which class was taken for which."""
 
-    iou: float
-    """A detection and a box belong together when they overlap by this much."""
-    score_threshold: float
-    """Detections below it are left out."""
+    iou: float | None
+    """A detection and a box belong together when they overlap by this much; null for a classifier."""
+    score_threshold: float | None
+    """Detections below it are left out; null for a classifier."""
     labels: list[str]
-    """The classes, and `background` at the end."""
+    """The classes, and of a detector `background` at the end."""
     counts: list[list[int]]
-    """A row per class in the picture, a column per class found there. The last row counts detections where
-    there is nothing, the last column boxes that were missed."""
+    """A row per class in the picture, a column per class found there. Of a detector the last row counts
+    detections where there is nothing, the last column boxes that were missed."""
 
 
 EVALUATION = {
@@ -287,7 +295,7 @@ CLASS_CURVES = {
 
 
 class EvaluationRead(Shape):
-    """COCO metrics of a model on a split; classes are matched by name."""
+    """Metrics of a model on a split; classes are matched by name."""
 
     model_config = example(**EVALUATION)
 
@@ -302,7 +310,7 @@ class EvaluationRead(Shape):
     split: Split
     """Which of its splits."""
     metrics: dict[str, Any]
-    """`ap`, `ap50`, …, `per_class`."""
+    """`ap`, `ap50`, …, `per_class`; of a classifier `accuracy`, `mean_recall`, `per_class`."""
     job_id: str | None
     """The job that measured; null when that was deleted."""
     created_at: datetime
@@ -313,7 +321,7 @@ class EvaluationRead(Shape):
 
 class EvaluationDetail(EvaluationRead):
     """One evaluation with everything that was measured; null for those of older versions, and with more
-    than 500 classes."""
+    than 500 classes. A classifier has no curves."""
 
     model_config = example(
         **EVALUATION,

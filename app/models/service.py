@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.api.idempotency import Once
 from app.audit import Author, note_write
-from app.database.tables import Evaluation, Job, JobTransition, Model, ModelFile, new_id, utc_now
+from app.database.tables import Dataset, Evaluation, Job, JobTransition, Model, ModelFile, new_id, utc_now
 from app.datasets.service import ready_dataset, upload_prefix
 from app.errors import (
     EmptySplitError,
@@ -42,6 +42,7 @@ from app.settings import Settings
 from app.storage import Storage
 from app.task_queue import Bell
 from app.usage.service import take_room
+from detection.tasks import Task
 
 if TYPE_CHECKING:
     from app.api.uploads import UploadedForm
@@ -187,7 +188,7 @@ def queue_evaluation(
     dataset, _ = ready_dataset(session, wish.dataset_id)
     if not dataset.splits.get(wish.split, {}).get("images"):
         raise EmptySplitError(f"the dataset has no pictures in `{wish.split}`")
-    if not set(model.classes) & set(dataset.classes):
+    if not set(model.classes) & set(_words_of(dataset, model)):
         raise NoCommonClassesError("model and dataset have no class of the same name")
     check_queue_has_room(session, settings)
     job = add_job(
@@ -199,6 +200,15 @@ def queue_evaluation(
         model_id=model_id,
     )
     return commit_and_announce(session, bell, job, action="model.evaluate", author=author, once=once)
+
+
+def _words_of(dataset: Dataset, model: Model) -> Iterable[str]:
+    """Return what the boxes of a dataset are called, as far as a model speaks of it."""
+    attribute = model.record.get("attribute")
+    words: Iterable[str] = dataset.classes
+    if attribute is not None:
+        words = (dataset.attributes or {}).get(attribute, {})
+    return words
 
 
 def get_evaluation(session: Session, evaluation_id: str) -> EvaluationDetail:
@@ -284,6 +294,7 @@ def _shown(model: Model, files: Sequence[ModelFile]) -> ModelRead:
         name=model.name,
         alias=model.alias,
         origin=model.origin,
+        task=Task(model.task),
         architecture=model.architecture,
         classes=model.classes,
         input_size=model.input_size,
@@ -303,4 +314,5 @@ def _shown(model: Model, files: Sequence[ModelFile]) -> ModelRead:
 def _links(model: Model) -> dict[str, str]:
     here = f"/models/{model.id}"
     links = {name: f"{here}/{name}" for name in ("weights", "export", "evaluate", "evaluations")}
-    return {"self": here, **links, "detect": f"/detect?model={model.alias or model.id}"}
+    role = "classifier" if model.task == Task.CLASSIFY else "model"
+    return {"self": here, **links, "detect": f"/detect?{role}={model.alias or model.id}"}

@@ -11,8 +11,9 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, TypeAdapter, Wit
 
 from app.api.links import Links
 from app.api.shapes import EXAMPLE_ID, Name, Shape, example, example_of
-from detection.families import DEFAULT_FAMILY, FAMILIES, Family, architectures_of
+from detection.families import DEFAULT_FAMILY, DEFAULT_OF_TASK, FAMILIES, Family, architectures_of
 from detection.families.reading import family_named
+from detection.tasks import Task
 from detection.training.config import STRICT, TrainingConfig
 from detection.training.descriptions import describe_inherited
 
@@ -79,6 +80,8 @@ def _finished(family: Family[Any]) -> Callable[[dict[str, Any], type], None]:
 
 def _examples(family: Family[Any]) -> list[dict[str, Any]]:
     chosen = {"architecture": architectures_of(family)[0]}
+    if family is DEFAULT_OF_TASK[Task.CLASSIFY]:
+        chosen = {"task": "classify", **chosen}
     tuned = {"name": "fine-tuned", **chosen, "init": "pretrained", "epochs": 30, "input_size": 416}
     return [
         {"dataset_id": EXAMPLE_ID, **({} if family is DEFAULT_FAMILY else chosen), "epochs": 10},
@@ -103,14 +106,16 @@ TRAIN_EXAMPLES = [body for request in TRAIN_REQUESTS.values() for body in _examp
 
 
 class PublishedRead(Shape):
-    """Figures of the original project on COCO."""
+    """Figures of the original project: a detector's on COCO, a classifier's on ImageNet."""
 
     input_size: int
     """Side of the square network input, pixels."""
-    ap_val: float
-    """AP on COCO val2017, a fraction."""
+    ap_val: float | None
+    """Of a detector: AP on COCO val2017, a fraction."""
+    accuracy: float | None
+    """Of a classifier: how often its first answer is right on ImageNet's validation pictures, a fraction."""
     parameters: int
-    """With 80 classes."""
+    """With 80 classes, of a classifier with 1000."""
     gflops: float
     """2 × multiply-adds at the input size."""
 
@@ -120,12 +125,19 @@ class ArchitectureRead(Shape):
 
     model_config = example(
         name="yolox-nano",
+        task="detect",
         family="yolox",
         input_size=416,
         input_multiple=32,
         parameters=912159,
         gflops=1.11,
-        published={"input_size": 416, "ap_val": 0.258, "parameters": 912159, "gflops": 1.11},
+        published={
+            "input_size": 416,
+            "ap_val": 0.258,
+            "accuracy": None,
+            "parameters": 912159,
+            "gflops": 1.11,
+        },
         published_elsewhere=[],
         weights_licence="Apache-2.0",
         links={"self": "/architectures/yolox-nano"},
@@ -133,6 +145,8 @@ class ArchitectureRead(Shape):
 
     name: str
     """As `POST /train` takes it."""
+    task: Task
+    """`detect`: box objects; `classify`: say what one object is."""
     family: str
     """Networks of a family share recipe, losses and input convention."""
     input_size: int
@@ -140,7 +154,7 @@ class ArchitectureRead(Shape):
     input_multiple: int
     """`input_size` must be a multiple of this."""
     parameters: int
-    """With 80 classes."""
+    """With 80 classes, of a classifier with 1000."""
     gflops: float
     """2 × multiply-adds at `input_size`, in billions."""
     published: PublishedRead

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import Any
 
 import msgspec
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.api.faults import invalid_input
@@ -17,7 +16,6 @@ from app.datasets.service import ready_dataset
 from app.errors import (
     ArchitectureMismatchError,
     EmptySplitError,
-    NoPretrainedWeightsError,
     NotFoundError,
 )
 from app.jobs.protocol import add_job, note_line
@@ -26,7 +24,9 @@ from app.jobs.service import check_queue_has_room, commit_and_announce
 from app.jobs.states import JobKind
 from app.settings import Settings
 from app.task_queue import Bell
+from app.training.crops import num_train_crops
 from app.training.faults import contradictions
+from app.training.pretrained import PRETRAINED, choice_of, newest_pretrained
 from app.training.schemas import (
     ArchitectureDetail,
     ArchitectureRead,
@@ -35,16 +35,15 @@ from app.training.schemas import (
 )
 from app.usage.service import take_room
 from detection.architectures import ARCHITECTURES, Architecture
-from detection.data.coco_classes import COCO_CLASSES
 from detection.data.records import Split
 from detection.errors import UnknownNameError
 from detection.families import family_of
+from detection.families.classifier import ClassifierConfig
 from detection.families.reading import config_schema
 from detection.model_record import ModelRecord
-from detection.training.config import RANDOM
+from detection.training.config import RANDOM, TrainingConfig
 from detection.training.recipes import begin_with, resolve
 
-PRETRAINED = "pretrained"
 RECIPE_IMAGES = 1000
 """The size of dataset that `GET /architectures/{name}` shows a recipe for."""
 
@@ -63,7 +62,8 @@ def queue_training(
     if faults:
         raise invalid_input(faults)
     dataset, _ = ready_dataset(session, request.dataset_id)
-    config = resolve(request.config(), num_images=_num_train_images(dataset))
+    config = request.config()
+    config = resolve(config, num_images=_num_train_samples(dataset, config))
     architecture = ARCHITECTURES[config.architecture]
     start = _start(session, config.init, architecture)
     if start is not None:
@@ -79,7 +79,7 @@ def queue_training(
         model_id=start.id if start is not None else None,
     )
     if start is not None and config.init == PRETRAINED:
-        note_line(session, job.id, _choice(start))
+        note_line(session, job.id, choice_of(start))
     return commit_and_announce(session, bell, job, action="job.train", author=author, once=once)
 
 
@@ -105,6 +105,7 @@ def read_architecture(name: str) -> ArchitectureDetail:
 def _facts(architecture: Architecture) -> dict[str, Any]:
     return {
         "name": architecture.name,
+        "task": architecture.task,
         "family": architecture.family,
         "input_size": architecture.input_size,
         "input_multiple": architecture.input_multiple,
@@ -119,7 +120,10 @@ def _facts(architecture: Architecture) -> dict[str, Any]:
     }
 
 
-def _num_train_images(dataset: Dataset) -> int:
+def _num_train_samples(dataset: Dataset, config: TrainingConfig) -> int:
+    """Return how many pictures, or crops, there are to train on."""
+    if isinstance(config, ClassifierConfig):
+        return num_train_crops(dataset, config.attribute)
     num_images = int(dataset.splits.get(Split.TRAIN, {}).get("images", 0))
     if num_images == 0:
         raise EmptySplitError("the dataset has no pictures to train on")
@@ -130,7 +134,7 @@ def _start(session: Session, init: str, architecture: Architecture) -> Model | N
     """Return the model whose weights the training begins with; None when they are random."""
     if init == RANDOM:
         return None
-    model = _newest_pretrained(session, architecture) if init == PRETRAINED else session.get(Model, init)
+    model = newest_pretrained(session, architecture) if init == PRETRAINED else session.get(Model, init)
     if model is None:
         raise NotFoundError(f"there is no model {init} to start from")
     if model.architecture != architecture.name:
@@ -138,38 +142,3 @@ def _start(session: Session, init: str, architecture: Architecture) -> Model | N
             f"the model {model.id} is a {model.architecture}; this training is of a {architecture.name}"
         )
     return model
-
-
-def _newest_pretrained(session: Session, architecture: Architecture) -> Model:
-    """Return the newest import that knows COCO's classes, one with its batch norms if there is any."""
-    imported = session.scalars(
-        select(Model)
-        .where(Model.architecture == architecture.name, Model.origin == "imported")
-        .order_by(Model.id.desc())
-    )
-    of_coco = [model for model in imported if tuple(model.classes) == COCO_CLASSES]
-    if not of_coco:
-        raise NoPretrainedWeightsError(
-            f"no COCO weights of {architecture.name} were imported yet: send a file of the original project"
-            f" to POST /models/import, or run `harrier weights get {architecture.name}`."
-            " To start from a model with other classes, give its id as `init`",
-            links={"import": "/models/import"},
-        )
-    return next((model for model in of_coco if not _is_folded(model)), of_coco[0])
-
-
-def _is_folded(model: Model) -> bool:
-    return bool(model.provenance.get("folded", False))
-
-
-def _choice(start: Model) -> str:
-    """Return a line for the job's log about what `pretrained` came to mean."""
-    line = (
-        f"pretrained: the COCO weights {start.name!r}, model {start.id}, imported {start.created_at:%Y-%m-%d}"
-    )
-    if not _is_folded(start):
-        return line
-    return (
-        f"{line}. Their batch norms are folded into the convolutions: they are re-created from the training's"
-        " pictures. A file of the original project that still has them is the better start (.pth or .ckpt)"
-    )

@@ -43,7 +43,14 @@ def clean_boxes(
             x1, y1, x2, y2 = edges
             boxes.append(
                 BoxRecord(
-                    class_id=class_id, x1=x1, y1=y1, x2=x2, y2=y2, crowd=box.crowd, difficult=box.difficult
+                    class_id=class_id,
+                    x1=x1,
+                    y1=y1,
+                    x2=x2,
+                    y2=y2,
+                    crowd=box.crowd,
+                    difficult=box.difficult,
+                    attributes=box.attributes,
                 )
             )
     return tuple(boxes)

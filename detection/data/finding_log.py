@@ -53,6 +53,8 @@ class FindingCode(StrEnum):
     CLASS_WITHOUT_BOXES = "class_without_boxes"
     CLASS_DROPPED = "class_dropped"
     """The request asked for it."""
+    ATTRIBUTE_INVALID = "attribute_invalid"
+    """What is said about a box besides its class is no short text, number or truth value."""
     SPLIT_MISSING = "split_missing"
     SPLIT_CONFLICT = "split_conflict"
     VALIDATION_CUT = "validation_cut"
@@ -86,6 +88,7 @@ _OUTCOMES: dict[FindingCode, tuple[Severity, Action]] = {
     FindingCode.CLASS_NAMES_MISSING: (Severity.WARNING, Action.FIXED),
     FindingCode.CLASS_WITHOUT_BOXES: (Severity.INFO, Action.KEPT),
     FindingCode.CLASS_DROPPED: (Severity.INFO, Action.DROPPED),
+    FindingCode.ATTRIBUTE_INVALID: (Severity.WARNING, Action.DROPPED),
     FindingCode.SPLIT_MISSING: (Severity.WARNING, Action.DROPPED),
     FindingCode.SPLIT_CONFLICT: (Severity.WARNING, Action.FIXED),
     FindingCode.VALIDATION_CUT: (Severity.INFO, Action.FIXED),

@@ -16,7 +16,7 @@ from detection.data.class_rules import ClassRules
 from detection.data.file_tree import FileTree
 from detection.data.finding_log import FindingCode, FindingLog
 from detection.data.findings import Finding, Severity
-from detection.data.formats import FORMATS, DatasetFormat
+from detection.data.formats import FORMATS, LAST_RESORT, DatasetFormat
 from detection.data.formats.dataset_format import LabelledDataset, LabelledImage
 from detection.data.records import DatasetRecord, ImageRecord, Split
 from detection.data.validation_cut import cut_validation
@@ -106,8 +106,14 @@ def read_dataset(
 def _choose_format(tree: FileTree, name: str) -> DatasetFormat:
     candidates = [FORMATS[each] for each in FORMATS] if name == AUTO else [FORMATS[name]]
     evidence = {candidate.name: candidate.detect(tree) for candidate in candidates}
-    best = max(candidates, key=lambda candidate: evidence[candidate.name].num_labels)
-    if evidence[best.name].num_labels == 0:
+
+    def rank(candidate: DatasetFormat) -> tuple[bool, bool, int]:
+        num_labels = evidence[candidate.name].num_labels
+        return num_labels > 0, candidate.name != LAST_RESORT, num_labels
+
+    best = max(candidates, key=rank)
+    found = evidence[best.name]
+    if found.num_labels == 0 and (name == AUTO or found.if_asked == 0):
         looked_for = "; ".join(f"{each.name}: {each.looked_for}" for each in candidates)
         seen = "; ".join(f"{each.name}: {evidence[each.name].seen}" for each in candidates)
         problem = f"no labels were found. Looked for {looked_for}. Seen: {tree.summary()}; {seen}"

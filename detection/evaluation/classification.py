@@ -22,6 +22,9 @@ from detection.inference.second_stage import MOST_AT_ONCE, CropClassifier
 MOST_CLASSES = 500
 """With more, a confusion matrix would be larger than all the rest that is kept about a model."""
 
+MOST_SHOWN = 50
+"""Classes whose confusion matrix stands among the metrics, which lists of models show."""
+
 Counts = NDArray[np.int64]
 """[C, C]: a row per class that a crop shows, a column per class that was said."""
 
@@ -51,6 +54,9 @@ class ClassificationMetrics:
     """Over the classes that there are crops of: the accuracy if every class were as frequent."""
     crops: int
     per_class: tuple[ClassAccuracy, ...]
+    confusion_matrix: dict[str, Any] | None
+    """`labels`, and `counts` with a row per class that a crop shows and a column per class that was said.
+    None with more than 50 classes; an evaluation has it."""
 
     @property
     def score(self) -> float | None:
@@ -119,6 +125,7 @@ def measure_answers(counts_CC: Counts, classes: Sequence[str]) -> Classification
     right_C = counts_CC.diagonal()
     recalls = [_share(right, total) for right, total in zip(right_C, counts_CC.sum(axis=1), strict=True)]
     precisions = [_share(right, total) for right, total in zip(right_C, counts_CC.sum(axis=0), strict=True)]
+    shown = len(classes) <= MOST_SHOWN
     known = [recall for recall in recalls if recall is not None]
     return ClassificationMetrics(
         accuracy=_share(right_C.sum(), counts_CC.sum()),
@@ -130,6 +137,7 @@ def measure_answers(counts_CC: Counts, classes: Sequence[str]) -> Classification
                 classes, counts_CC.sum(axis=1), recalls, precisions, strict=True
             )
         ),
+        confusion_matrix={"labels": list(classes), "counts": counts_CC.tolist()} if shown else None,
     )
 
 

@@ -21,7 +21,7 @@ from detection.images import Pixels
 from detection.inference.backends import BACKENDS, Backend
 from detection.model_files import read_record
 from detection.model_record import PUBLISHED_CROP, ModelRecord
-from detection.preprocess import Placement, fit_image
+from detection.preprocess import Placement, fit_image, place_image
 from detection.tasks import Task
 
 MOST_AT_ONCE = 64
@@ -82,8 +82,12 @@ class CropClassifier:
         found = iter(self.look([crop for crop in crops if crop is not None]))
         return [None if crop is None else next(found) for crop in crops]
 
+    def fit(self, crop: Pixels) -> Pixels:
+        """Return a crop in the size of the network's input, still 8-bit BGR: what needs to be kept of it."""
+        return place_image(crop, self.record.input_size_hw, self.record.input_convention)[0]
+
     def look(self, crops: Sequence[Pixels]) -> list[Classification]:
-        """Return what each crop (height, width, BGR) shows."""
+        """Return what each crop (height, width, BGR; fitted or not) shows."""
         probabilities_KC = self.probabilities(crops)
         scores_K, ids_K = probabilities_KC.max(dim=1)
         return [

@@ -1,4 +1,4 @@
-"""Recognise a detector by the names and shapes of its weights, as the original projects write them."""
+"""Recognise a network by the names and shapes of its weights, as the original projects write them."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
+from detection.architectures import ARCHITECTURES, names_for
 from detection.data.wording import quoted
 from detection.errors import WeightsError
 from detection.layers.conv import FusableLayer
-from detection.models import MODELS, create_model, create_served_model
+from detection.models import create_model, create_served_model
 from detection.models.batch_norm_statistics import neutral_norm
 from detection.models.nanodet_plus import BOX_LOGITS
+from detection.models.networks import create_served_network
+from detection.tasks import Task
 
 WRAPPERS = ("module.", "_orig_mod.")
 """What data-parallel and compiled wrappers put before every name."""
@@ -24,6 +27,8 @@ AVERAGED, RAW = "avg_model.", "model."
 """What NanoDet's trainer puts before the names of its two copies of a model."""
 CLASS_WEIGHTS = {"head.cls_preds.0.weight": 0, "head.gfl_cls.0.weight": BOX_LOGITS}
 """One per family: the weight with a row per class, and how many rows it has beside them."""
+CLASSIFIER_WEIGHTS = ("fc.weight", "classifier.1.weight", "classifier.2.weight", "classifier.3.weight")
+"""The same of torchvision's classifiers: nothing but a row per class."""
 STATISTICS = ".running_var"
 """Every batch norm that is not folded into a convolution has one."""
 MAX_CLASSES = 10_000
@@ -113,7 +118,7 @@ def _norms_of(model: nn.Module) -> Iterator[tuple[str, str, float]]:
 def expected_shapes(architecture: str, num_classes: int, *, folded: bool = False) -> Shapes:
     """Return the names and shapes of an architecture's published weights; nothing is allocated."""
     with torch.device("meta"):
-        model = create_served_model(architecture, num_classes=num_classes)
+        model = create_served_network(architecture, num_classes=num_classes)
         if folded:
             model.fuse()
     return {name: value.shape for name, value in model.state_dict().items()}
@@ -123,6 +128,8 @@ def expected_shapes(architecture: str, num_classes: int, *, folded: bool = False
 def training_shapes(architecture: str, num_classes: int) -> Shapes:
     """Return the names and shapes of what an architecture has in training only."""
     served = expected_shapes(architecture, num_classes)
+    if ARCHITECTURES[architecture].task is not Task.DETECT:
+        return {}
     with torch.device("meta"):
         model = create_model(architecture, num_classes=num_classes)
     return {name: value.shape for name, value in model.state_dict().items() if name not in served}
@@ -134,12 +141,13 @@ def recognise(state: Mapping[str, Tensor]) -> Recognised:
     Raises:
         WeightsError: there is none; the message names the nearest.
     """
-    num_classes = next(_class_counts(state), None)
+    task, num_classes = next(_class_counts(state), (Task.DETECT, None))
     if num_classes is None or num_classes > MAX_CLASSES:
-        raise WeightsError(f"these weights belong to none of {', '.join(MODELS.names())}{_sample(state)}")
-    folded = not any(name.endswith(STATISTICS) for name in state)
+        raise WeightsError(f"these weights belong to none of {', '.join(ARCHITECTURES)}{_sample(state)}")
+    # What has neither norms nor a folded form of its own is told by its shapes alone.
+    folded = task is Task.DETECT and not any(name.endswith(STATISTICS) for name in state)
     faults = {
-        name: unlike(expected_shapes(name, num_classes, folded=folded), state) for name in MODELS.names()
+        name: unlike(expected_shapes(name, num_classes, folded=folded), state) for name in names_for(task)
     }
     nearest = min(faults, key=lambda name: len(faults[name]))
     if faults[nearest]:
@@ -150,11 +158,14 @@ def recognise(state: Mapping[str, Tensor]) -> Recognised:
     return Recognised(nearest, num_classes, folded)
 
 
-def _class_counts(state: Mapping[str, Tensor]) -> Iterator[int]:
+def _class_counts(state: Mapping[str, Tensor]) -> Iterator[tuple[Task, int]]:
     """Yield how many classes each family's weight speaks of, when there is such a weight."""
     for name, others in CLASS_WEIGHTS.items():
         if name in state and state[name].ndim and len(state[name]) > others:
-            yield len(state[name]) - others
+            yield Task.DETECT, len(state[name]) - others
+    for name in reversed(CLASSIFIER_WEIGHTS):
+        if name in state and state[name].ndim == 2 and len(state[name]):
+            yield Task.CLASSIFY, len(state[name])
 
 
 def unlike(expected: Shapes, state: Mapping[str, Tensor]) -> list[str]:

@@ -35,7 +35,7 @@ FOLDED = (
 
 @dataclass(frozen=True, slots=True)
 class ImportedWeights:
-    """The weights of one known architecture, ready for `load_state_dict` of `create_served_model`."""
+    """The weights of one known architecture, ready for `load_state_dict` of `create_served_network`."""
 
     architecture: str
     num_classes: int

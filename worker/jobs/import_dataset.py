@@ -18,6 +18,7 @@ from app.errors import QuotaExceededError
 from app.jobs.protocol import note_change, storable
 from app.usage.service import check_room
 from detection.data.archive import ArchiveLimits, extract_archive
+from detection.data.attributes import count_attributes
 from detection.data.class_rules import ClassRules
 from detection.data.finding_log import FindingLog
 from detection.data.findings import Action, Finding, Severity
@@ -164,6 +165,7 @@ class DatasetImport:
         row = self._row(session)
         row.status, row.format = "ready", dataset.format
         row.classes, row.splits = list(dataset.classes), _splits(dataset)
+        row.attributes = count_attributes(dataset) or None
         row.storage_prefix, row.stored_bytes = self._prefix, self._stored_bytes
         note_change(session, f"datasets/{row.id}", {"status": "ready"})
 

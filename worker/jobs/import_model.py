@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from app.training.pretrained import CLASSES_OF, IMAGENET
 from detection.analysis.complexity import count_complexity
 from detection.architectures import ARCHITECTURES
 from detection.data.coco_classes import COCO_CLASSES
@@ -15,8 +16,10 @@ from detection.deploy.package import write_model
 from detection.errors import WeightsError
 from detection.input_convention import NAMED_CONVENTIONS, InputConvention
 from detection.model_record import ModelRecord
-from detection.models import create_served_model
+from detection.models.classifier import imagenet_classes
+from detection.models.networks import create_served_network
 from detection.models.weights import ImportedWeights, read_weights
+from detection.tasks import Task
 from detection.training.provenance import describe_source, library_versions
 from worker.attempt import Attempt
 from worker.jobs.published import NewModel, publish_model
@@ -44,26 +47,27 @@ def run(attempt: Attempt) -> None:
             "not trained with it, they find almost nothing"
         )
     _enter(attempt, "checking", 1)
-    detector = create_served_model(record.architecture, num_classes=weights.num_classes)
-    detector.load_state_dict(weights.state)
+    network = create_served_network(record.architecture, num_classes=weights.num_classes)
+    network.load_state_dict(weights.state)
     folder = attempt.scratch / "model"
     folder.mkdir()
     model = NewModel(
         name=attempt.job.name,
         origin="imported",
         record=record,
-        complexity=count_complexity(detector, record.input_size_hw),
+        complexity=count_complexity(network, record.input_size_hw),
         metrics=None,
         provenance={
             "file_name": config["file_name"],
             "file_sha256": config["sha256"],
             "folded": weights.folded,
             "report": list(weights.report),
+            **_published_classes(record),
             "source": describe_source(),
             "versions": library_versions(),
         },
         folder=folder,
-        files=write_model(detector, record, folder),
+        files=write_model(network, record, folder),
     )
     _enter(attempt, "publishing", 2)
     publish_model(attempt, model)
@@ -87,7 +91,7 @@ def model_record(config: Mapping[str, Any], weights: ImportedWeights) -> ModelRe
         raise WeightsError(f"the weights are those of a {weights.architecture}, not of a {wanted}")
     architecture = ARCHITECTURES[weights.architecture]
     return architecture.record(
-        classes=_classes(config["classes"], weights.num_classes),
+        classes=_classes(config["classes"], weights.num_classes, architecture.task),
         convention=_convention(config["input_convention"]),
     )
 
@@ -102,15 +106,22 @@ def _published_conventions(architecture: str) -> list[InputConvention]:
     ]
 
 
-def _classes(given: list[str] | None, num_classes: int) -> tuple[str, ...]:
-    """Return the classes' names: those given, or COCO's when there are as many."""
-    if given is None and num_classes == len(COCO_CLASSES):
-        return COCO_CLASSES
+def _classes(given: list[str] | None, num_classes: int, task: Task) -> tuple[str, ...]:
+    """Return the classes' names: those given, or those of the published weights when there are as many."""
+    published = COCO_CLASSES if task is Task.DETECT else imagenet_classes()
+    if given is None and num_classes == len(published):
+        return published
     if given is None:
         raise WeightsError(f"the weights know {num_classes} classes: send their names in order as `classes`")
     if len(given) != num_classes:
         raise WeightsError(f"the weights know {num_classes} classes, but {len(given)} names were sent")
     return tuple(given)
+
+
+def _published_classes(record: ModelRecord) -> dict[str, str]:
+    """Return the note by which `init: "pretrained"` finds a classifier; detectors it knows by classes."""
+    is_published = record.task is Task.CLASSIFY and record.classes == imagenet_classes()
+    return {CLASSES_OF: IMAGENET} if is_published else {}
 
 
 def _convention(given: str | Mapping[str, Any] | None) -> InputConvention | None:

@@ -80,6 +80,7 @@ def _add_model(session: Session, attempt: Attempt, model: NewModel, model_id: st
             name=model.name,
             job_id=attempt.job.id,
             origin=model.origin,
+            task=record.task.value,
             architecture=record.architecture,
             classes=list(record.classes),
             input_size=list(record.input_size_hw),

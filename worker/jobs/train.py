@@ -1,4 +1,4 @@
-"""Train a detector: go on from the last checkpoint, obey orders between steps, publish what came out."""
+"""Train a network: go on from the last checkpoint, obey orders between steps, publish what came out."""
 
 from __future__ import annotations
 
@@ -8,10 +8,15 @@ from functools import partial
 from sqlalchemy.orm import Session
 
 from app.jobs.protocol import Failure
-from detection.data.records import Split
+from detection.data.crop_records import crop_dataset
+from detection.data.records import DatasetRecord, Split
+from detection.data.wording import counted
 from detection.deploy.publish import Publication, publish
 from detection.devices import device_name
+from detection.families.classifier import ClassifierConfig
 from detection.families.reading import read_config
+from detection.tasks import Task
+from detection.training.config import TrainingConfig
 from detection.training.job import TrainingJob
 from detection.training.recipes import settle
 from detection.training.run import TrainingResult, train
@@ -28,7 +33,10 @@ from worker.stored_model import open_model
 REQUEST_OF_REASON = {StopReason.CANCELLED: StopRequest.CANCEL, StopReason.DRAINED: StopRequest.DRAIN}
 
 EARLY_ENDS = {StopReason.FINISHED: "finish", StopReason.EARLY_STOPPED: "early_stopping"}
-REASON_OF_EARLY_END = {"finish": "finished by its user", "early_stopping": "stopped for want of a better AP"}
+REASON_OF_EARLY_END = {"finish": "finished by its user", "early_stopping": "stopped for want of a better"}
+SCORE_OF_TASK = {Task.DETECT: "AP", Task.CLASSIFY: "accuracy"}
+LONGEST_LINE = 1000
+"""Characters: there may be thousands of classes."""
 
 
 def run(attempt: Attempt) -> None:
@@ -53,12 +61,26 @@ def _training(attempt: Attempt, dataset: StoredDataset) -> TrainingJob:
     start = None if attempt.job.model_id is None else open_model(attempt)
     return TrainingJob(
         config=config,
-        dataset=dataset.record,
+        dataset=_learnt_from(attempt, dataset.record, config),
         read=dataset.pictures,
         folder=take_over(attempt.settings.checkpoints / attempt.job.id, attempt.job.fence),
         initial_weights=None if start is None else start.weights,
         convention=None if start is None else start.record.input_convention,
     )
+
+
+def _learnt_from(attempt: Attempt, dataset: DatasetRecord, config: TrainingConfig) -> DatasetRecord:
+    """Return the pictures of a training: those of the dataset, or the crops of their boxes."""
+    if not isinstance(config, ClassifierConfig):
+        return dataset
+    crops = crop_dataset(dataset, config.attribute)
+    sizes = {split: len(crops.record.of_split(split)) for split in Split}
+    in_splits = ", ".join(f"{number:,} in {split}" for split, number in sizes.items() if number)
+    attempt.report.line(f"crops: {in_splits}; classes: {', '.join(crops.record.classes)}"[:LONGEST_LINE])
+    if crops.left_out:
+        boxes = counted(crops.left_out, "box", "boxes")
+        attempt.report.line(f"{boxes} without the attribute {config.attribute!r} were left out")
+    return crops.record
 
 
 def _stop(attempt: Attempt, training: TrainingJob, result: TrainingResult) -> None:
@@ -78,7 +100,7 @@ def _publish(
     result: TrainingResult,
 ) -> None:
     folder, early = attempt.scratch / "model", _ended_early(training, result)
-    how_it_ended = f"{REASON_OF_EARLY_END[early]} {_extent(training, result)}" if early else ""
+    how_it_ended = f"{_reason_of(early, training)} {_extent(training, result)}" if early else ""
     if how_it_ended:
         attempt.report.line(how_it_ended)
     made = publish(
@@ -122,6 +144,11 @@ def _ended_early(training: TrainingJob, result: TrainingResult) -> str | None:
     if result.state.epoch >= training.config.epochs:
         return None
     return EARLY_ENDS.get(result.reason)
+
+
+def _reason_of(early: str, training: TrainingJob) -> str:
+    reason = REASON_OF_EARLY_END[early]
+    return reason if early == "finish" else f"{reason} {SCORE_OF_TASK[training.config.task]}"
 
 
 def _extent(training: TrainingJob, result: TrainingResult) -> str:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from detection.data.attributes import AttributeReader, as_pairs
 from detection.data.class_names import ClassNames
 from detection.data.file_tree import FileTree, folder_of
 from detection.data.finding_log import FindingCode, FindingLog
@@ -122,7 +123,7 @@ class CocoFormat:
         return LabelledDataset(list(classes), list(images.values()))
 
     def write(self, dataset: DatasetRecord, read_picture: ReadPicture) -> Iterator[ExportedFile]:
-        """The field `difficult`, which COCO does not know, is kept where it is set."""
+        """The fields `difficult` and `attributes`, which COCO does not know, are kept where they are set."""
         names = export_names(dataset)
         for split in Split:
             images = dataset.of_split(split)
@@ -237,7 +238,7 @@ def _read_annotation(file: _File, annotation: Annotation, where: str, *, box_is_
     elif picture is None:
         file.add(FindingCode.LABEL_INVALID, f"there is no image {annotation.image_id}", where)
     elif picture:
-        file.images[picture].boxes.append(_box(annotation, class_name, where))
+        file.images[picture].boxes.append(_box(file, annotation, class_name, where))
         if texts := [*_text_ids(file, annotation), *(["bbox"] if box_is_text else [])]:
             message = (
                 f"{' and '.join(texts)}: text in quotes where a number belongs; it was read as the number"
@@ -256,7 +257,7 @@ def _text_ids(file: _File, annotation: Annotation) -> Iterator[str]:
             yield name
 
 
-def _box(annotation: Annotation, class_name: str, where: str) -> LabelledBox:
+def _box(file: _File, annotation: Annotation, class_name: str, where: str) -> LabelledBox:
     x, y, width, height = annotation.bbox
     return LabelledBox(
         class_name=class_name,
@@ -266,6 +267,7 @@ def _box(annotation: Annotation, class_name: str, where: str) -> LabelledBox:
         y2=y + height,
         crowd=is_set(annotation.iscrowd),
         difficult=is_set(annotation.difficult),
+        attributes=AttributeReader(file.log).take(as_pairs(annotation.attributes), file.name, where),
         where=where,
     )
 
@@ -340,4 +342,6 @@ def _annotation(number: int, image_number: int, box: BoxRecord) -> dict[str, Any
         "iscrowd": int(box.crowd),
         "segmentation": [],
     }
+    if box.attributes:
+        annotation["attributes"] = dict(box.attributes)
     return annotation | {"difficult": 1} if box.difficult else annotation

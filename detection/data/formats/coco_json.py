@@ -43,6 +43,8 @@ class _AnyAnnotation(msgspec.Struct, kw_only=True):
     id: Id | None = None
     iscrowd: Any = 0
     difficult: Any = 0
+    attributes: Any = None
+    """CVAT's: an object of names and values."""
 
 
 class Annotation(_AnyAnnotation, kw_only=True):

@@ -29,6 +29,8 @@ class LabelledBox:
     y2: float
     crowd: bool = False
     difficult: bool = False
+    attributes: tuple[tuple[str, str], ...] = ()
+    """What else is said about the object; see `detection.data.attributes`."""
     where: str = ""
     """Its place in the label file: `line 3`, `annotation 17`, `object 2`."""
 
@@ -67,6 +69,8 @@ class Evidence:
     """Label files, or annotated pictures, that it recognises; 0 is no evidence."""
     seen: str
     """In words, for the user."""
+    if_asked: int = 0
+    """How many labels it would take where nothing tells that they are such, when it is asked for by name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from xml.sax.saxutils import escape
 from defusedxml import ElementTree
 from defusedxml.common import DefusedXmlException
 
+from detection.data.attributes import AttributeReader
 from detection.data.class_names import ClassNames, writable
 from detection.data.file_tree import FileTree, folder_of, stem_of
 from detection.data.finding_log import FindingCode, FindingLog
@@ -37,6 +38,7 @@ from detection.errors import DatasetFormatError
 MAX_XML_BYTES = 1024**2
 MAX_LIST_BYTES = 64 * 1024**2
 HEAD_BYTES = 4096
+POSE, NO_POSE = "pose", "Unspecified"
 _ROOT = re.compile(rb"<annotation[\s/>]")
 """Not `<annotations>`, the root of CVAT's own XML."""
 _PRESENCE = re.compile(r"\s+-?[01]$")
@@ -225,7 +227,26 @@ def _boxes(root: Element, label_file: str, class_names: ClassNames, log: Finding
             log.add(FindingCode.LABEL_INVALID, label_file, str(error), where=where)
             continue
         difficult = (element.findtext("difficult") or "").strip() == "1"
-        yield LabelledBox(class_name=name, x1=x1, y1=y1, x2=x2, y2=y2, difficult=difficult, where=where)
+        attributes = AttributeReader(log).take(_attributes(element), label_file, where)
+        yield LabelledBox(
+            class_name=name,
+            x1=x1,
+            y1=y1,
+            x2=x2,
+            y2=y2,
+            difficult=difficult,
+            attributes=attributes,
+            where=where,
+        )
+
+
+def _attributes(element: Element) -> Iterator[tuple[object, object]]:
+    """Yield the pose, where one is stated, and what labelling tools list beside it."""
+    pose = (element.findtext(POSE) or "").strip()
+    if pose and pose.casefold() != NO_POSE.casefold():
+        yield POSE, pose
+    for each in element.findall("attributes/attribute"):
+        yield (each.findtext("name") or "").strip(), (each.findtext("value") or "").strip()
 
 
 def _number(element: Element, side: str) -> float:
@@ -271,7 +292,18 @@ def _object(box: BoxRecord, classes: tuple[str, ...]) -> str:
     corners = zip(("xmin", "ymin", "xmax", "ymax"), (box.x1, box.y1, box.x2, box.y2), strict=True)
     edges = "".join(f"      <{side}>{value:.12g}</{side}>\n" for side, value in corners)
     return (
-        f"  <object>\n    <name>{escape(classes[box.class_id])}</name>\n    <pose>Unspecified</pose>\n"
+        f"  <object>\n    <name>{escape(classes[box.class_id])}</name>\n"
+        f"    <pose>{escape(box.attribute(POSE) or NO_POSE)}</pose>\n"
         f"    <truncated>0</truncated>\n    <difficult>{int(box.difficult)}</difficult>\n"
-        f"    <bndbox>\n{edges}    </bndbox>\n  </object>\n"
+        f"    <bndbox>\n{edges}    </bndbox>\n{_attribute_list(box)}  </object>\n"
     )
+
+
+def _attribute_list(box: BoxRecord) -> str:
+    listed = "".join(
+        f"      <attribute>\n        <name>{escape(name)}</name>\n"
+        f"        <value>{escape(value)}</value>\n      </attribute>\n"
+        for name, value in box.attributes
+        if name != POSE
+    )
+    return f"    <attributes>\n{listed}    </attributes>\n" if listed else ""

@@ -248,7 +248,7 @@ def test_formats_are_found_or_asked_for(tmp_path: Path) -> None:
 
     assert imported(tmp_path, files).dataset.format == "yolo", "it has more labels"
     assert read_dataset(tmp_path, format="coco").dataset.format == "coco"
-    with pytest.raises(UnknownNameError, match="coco, voc, yolo"):
+    with pytest.raises(UnknownNameError, match="coco, folders, voc, yolo"):
         read_dataset(tmp_path, format="csv")
 
 
