@@ -35,6 +35,9 @@ class Detector(nn.Module, ABC):
     """Pixels of the input per cell, fine to coarse; inputs are multiples of `input_multiple`."""
     input_multiple: ClassVar[int] = 32
 
+    fixed_outputs: ClassVar[tuple[str, ...]] = ()
+    """Parts whose outputs keep their channels, because what exists for training only reads them, too."""
+
     num_classes: int
     loss_statistics: dict[str, Tensor]
     """Facts about the newest loss that are no part of it: scalars by name, still on the device."""
@@ -96,6 +99,12 @@ class Detector(nn.Module, ABC):
         """Remove what exists for training only, in place; outputs do not change.
 
         Weights that are published, counted or served never hold it.
+        """
+
+    def follow_widths(self) -> None:
+        """Give what exists for training only the widths of what it is a copy of, in place.
+
+        Called after layers were made narrower.
         """
 
     def begin_from(

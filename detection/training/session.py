@@ -50,10 +50,17 @@ def open_session(
 
 
 def build_detector(job: TrainingJob) -> Detector:
-    """Return the job's detector with its weights as the framework draws them."""
+    """Return the job's detector with its weights as the framework draws them.
+
+    It is as narrow as the model that the training starts from, if that was pruned.
+    """
     config = job.config
     return create_model(
-        config.architecture, num_classes=len(job.dataset.classes), assigner=config.assigner, loss=config.loss
+        config.architecture,
+        num_classes=len(job.dataset.classes),
+        assigner=config.assigner,
+        loss=config.loss,
+        shapes=job.initial_shapes,
     )
 
 

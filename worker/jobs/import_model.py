@@ -15,7 +15,7 @@ from detection.deploy.package import write_model
 from detection.errors import WeightsError
 from detection.input_convention import NAMED_CONVENTIONS, InputConvention
 from detection.model_record import ModelRecord
-from detection.models import create_served_model
+from detection.models import load_served_model
 from detection.models.weights import ImportedWeights, read_weights
 from detection.training.provenance import describe_source, library_versions
 from worker.attempt import Attempt
@@ -44,8 +44,7 @@ def run(attempt: Attempt) -> None:
             "not trained with it, they find almost nothing"
         )
     _enter(attempt, "checking", 1)
-    detector = create_served_model(record.architecture, num_classes=weights.num_classes)
-    detector.load_state_dict(weights.state)
+    detector = load_served_model(record.architecture, num_classes=weights.num_classes, state=weights.state)
     folder = attempt.scratch / "model"
     folder.mkdir()
     model = NewModel(

@@ -12,7 +12,7 @@ from torch import Tensor
 from detection.inference.backends.backend import BACKENDS
 from detection.model_files import WEIGHTS_FILE
 from detection.model_record import ModelRecord
-from detection.models import create_served_model
+from detection.models import load_served_model
 from detection.models.detector import Detector
 
 
@@ -43,6 +43,6 @@ def load_eager(
     """Load the weights of a model's folder. `threads` sets torch's number for the whole process."""
     if threads is not None:
         torch.set_num_threads(threads)
-    detector = create_served_model(record.architecture, num_classes=len(record.classes))
-    detector.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    state = load_file(folder / WEIGHTS_FILE)
+    detector = load_served_model(record.architecture, num_classes=len(record.classes), state=state)
     return EagerBackend(detector, device)
