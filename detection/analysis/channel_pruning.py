@@ -81,6 +81,8 @@ def prune_channels(detector: Detector, amount: float = 0.3) -> PrunedChannels:
 
 def channels_to_keep(channels: int, amount: float) -> int:
     """Return how many of a layer's channels stay."""
+    if amount == 0:
+        return channels
     multiple = next(multiple for least, multiple in MULTIPLES.items() if channels >= least)
     return min(max(round(channels * (1 - amount) / multiple), 1) * multiple, channels)
 

@@ -14,6 +14,7 @@ from detection.model_files import WEIGHTS_FILE
 from detection.model_record import ModelRecord
 from detection.models import load_served_model
 from detection.models.detector import Detector
+from detection.models.layer_constants import work_in_place
 
 
 class EagerBackend:
@@ -23,6 +24,7 @@ class EagerBackend:
         self._device = device
         fused = copy.deepcopy(detector).eval().requires_grad_(False)
         fused.fuse()
+        work_in_place(fused)
         self._detector = fused.to(device).to(memory_format=torch.channels_last)
 
     @property
