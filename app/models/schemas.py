@@ -93,7 +93,7 @@ class ModelRead(Shape):
     alias: str | None
     """Another name for `/detect`; it names one model at a time."""
     origin: str
-    """`trained` or `imported`."""
+    """`trained`, `imported` or `pruned`."""
     architecture: str
     """The network, as `GET /architectures` lists them."""
     classes: list[str]

@@ -302,5 +302,8 @@ def _shown(model: Model, files: Sequence[ModelFile]) -> ModelRead:
 
 def _links(model: Model) -> dict[str, str]:
     here = f"/models/{model.id}"
-    links = {name: f"{here}/{name}" for name in ("weights", "export", "evaluate", "evaluations")}
+    links = {
+        name: f"{here}/{name}"
+        for name in ("weights", "export", "evaluate", "evaluations", "profile", "prune")
+    }
     return {"self": here, **links, "detect": f"/detect?model={model.alias or model.id}"}

@@ -38,6 +38,8 @@ class TrainingJob:
     """A weights file to start from; None starts at random."""
     convention: InputConvention | None = None
     """Of the initial weights; None is the architecture's."""
+    keep_zeros: bool = False
+    """Weights of convolutions that are zero at the start do not learn: those of a pruned model."""
 
     @cached_property
     def train_images(self) -> tuple[ImageRecord, ...]:
