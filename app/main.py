@@ -27,6 +27,7 @@ from app.detect.engine_client import EngineClient
 from app.jobs import routes as jobs
 from app.keys.service import check_exposure
 from app.models import routes as models
+from app.models.analysis import routes as analysis
 from app.settings import Settings, get_settings
 from app.task_queue import Bell
 from app.training import routes as training
@@ -89,7 +90,19 @@ def create_app(
         separate_input_output_schemas=False,
     )
     app.state.service = state
-    for module in (datasets, training, jobs, streams, models, detect, usage, operations, health, docs):
+    for module in (
+        datasets,
+        training,
+        jobs,
+        streams,
+        models,
+        analysis,
+        detect,
+        usage,
+        operations,
+        health,
+        docs,
+    ):
         app.include_router(module.router)
     add_error_handlers(app)
     describe(app)

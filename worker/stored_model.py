@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from sqlalchemy import select
@@ -24,6 +26,7 @@ class StoredModel:
     record: ModelRecord
     weights: Path
     storage_prefix: str
+    provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
 def open_model(attempt: Attempt) -> StoredModel:
@@ -50,7 +53,21 @@ def open_model(attempt: Attempt) -> StoredModel:
         record=msgspec.convert(model.record, ModelRecord),
         weights=attempt.storage.local_path(key, attempt.scratch / "model"),
         storage_prefix=model.storage_prefix.rstrip("/"),
+        provenance=model.provenance,
     )
+
+
+def open_graph(attempt: Attempt, model: StoredModel) -> Path:
+    """Return the exported graph of a model.
+
+    Raises:
+        WeightsError: it has none.
+    """
+    query = select(ModelFile.key).where(ModelFile.model_id == model.id, ModelFile.format == "onnx")
+    key = attempt.read(lambda session: session.scalars(query).one_or_none())
+    if key is None:
+        raise WeightsError(f"the model {model.id} has no exported graph; export it as `onnx` first")
+    return attempt.storage.local_path(key, attempt.scratch / "graph")
 
 
 def as_folder(model: StoredModel, folder: Path) -> Path:

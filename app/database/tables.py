@@ -220,7 +220,7 @@ class Model(Table):
     job_id: Mapped[str | None] = mapped_column(String(36), unique=True)
     """The job that made it: at most one model per job. No foreign key: the model outlives the job."""
     origin: Mapped[str] = mapped_column(String(16), default="trained")
-    """`trained` or `imported`."""
+    """`trained`, `imported` or `pruned`."""
     task: Mapped[str] = mapped_column(String(16), default="detect")
     """`detect`, or `classify` for a second stage."""
     architecture: Mapped[str] = mapped_column(String(64), index=True)

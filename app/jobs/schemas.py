@@ -114,7 +114,7 @@ class JobRead(Shape):
     """Only when it has failed."""
     result: dict[str, Any] | None
     """What it made: `model_id`, `dataset_id`, `evaluation_id`. A training also has `ended_early`: `finish`,
-    `early_stopping`, or null."""
+    `early_stopping`, or null. A profile is its table; pruning adds what it achieved and what that cost."""
     queue_position: int | None
     """1 is next; null unless it is queued."""
     config: dict[str, Any]

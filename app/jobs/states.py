@@ -11,6 +11,8 @@ class JobKind(StrEnum):
     TRAIN = "train"
     EVALUATE = "evaluate"
     EXPORT = "export"
+    PROFILE = "profile"
+    PRUNE = "prune"
 
 
 class JobStatus(StrEnum):
@@ -33,6 +35,8 @@ QUEUE_OF = {
     JobKind.TRAIN: Queue.GPU,
     JobKind.EVALUATE: Queue.GPU,
     JobKind.EXPORT: Queue.CPU,
+    JobKind.PROFILE: Queue.GPU,
+    JobKind.PRUNE: Queue.GPU,
 }
 """Which workers do it: an import never waits behind a night's training."""
 

@@ -99,7 +99,7 @@ class ModelRead(Shape):
     alias: str | None
     """Another name for `/detect`; it names one model at a time."""
     origin: str
-    """`trained` or `imported`."""
+    """`trained`, `imported` or `pruned`."""
     task: Task
     """`detect`: `model` of `/detect` takes it; `classify`: `classifier` does."""
     architecture: str

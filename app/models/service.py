@@ -313,6 +313,7 @@ def _shown(model: Model, files: Sequence[ModelFile]) -> ModelRead:
 
 def _links(model: Model) -> dict[str, str]:
     here = f"/models/{model.id}"
-    links = {name: f"{here}/{name}" for name in ("weights", "export", "evaluate", "evaluations")}
+    names = ("weights", "export", "evaluate", "evaluations", "profile", "prune")
+    links = {name: f"{here}/{name}" for name in names}
     role = "classifier" if model.task == Task.CLASSIFY else "model"
     return {"self": here, **links, "detect": f"/detect?{role}={model.alias or model.id}"}

@@ -23,10 +23,13 @@ class Complexity:
 
     def summary(self) -> str:
         """Return one line for a log."""
-        return (
-            f"Model Summary: {self.layers} layers, {self.parameters:,} parameters, "
-            f"{self.gradients:,} gradients, {self.gflops:.2f} GFLOPs"
-        )
+        return summary_line(self.layers, self.parameters, self.gradients, self.gflops)
+
+
+def summary_line(layers: int, parameters: int, gradients: int, gflops: float | None) -> str:
+    """Return the size of a network in one line; without the operations when they could not be counted."""
+    counted = f"{layers} layers, {parameters:,} parameters, {gradients:,} gradients"
+    return f"Model Summary: {counted}" + ("" if gflops is None else f", {gflops:.2f} GFLOPs")
 
 
 def count_complexity(model: nn.Module, input_size_hw: tuple[int, int]) -> Complexity:

@@ -18,6 +18,7 @@ from detection.images import decode_image
 from detection.model_files import ONNX_FILE, RECORD_FILE, WEIGHTS_FILE, encode_record
 from detection.model_record import ModelRecord
 from detection.models.network import Network
+from detection.models.widths import ARCHITECTURE
 from detection.preprocess import fit_image
 from detection.training.durable import write_durably
 
@@ -49,7 +50,7 @@ def write_model(
     graph = export_onnx(network, record)
     check_onnx(graph, network, _prepared(pictures[:CHECKED_PICTURES], record))
     contents = {
-        WEIGHTS_FILE: save(_plain_weights(network), metadata={"architecture": record.architecture}),
+        WEIGHTS_FILE: save(_plain_weights(network), metadata={ARCHITECTURE: record.architecture}),
         ONNX_FILE: graph,
         RECORD_FILE: encode_record(record),
     }

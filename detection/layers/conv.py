@@ -5,12 +5,15 @@ Shape suffixes: B = images, C = channels, H W = cells of the feature map.
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+logger = logging.getLogger(__name__)
 
 BN_EPS = 1e-3
 BN_MOMENTUM = 0.03
@@ -123,6 +126,12 @@ def fused_conv(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> nn.Conv2d:
 
 def fuse_conv_bn(module: nn.Module) -> None:
     """Fuse every fusable layer inside `module`, in place. Eval mode only; outputs do not change."""
+    before = _count_norms(module)
     for layer in module.modules():
         if isinstance(layer, FusableLayer):
             layer.fuse()
+    logger.info("fused: %d batch norms folded into their convolutions", before - _count_norms(module))
+
+
+def _count_norms(module: nn.Module) -> int:
+    return sum(isinstance(layer, nn.BatchNorm2d) for layer in module.modules())

@@ -24,6 +24,8 @@ class Detector(Network):
     strides: ClassVar[tuple[int, ...]]
     """Pixels of the input per cell, fine to coarse; inputs are multiples of `input_multiple`."""
     output_names: ClassVar[tuple[str, ...]] = ("boxes", "scores")
+    fixed_outputs: ClassVar[tuple[str, ...]] = ()
+    """Parts whose outputs keep their channels, because what exists for training only reads them, too."""
 
     @abstractmethod
     def forward(self, images_BCHW: Tensor) -> Tensor:
@@ -34,4 +36,10 @@ class Detector(Network):
         """Return boxes [B, P, 4] (xyxy, pixels of the input) and scores [B, P, C] in [0, 1].
 
         This is what an exported graph computes.
+        """
+
+    def follow_widths(self) -> None:
+        """Give what exists for training only the widths of what it is a copy of, in place.
+
+        Called after layers were made narrower.
         """

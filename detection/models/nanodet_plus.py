@@ -163,6 +163,7 @@ class NanoDetPlus(Detector):
     """
 
     strides: ClassVar[tuple[int, ...]] = (8, 16, 32, 64)
+    fixed_outputs: ClassVar[tuple[str, ...]] = ("backbone", "neck")
 
     aux_fpn: GhostPan | None
     aux_head: AuxiliaryHead | None
@@ -238,6 +239,10 @@ class NanoDetPlus(Detector):
 
     def drop_training_parts(self) -> None:
         self.aux_fpn = self.aux_head = None
+
+    def follow_widths(self) -> None:
+        if self.aux_fpn is not None:
+            self.aux_fpn = deepcopy(self.fpn)
 
     def begin_from(
         self, missing: Collection[str], mismatched: Mapping[str, Tensor] = NOTHING

@@ -44,6 +44,8 @@ class Recognised:
     num_classes: int
     folded: bool
     """Whether the batch norms were folded into the convolutions."""
+    pruned: bool = False
+    """Whether layers are narrower than the architecture's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +137,11 @@ def training_shapes(architecture: str, num_classes: int) -> Shapes:
     return {name: value.shape for name, value in model.state_dict().items() if name not in served}
 
 
-def recognise(state: Mapping[str, Tensor]) -> Recognised:
+def recognise(state: Mapping[str, Tensor], named: str | None = None) -> Recognised:
     """Return the architecture all of whose weights are in `state`, folded or not.
+
+    Args:
+        named: the architecture that the file says it is of; without it, narrower weights belong to none.
 
     Raises:
         WeightsError: there is none; the message names the nearest.
@@ -149,6 +154,8 @@ def recognise(state: Mapping[str, Tensor]) -> Recognised:
     faults = {
         name: unlike(expected_shapes(name, num_classes, folded=folded), state) for name in names_for(task)
     }
+    if named in faults and faults[named] and not folded and _is_narrower(named, num_classes, state):
+        return Recognised(named, num_classes, folded, pruned=True)
     nearest = min(faults, key=lambda name: len(faults[name]))
     if faults[nearest]:
         raise WeightsError(
@@ -156,6 +163,20 @@ def recognise(state: Mapping[str, Tensor]) -> Recognised:
             f"or of another shape, the first being {faults[nearest][0]!r}"
         )
     return Recognised(nearest, num_classes, folded)
+
+
+def _is_narrower(architecture: str, num_classes: int, state: Mapping[str, Tensor]) -> bool:
+    """Return whether a state has all entries of an architecture, and no layer in it is wider."""
+    expected = expected_shapes(architecture, num_classes)
+    return all(
+        name.endswith("num_batches_tracked")
+        or (
+            name in state
+            and state[name].ndim == len(shape)
+            and all(1 <= size <= most for size, most in zip(state[name].shape, shape, strict=True))
+        )
+        for name, shape in expected.items()
+    )
 
 
 def _class_counts(state: Mapping[str, Tensor]) -> Iterator[tuple[Task, int]]:

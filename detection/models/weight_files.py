@@ -118,6 +118,12 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
 
 
+def safetensors_metadata(path: Path) -> dict[str, str]:
+    """Return what a safetensors file says about itself, in its header."""
+    with damage_reported("safetensors file"), safe_open(path, framework="pt") as file:
+        return file.metadata() or {}
+
+
 def read_torch(path: Path) -> dict[str, Tensor]:
     """Return the weights of a torch checkpoint by name: its `model` or `state_dict`, or all of it."""
     with damage_reported("torch checkpoint"):

@@ -23,8 +23,16 @@ from detection.models.upstream_names import (
     unlike,
     with_batch_norm,
 )
-from detection.models.weight_files import FileKind, file_kind, read_safetensors, read_torch
+from detection.models.weight_files import (
+    FileKind,
+    file_kind,
+    read_safetensors,
+    read_torch,
+    safetensors_metadata,
+)
+from detection.models.widths import ARCHITECTURE
 
+PRUNED = "channels were pruned: layers are narrower than the architecture's, in every training from them, too"
 LARGEST_WEIGHT = 1e9
 """Those of the published models stay below 100; with larger ones than this float32 soon overflows."""
 FOLDED = (
@@ -72,15 +80,15 @@ def read_weights(path: Path) -> ImportedWeights:
         WeightsError: the file is damaged, too large, needs code, or holds another network.
         OSError: the file cannot be opened.
     """
-    kind = file_kind(path)
+    kind, named = file_kind(path), None
     match kind:
         case FileKind.TORCH:
             state = read_torch(path)
         case FileKind.SAFETENSORS:
-            state = read_safetensors(path)
+            state, named = read_safetensors(path), safetensors_metadata(path).get(ARCHITECTURE)
         case FileKind.ONNX:
             state = read_onnx(path)
-    bare, recognised = _recognised_copy(state)
+    bare, recognised = _recognised_copy(state, named)
     unfolded = with_batch_norm(bare.state, recognised) if recognised.folded else bare.state
     served = expected_shapes(recognised.architecture, recognised.num_classes)
     training = training_shapes(recognised.architecture, recognised.num_classes)
@@ -101,12 +109,16 @@ def read_weights(path: Path) -> ImportedWeights:
     )
 
 
-def _recognised_copy(state: Mapping[str, Tensor]) -> tuple[Bare, Recognised]:
-    """Return the first copy of the weights in a file that is whole, and what it is."""
+def _recognised_copy(state: Mapping[str, Tensor], named: str | None) -> tuple[Bare, Recognised]:
+    """Return the first copy of the weights in a file that is whole, and what it is.
+
+    Args:
+        named: the architecture that the file says it is of.
+    """
     problem: WeightsError | None = None
     for bare in copies(state):
         try:
-            return bare, recognise(bare.state)
+            return bare, recognise(bare.state, named)
         except WeightsError as error:
             problem = problem or error
     raise problem or WeightsError("the file holds no weights")
@@ -116,6 +128,8 @@ def _notes(recognised: Recognised, beside: Set[str], training: Set[str]) -> Iter
     """Yield what a person should know; `beside` are the names that served weights do not have."""
     if recognised.folded:
         yield FOLDED
+    if recognised.pruned:
+        yield PRUNED
     if known := beside & training:
         yield f"{len(known)} tensors serve training only; a model that is served does not hold them"
     if unused := beside - training:

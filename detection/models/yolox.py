@@ -24,6 +24,7 @@ from detection.layers.conv import ConvBnAct, ConvUnit, DepthwiseConvBnAct, fuse_
 from detection.layers.csp import CspLayer, Focus, SpatialPyramidPooling
 from detection.losses.yolox import YoloxLoss
 from detection.models.detector import Detector, TrainingMoment, input_size_hw
+from detection.models.layer_constants import initialise_layers
 from detection.models.registry import MODELS, config_of
 from detection.priors import decode_offsets, grid_priors
 from detection.targets import Targets
@@ -194,6 +195,7 @@ class YoloX(Detector):
         self.head = DecoupledHead(size, num_classes)
         self.criterion = YoloxLoss(assigner, loss)
         self.loss_statistics: dict[str, Tensor] = {}
+        initialise_layers(self)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         features = self.backbone["backbone"](images_BCHW)

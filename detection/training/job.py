@@ -16,6 +16,7 @@ from detection.evaluation.evaluate import ReadPicture
 from detection.families import family_of
 from detection.input_convention import InputConvention
 from detection.model_record import ModelRecord
+from detection.models.widths import Shapes, shapes_in
 from detection.training.checkpoints import Identity
 from detection.training.config import TrainingConfig
 from detection.training.plan import TrainingPlan
@@ -37,6 +38,8 @@ class TrainingJob:
     """A weights file to start from; None starts at random."""
     convention: InputConvention | None = None
     """Of the initial weights; None is the architecture's."""
+    keep_zeros: bool = False
+    """Weights of convolutions that are zero at the start do not learn: those of a pruned model."""
 
     @cached_property
     def train_images(self) -> tuple[ImageRecord, ...]:
@@ -54,6 +57,13 @@ class TrainingJob:
     def identity(self) -> Identity:
         return Identity(
             config_sha256=config_fingerprint(self.config), dataset_sha256=dataset_fingerprint(self.dataset)
+        )
+
+    @cached_property
+    def initial_shapes(self) -> Shapes:
+        """The shapes of the initial weights, if they are a model's of this architecture; else none."""
+        return (
+            {} if self.initial_weights is None else shapes_in(self.initial_weights, self.config.architecture)
         )
 
     @cached_property

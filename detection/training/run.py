@@ -39,6 +39,7 @@ from detection.training.snapshot import capture
 from detection.training.state import StopReason, TrainingState
 from detection.training.tasks import training_of
 from detection.training.trainer import Callback, Trainer
+from detection.training.zeros import KeepZeros
 
 CHECKPOINTS = "checkpoints"
 MEMORY_NOTE = "memory.json"
@@ -156,7 +157,8 @@ class _Run:
         config, every = self._job.config, self._every_epochs
         # The order counts: a row is reported before anything can stop the training, the evaluation decides
         # what is best before the checkpoint is written, and a reporter hears of the checkpoint at last.
-        callbacks: list[Callback] = [Report(self._reporter), self._meter]
+        callbacks: list[Callback] = [KeepZeros()] if self._job.keep_zeros else []
+        callbacks += [Report(self._reporter), self._meter]
         if config.freeze.parts:
             callbacks.append(FreezeParts(config.freeze.parts, config.optimizer))
         if every is not None:

@@ -18,6 +18,8 @@ JOBS.add(JobKind.MODEL_IMPORT, "worker.jobs.import_model")
 JOBS.add(JobKind.TRAIN, "worker.jobs.train")
 JOBS.add(JobKind.EVALUATE, "worker.jobs.evaluate")
 JOBS.add(JobKind.EXPORT, "worker.jobs.export_model")
+JOBS.add(JobKind.PROFILE, "worker.jobs.profile_model")
+JOBS.add(JobKind.PRUNE, "worker.jobs.prune_model")
 
 
 def load_job(kind: JobKind) -> RunJob:

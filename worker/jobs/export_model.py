@@ -15,11 +15,10 @@ from app.database.tables import ModelFile
 from app.jobs.protocol import note_change
 from detection.deploy.package import write_model, write_openvino_package
 from detection.model_files import ONNX_FILE
-from detection.models.network import Network
-from detection.models.networks import create_served_network
 from detection.registry import Registry
 from detection.training.durable import sha256_of
 from worker.attempt import Attempt
+from worker.jobs.networks import load_network
 from worker.stored_model import StoredModel, open_model
 
 TORCH_FILE = "weights.pt"
@@ -58,20 +57,14 @@ def write_torch(model: StoredModel, folder: Path) -> Path:
 @WRITERS.register("onnx")
 def write_onnx(model: StoredModel, folder: Path) -> Path:
     """Write the graph that every model is published with, checked against its weights."""
-    write_model(_network(model), model.record, folder)
+    write_model(load_network(model), model.record, folder)
     return folder / ONNX_FILE
 
 
 @WRITERS.register("openvino")
 def write_openvino(model: StoredModel, folder: Path) -> Path:
     """Write the graph as OpenVINO reads it, checked against the weights; a zip."""
-    return write_openvino_package(_network(model), model.record, folder)
-
-
-def _network(model: StoredModel) -> Network:
-    network = create_served_network(model.record.architecture, num_classes=len(model.record.classes))
-    network.load_state_dict(load_file(model.weights))
-    return network
+    return write_openvino_package(load_network(model), model.record, folder)
 
 
 def _add(file: dict[str, object], session: Session) -> None:

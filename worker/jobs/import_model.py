@@ -17,7 +17,7 @@ from detection.errors import WeightsError
 from detection.input_convention import NAMED_CONVENTIONS, InputConvention
 from detection.model_record import ModelRecord
 from detection.models.classifier import imagenet_classes
-from detection.models.networks import create_served_network
+from detection.models.networks import load_served_network
 from detection.models.weights import ImportedWeights, read_weights
 from detection.tasks import Task
 from detection.training.provenance import describe_source, library_versions
@@ -47,8 +47,7 @@ def run(attempt: Attempt) -> None:
             "not trained with it, they find almost nothing"
         )
     _enter(attempt, "checking", 1)
-    network = create_served_network(record.architecture, num_classes=weights.num_classes)
-    network.load_state_dict(weights.state)
+    network = load_served_network(record.architecture, num_classes=weights.num_classes, state=weights.state)
     folder = attempt.scratch / "model"
     folder.mkdir()
     model = NewModel(

@@ -30,7 +30,7 @@ class NewModel:
 
     name: str
     origin: str
-    """`trained` or `imported`."""
+    """`trained`, `imported` or `pruned`."""
     record: ModelRecord
     complexity: Complexity
     metrics: Mapping[str, Any] | None

@@ -12,8 +12,9 @@ from torch import Tensor
 from detection.inference.backends.backend import BACKENDS
 from detection.model_files import WEIGHTS_FILE
 from detection.model_record import ModelRecord
+from detection.models.layer_constants import work_in_place
 from detection.models.network import Network
-from detection.models.networks import create_served_network
+from detection.models.networks import load_served_network
 
 
 class EagerBackend:
@@ -23,6 +24,7 @@ class EagerBackend:
         self._device = device
         fused = copy.deepcopy(network).eval().requires_grad_(False)
         fused.fuse()
+        work_in_place(fused)
         self._network = fused.to(device).to(memory_format=torch.channels_last)
 
     @property
@@ -42,6 +44,6 @@ def load_eager(
     """Load the weights of a model's folder. `threads` sets torch's number for the whole process."""
     if threads is not None:
         torch.set_num_threads(threads)
-    network = create_served_network(record.architecture, num_classes=len(record.classes))
-    network.load_state_dict(load_file(folder / WEIGHTS_FILE))
+    state = load_file(folder / WEIGHTS_FILE)
+    network = load_served_network(record.architecture, num_classes=len(record.classes), state=state)
     return EagerBackend(network, device)

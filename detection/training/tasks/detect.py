@@ -24,6 +24,7 @@ class DetectTraining(TaskTraining):
     """See `TaskTraining`."""
 
     def build_network(self, job: TrainingJob) -> Detector:
+        """As narrow as the model that the training starts from, if that was pruned."""
         config = job.config
         assert isinstance(config, DetectorConfig)
         return create_model(
@@ -31,6 +32,7 @@ class DetectTraining(TaskTraining):
             num_classes=len(job.dataset.classes),
             assigner=config.assigner,
             loss=config.loss,
+            shapes=job.initial_shapes,
         )
 
     def open_samples(self, job: TrainingJob, *, cache_bytes: int) -> TrainingDataset:

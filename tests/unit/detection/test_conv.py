@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -132,3 +133,14 @@ def test_dilation_survives_where_the_original_loses_it(numbers: Path) -> None:
             break
     outputs = fused_conv(conv, bn)(pictures)
     np.testing.assert_allclose(outputs, case["dil_y_unfused"], rtol=1e-4, atol=2e-3)
+
+
+def test_the_log_counts_the_norms_that_were_folded(caplog: pytest.LogCaptureFixture) -> None:
+    layer = DepthwiseConvBnAct(4, 6, 3).eval()
+    with caplog.at_level(logging.INFO):
+        fuse_conv_bn(layer)
+        fuse_conv_bn(layer)
+    assert caplog.messages == [
+        "fused: 2 batch norms folded into their convolutions",
+        "fused: 0 batch norms folded into their convolutions",
+    ]

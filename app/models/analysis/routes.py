@@ -1,0 +1,98 @@
+"""Profiles and pruning over HTTP."""
+
+from __future__ import annotations
+
+from fastapi import Response, status
+
+from app.api.dependencies import (
+    CREATING,
+    AuthorDep,
+    BellDep,
+    Id,
+    OnceDep,
+    SessionDep,
+    SettingsDep,
+    answers,
+    create_router,
+    needs,
+)
+from app.errors import (
+    DatasetNotReadyError,
+    EmptySplitError,
+    NoCommonClassesError,
+    NotADetectorError,
+    NotFoundError,
+    OverloadedError,
+    QuotaExceededError,
+)
+from app.jobs.schemas import JobRead
+from app.keys.service import Scope
+from app.models.analysis import service
+from app.models.analysis.schemas import ProfileWish, PruneWish
+
+router = create_router("models")
+
+LOCATION = {"Location": {"description": "The job.", "schema": {"type": "string"}}}
+
+
+@router.post(
+    "/models/{model_id}/profile",
+    status_code=status.HTTP_202_ACCEPTED,
+    dependencies=[needs(Scope.TRAIN)],
+    response_model=JobRead,
+    responses={
+        202: {"headers": LOCATION},
+        **answers(NotFoundError, NotADetectorError, OverloadedError, *CREATING),
+    },
+)
+def profile_model(
+    model_id: Id,
+    body: ProfileWish,
+    session: SessionDep,
+    settings: SettingsDep,
+    bell: BellDep,
+    author: AuthorDep,
+    once: OnceDep,
+    response: Response,
+) -> object:
+    """Count and time a model, part by part, as it is before fusing; the job's result is the table."""
+    once.same_as({"model_id": model_id, **body.model_dump(mode="json")})
+    job = service.queue_profile(session, settings, bell, model_id, body, author=author, once=once)
+    response.headers["Location"] = f"/jobs/{job.id}"
+    return job
+
+
+@router.post(
+    "/models/{model_id}/prune",
+    status_code=status.HTTP_202_ACCEPTED,
+    dependencies=[needs(Scope.TRAIN)],
+    response_model=JobRead,
+    responses={
+        202: {"headers": LOCATION},
+        **answers(
+            NotFoundError,
+            NotADetectorError,
+            DatasetNotReadyError,
+            EmptySplitError,
+            NoCommonClassesError,
+            OverloadedError,
+            QuotaExceededError,
+            *CREATING,
+        ),
+    },
+)
+def prune_model(
+    model_id: Id,
+    body: PruneWish,
+    session: SessionDep,
+    settings: SettingsDep,
+    bell: BellDep,
+    author: AuthorDep,
+    once: OnceDep,
+    response: Response,
+) -> object:
+    """Make a new model without the least important weights or channels, and measure what that cost."""
+    once.same_as({"model_id": model_id, **body.model_dump(mode="json")})
+    job = service.queue_pruning(session, settings, bell, model_id, body, author=author, once=once)
+    response.headers["Location"] = f"/jobs/{job.id}"
+    return job
