@@ -33,6 +33,12 @@ def detect(
     nms_iou: Annotated[float | None, typer.Option(min=0, max=1)] = None,
     max_detections: Annotated[int | None, typer.Option(min=1)] = None,
     classes: Annotated[list[str] | None, typer.Option("--class", help="May be given several times.")] = None,
+    tta: Annotated[
+        bool,
+        typer.Option(
+            "--tta", help="Look three times, at several scales and mirrored: slower, a little better."
+        ),
+    ] = False,
 ) -> None:
     """Detect in pictures; a picture that fails is listed with its error, and the exit status is then 1."""
     given = {
@@ -41,6 +47,7 @@ def detect(
         "nms_iou": nms_iou,
         "max_detections": max_detections,
         "classes": classes,
+        "tta": "true" if tta else None,
     }
     parameters = {name: value for name, value in given.items() if value is not None}
     files = list(_pictures(sources))

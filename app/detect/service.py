@@ -21,6 +21,7 @@ from app.detect.model_choice import ModelChoice, class_ids
 from app.detect.wire import Box, Detected
 from app.errors import HarrierError
 from app.settings import Settings
+from detection.inference.passes import PLAIN
 
 Value = TypeVar("Value")
 PIXEL_DIGITS, SCORE_DIGITS, MS_DIGITS = 2, 4, 3
@@ -56,6 +57,7 @@ class Detection:
         parameters = sent.parameters
         model = await to_thread.run_sync(self._models.choose, parameters.model)
         wanted = class_ids(model, parameters.classes, sent.classes_in)
+        passes = (PLAIN,) if parameters.tta is None else parameters.tta.passes
 
         async def look(image: bytes | HarrierError) -> Detected | HarrierError:
             if isinstance(image, HarrierError):
@@ -70,6 +72,7 @@ class Detection:
                     max_detections=parameters.max_detections,
                     class_ids=wanted,
                     annotate=annotate,
+                    passes=passes,
                 )
             except HarrierError as error:
                 self._measures.note_refused(error.code)
@@ -163,4 +166,8 @@ def _timing(seen: Sequence[Detected]) -> dict[str, float]:
     summed = {
         stage: round(sum(getattr(image.timing, stage) for image in seen), MS_DIGITS) for stage in stages
     }
-    return {**summed, "batch_size": max((image.timing.batch_size for image in seen), default=0)}
+    most = {
+        name: max((getattr(image.timing, name) for image in seen), default=0)
+        for name in ("batch_size", "passes")
+    }
+    return {**summed, **most}

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
+from detection.inference.passes import PLAIN, TtaPass
 from detection.model_record import ModelRecord
 
 LENGTH_BYTES = 4
@@ -59,6 +60,8 @@ class Detect(msgspec.Struct, frozen=True, tag="detect"):
     max_detections: int
     class_ids: tuple[int, ...] | None
     annotate: bool
+    passes: tuple[TtaPass, ...] = (PLAIN,)
+    """How the network looks at it; what they see is merged."""
 
 
 class Render(msgspec.Struct, frozen=True, tag="render"):
@@ -94,6 +97,7 @@ class Timing(msgspec.Struct, frozen=True):
     inference_ms: float
     postprocess_ms: float
     batch_size: int
+    passes: int = 1
 
 
 class Detected(msgspec.Struct, frozen=True, tag="detected"):

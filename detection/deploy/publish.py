@@ -11,15 +11,17 @@ from detection.analysis.complexity import Complexity, count_complexity
 from detection.data.records import Split
 from detection.deploy.package import CHECKED_PICTURES, ModelFile, write_model
 from detection.errors import CheckpointError
-from detection.evaluation.coco import measure_detections
 from detection.evaluation.curves import EvaluationDetails, detail_detections
+from detection.evaluation.tta import detect_plain_and_augmented
+from detection.inference.passes import DEFAULT_PASSES, describe_passes
 from detection.inference.predictor import DetectOptions
 from detection.model_record import ModelRecord
+from detection.models.detector import Detector
 from detection.training.job import TrainingJob
 from detection.training.progress import Seen
 from detection.training.provenance import describe_source, library_versions
 from detection.training.reporting import Reporter
-from detection.training.run import detect_in_validation, open_checkpoints
+from detection.training.run import open_checkpoints, validation_predictor
 from detection.training.session import build_detector
 from detection.training.snapshot import load_evaluated_weights
 
@@ -33,9 +35,20 @@ class Publication:
     """COCO metrics of these very weights and the `split` they were measured on; None without one."""
     details: EvaluationDetails | None
     """Curves and confusion matrix of the same measurement; None with too many classes, too."""
+    tta: Mapping[str, Any] | None
+    """What test-time augmentation changed, where the configuration asks for it."""
     complexity: Complexity
     files: tuple[ModelFile, ...]
     provenance: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Measured:
+    """What the validation split says about weights; nothing where it is empty."""
+
+    metrics: Mapping[str, Any] | None = None
+    details: EvaluationDetails | None = None
+    tta: Mapping[str, Any] | None = None
 
 
 def publish(
@@ -66,24 +79,17 @@ def publish(
     detector = build_detector(job).eval()
     load_evaluated_weights(payload, detector)
     detector.drop_training_parts()
-    metrics, details = None, None
-    if job.val_images:
-        found = detect_in_validation(job, detector, interrupted=interrupted, saw=saw)
-        if found is None:
-            return None
-        classes = job.record.classes
-        measured = measure_detections(job.val_images, found, classes)
-        metrics = {**measured.as_json(), "split": Split.VAL.value}
-        details = detail_detections(
-            job.val_images, found, classes, score_threshold=DetectOptions().score_threshold
-        )
+    measured = _measure(job, detector, reporter=reporter, interrupted=interrupted, saw=saw)
+    if measured is None:
+        return None
     into.mkdir(parents=True, exist_ok=True)
     shown = (job.val_images or job.train_images)[:CHECKED_PICTURES]
     files = write_model(detector, job.record, into, pictures=[job.read(image) for image in shown])
     return Publication(
         record=job.record,
-        metrics=metrics,
-        details=details,
+        metrics=measured.metrics,
+        details=measured.details,
+        tta=measured.tta,
         complexity=count_complexity(detector, job.input_size_hw),
         files=files,
         provenance={
@@ -95,4 +101,28 @@ def publish(
             "source": describe_source(),
             "versions": library_versions(),
         },
+    )
+
+
+def _measure(
+    job: TrainingJob, detector: Detector, *, reporter: Reporter, interrupted: Callable[[], bool], saw: Seen
+) -> _Measured | None:
+    """Measure weights on the validation split, as they serve; None when interrupted."""
+    if not job.val_images:
+        return _Measured()
+    passes = DEFAULT_PASSES if job.config.evaluation.tta else ()
+    if passes:
+        reporter.on_log(describe_passes(passes))
+    images, classes = job.val_images, job.record.classes
+    found = detect_plain_and_augmented(
+        validation_predictor(job, detector), images, job.read, passes, interrupted=interrupted, saw=saw
+    )
+    if found is None:
+        return None
+    measured = found.measure(images, classes)
+    threshold = DetectOptions().score_threshold
+    return _Measured(
+        metrics={**measured.plain.as_json(), "split": Split.VAL.value},
+        details=detail_detections(images, found.plain, classes, score_threshold=threshold),
+        tta=measured.comparison,
     )

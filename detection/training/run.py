@@ -95,13 +95,17 @@ def open_checkpoints(job: TrainingJob, *, log: Callable[[str], None]) -> Checkpo
     return CheckpointStore(job.folder / CHECKPOINTS, job.identity, log=log)
 
 
+def validation_predictor(job: TrainingJob, detector: Detector) -> Predictor:
+    """Return what serves these weights, on the device of the training."""
+    return Predictor(EagerBackend(detector, job.devices[0]), job.record)
+
+
 def detect_in_validation(
     job: TrainingJob, detector: Detector, *, interrupted: Callable[[], bool], saw: Seen
 ) -> list[Detections] | None:
     """Return what the serving predictor finds in each validation picture; None when interrupted."""
-    predictor = Predictor(EagerBackend(detector, job.devices[0]), job.record)
     return detect_in_all(
-        predictor,
+        validation_predictor(job, detector),
         job.val_images,
         job.read,
         interrupted=interrupted,

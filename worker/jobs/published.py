@@ -113,6 +113,7 @@ def evaluation_row(
     split: str,
     metrics: Mapping[str, Any],
     details: EvaluationDetails | None,
+    tta: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Return a new evaluation of a model, on the dataset of the job."""
     return Evaluation(
@@ -123,5 +124,6 @@ def evaluation_row(
         dataset_sha256=dataset_sha256,
         split=split,
         metrics=dict(metrics),
+        tta=None if tta is None else dict(tta),
         **(details.as_json() if details is not None else {}),
     )
