@@ -1,7 +1,7 @@
 """Test-time augmentation: several looks at one picture, their boxes mapped back and put together.
 
-Shape suffixes: B = images, C = channels or classes, H W = pixels of the network's input, P = priors of a pass,
-A = of all passes.
+Shape suffixes: B = images, C = channels or classes, H W = pixels of the network's input, P = priors of one
+pass, A = of all.
 """
 
 from __future__ import annotations

@@ -50,9 +50,13 @@ def library_versions() -> dict[str, str]:
 def config_fingerprint(config: TrainingConfig) -> str:
     """Return the sha256 of all that decides what a training computes.
 
-    Where and for how long it may run is left out: a training may go on elsewhere, or get more time.
+    Where and for how long it may run is left out: a training may go on elsewhere, or get more time. So is
+    what is measured once it has ended.
     """
-    return fingerprint(replace(config, device="auto", time_limit_s=None, checkpoint_every=1))
+    measured = replace(config.evaluation, tta=False)
+    return fingerprint(
+        replace(config, device="auto", time_limit_s=None, checkpoint_every=1, evaluation=measured)
+    )
 
 
 def dataset_fingerprint(dataset: DatasetRecord) -> str:

@@ -20,7 +20,7 @@ from detection.inference.passes import DEFAULT_PASSES, TtaPass, passes_of
 from detection.inference.predictor import DetectOptions, Prediction, Predictor
 from detection.model_record import ModelRecord
 from detection.models import create_model
-from tests.pictures import jpeg, noise, quadrants
+from tests.pictures import jpeg, noise
 from tests.published import add_model, add_real_model
 from tests.serving import EngineProcess, short_folder
 

@@ -71,8 +71,9 @@ def test_its_numbers_are_those_of_what_serves(trained: Path, published: tuple[Pu
     assert made.metrics["per_class"][0]["label"] == "cat"
 
 
+@pytest.mark.usefixtures("_no_export")
 def test_augmentation_is_measured_beside_the_plain_look(
-    trained: Path, published: tuple[Publication, Path], _no_export: None
+    trained: Path, published: tuple[Publication, Path]
 ) -> None:
     series, job = Series(), small_job(trained)
     job = replace(job, config=replace(job.config, evaluation=replace(job.config.evaluation, tta=True)))
