@@ -65,8 +65,17 @@ def _read(text: Any) -> Any:
         raise ValueError(WAYS) from None
 
 
-_SCHEMA = WithJsonSchema({"anyOf": [{"type": "boolean"}, TtaWish.model_json_schema(), {"type": "null"}]})
-Tta = Annotated[TtaWish | None, BeforeValidator(_spelled_out), _SCHEMA]
+_OBJECT = TtaWish.model_json_schema()
+_IN_JSON = WithJsonSchema({"anyOf": [{"type": "boolean"}, _OBJECT, {"type": "null"}]})
+_AS_TEXT = WithJsonSchema(
+    {
+        "anyOf": [
+            {"type": "boolean"},
+            {"type": "string", "contentMediaType": "application/json", "contentSchema": _OBJECT},
+        ]
+    }
+)
+Tta = Annotated[TtaWish | None, BeforeValidator(_spelled_out), _IN_JSON]
 """In a JSON body; None is one plain pass."""
-TtaText = Annotated[TtaWish | None, BeforeValidator(_spelled_out), BeforeValidator(_read), _SCHEMA]
+TtaText = Annotated[TtaWish | None, BeforeValidator(_spelled_out), BeforeValidator(_read), _AS_TEXT]
 """In a query or a form."""

@@ -206,3 +206,18 @@ def test_views_of_the_models_own_size_need_its_graph_only(api: TestClient) -> No
     assert answer.status_code == 503
     assert answer.json()["code"] == "model_unavailable"
     assert "has no safetensors file" in answer.json()["detail"]
+
+
+def test_on_a_backend_of_any_size_all_views_share_one_batcher(folder: Path) -> None:
+    with short_folder() as home:
+        settings = Settings(home=home, device="cpu", backend="eager", engine_batch_size=8)
+        upgrade_database(settings)
+        add_real_model(settings, folder)
+        engine = EngineProcess(settings)
+        files = [("image", (f"{number}.jpg", each)) for number, each in enumerate(PICTURES)]
+        with TestClient(create_app(settings), base_url="http://127.0.0.1") as client:
+            answer = client.post("/detect", files=files, data={"model": "real", **CHOICE, "tta": "true"})
+        assert engine.stop() == 0
+    assert answer.status_code == 200, answer.text
+    for image, picture in zip(answer.json()["images"], PICTURES, strict=True):
+        same(image, expected(folder, DEFAULT_PASSES, picture))
