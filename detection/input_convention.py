@@ -32,6 +32,19 @@ class InputConvention:
     pad_value: float = 114.0
     """Grey level of the padding in the picture, 0..255, before scale, mean and std."""
 
+    @property
+    def network_padding(self) -> tuple[float, float, float]:
+        """What padding looks like to the network, per channel, after scale, mean and std.
+
+        A model whose pictures are stretched has never seen padding. If they are normalised, it is padded with
+        the mean, which is 0; so does the original NanoDet.
+        """
+        if self.resize is Resize.STRETCH and any(self.mean):
+            return 0.0, 0.0, 0.0
+        grey = round(self.pad_value) * self.scale
+        first, second, third = ((grey - mean) / std for mean, std in zip(self.mean, self.std, strict=True))
+        return first, second, third
+
 
 YOLOX = InputConvention()
 YOLOX_LEGACY = InputConvention(

@@ -6,6 +6,7 @@ from app.detect.engine_client import EngineClient
 from app.detect.wire import Box, Detected, EngineStatus, ServedModel, Timing
 from app.errors import EngineUnavailableError, HarrierError
 from app.jobs.states import Queue
+from detection.inference.passes import PLAIN, TtaPass
 
 JPEG = b"\xff\xd8\xff\xe0 a picture, as far as a test can tell \xff\xd9"
 
@@ -41,6 +42,7 @@ class FakeEngine(EngineClient):
         max_detections: int = 100,
         class_ids: tuple[int, ...] | None = None,
         annotate: bool = False,
+        passes: tuple[TtaPass, ...] = (PLAIN,),
     ) -> Detected:
         self._fail_if_told()
         return Detected(

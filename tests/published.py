@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from functools import cache
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -17,7 +18,7 @@ from app.database.tables import Model, ModelFile
 from app.detect.wire import ServedModel, WeightsFile
 from app.settings import Settings
 from app.storage import Storage, open_storage
-from detection.model_files import ONNX_FILE, WEIGHTS_FILE
+from detection.model_files import ONNX_FILE, WEIGHTS_FILE, read_record
 from detection.model_record import ModelRecord
 from detection.models import create_model
 
@@ -71,6 +72,11 @@ def add_model(
 ) -> ServedModel:
     """Publish a small model as a finished training would: files first, then its rows."""
     served = publish(open_storage(settings), model_id, seed=seed)
+    _add_rows(settings, served, alias)
+    return served
+
+
+def _add_rows(settings: Settings, served: ServedModel, alias: str | None) -> None:
     engine = create_database_engine(settings)
     with create_sessions(engine)() as session:
         session.add(_model_row(served, alias))
@@ -78,6 +84,18 @@ def add_model(
         session.add_all(_file_rows(served))
         session.commit()
     engine.dispose()
+
+
+def add_real_model(settings: Settings, folder: Path, model_id: str = "real") -> ServedModel:
+    """Publish what `write_model` left in a folder: weights and graph, as every job does."""
+    storage = open_storage(settings)
+    files = []
+    for name, form in ((ONNX_FILE, "onnx"), (WEIGHTS_FILE, "safetensors")):
+        content, key = (folder / name).read_bytes(), f"models/{model_id}/{name}"
+        storage.write(key, io.BytesIO(content))
+        files.append(WeightsFile(form, key, len(content), hashlib.sha256(content).hexdigest()))
+    served = ServedModel(model_id, read_record(folder), tuple(files))
+    _add_rows(settings, served, None)
     return served
 
 

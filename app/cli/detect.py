@@ -36,6 +36,12 @@ def detect(
         str | None, typer.Option(help="Id or alias of a classifier that looks at every box.")
     ] = None,
     classes: Annotated[list[str] | None, typer.Option("--class", help="May be given several times.")] = None,
+    tta: Annotated[
+        bool,
+        typer.Option(
+            "--tta", help="Look three times, at several scales and mirrored: slower, a little better."
+        ),
+    ] = False,
 ) -> None:
     """Detect in pictures; a picture that fails is listed with its error, and the exit status is then 1."""
     given = {
@@ -45,6 +51,7 @@ def detect(
         "max_detections": max_detections,
         "classifier": classifier,
         "classes": classes,
+        "tta": "true" if tta else None,
     }
     parameters = {name: value for name, value in given.items() if value is not None}
     files = list(_pictures(sources))

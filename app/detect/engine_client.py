@@ -29,6 +29,7 @@ from app.detect.wire import (
 )
 from app.errors import EngineUnavailableError
 from app.settings import Settings
+from detection.inference.passes import PLAIN, TtaPass
 
 GRACE_S = 2.0
 """How long beyond its deadline the engine may be silent before it counts as gone."""
@@ -64,6 +65,7 @@ class EngineClient:
         max_detections: int = 100,
         class_ids: tuple[int, ...] | None = None,
         annotate: bool = False,
+        passes: tuple[TtaPass, ...] = (PLAIN,),
         classifier: ServedModel | None = None,
     ) -> Detected:
         """Return what the model sees in one picture, and what a classifier says of each box.
@@ -83,6 +85,7 @@ class EngineClient:
                 max_detections=max_detections,
                 class_ids=class_ids,
                 annotate=annotate,
+                passes=passes,
                 classifier=classifier,
             )
 

@@ -16,7 +16,7 @@ from app.detect.errors import (
     PictureTooLargeError,
     UnsupportedPictureError,
 )
-from app.detect.schemas import DetectAnswer, DetectParameters
+from app.detect.schemas import DetectAnswer, DetectBody, DetectParameters
 from app.detect.service import ClientGoneError, answer_body, while_connected
 from app.detect.wire import Detected
 from app.errors import (
@@ -86,7 +86,9 @@ REQUEST_BODY: dict[str, Any] = {
             "example": {"image": ["photo.jpg"], "score_threshold": 0.5, "classes": ["dog", "person"]},
         },
         "application/json": {
-            "schema": _body_schema("images", ENCODED_PICTURE),
+            "schema": _body_schema(
+                "images", ENCODED_PICTURE, tta=DetectBody.model_json_schema()["properties"]["tta"]
+            ),
             "example": {"images": [{"data": "/9j/4AAQSkZJRgABAQAAAQABAAD…"}], "score_threshold": 0.5},
         },
     },

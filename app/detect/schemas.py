@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, StrictBool
 from app.api.problems import Problem
 from app.api.shapes import EXAMPLE_ID, ClassName, Shape, Wish, example
 from app.api.strict_json import strict_json
+from app.api.tta import Tta, TtaText
 
 
 def _class_list(value: Any) -> Any:
@@ -37,6 +38,9 @@ class DetectParameters(Wish):
     classes: Annotated[list[ClassName], BeforeValidator(_class_list), Field(max_length=1000)] = []
     """Only these classes, by name; empty is all. In the query and in forms repeat it for each name; a form
     also takes a JSON list."""
+    tta: TtaText = None
+    """Look at every picture in several passes and merge what they find: `true` is the scales 1, 0.83, 0.67
+    with the flips none, lr, none; or an object with lists of `scales` and `flips`."""
     classifier: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     """Id or alias of a model of the task `classify`, which then looks at every box; null is none."""
     annotate: bool = False
@@ -53,6 +57,9 @@ class DetectBody(DetectParameters):
 
     model_config = ConfigDict(use_attribute_docstrings=True, extra="forbid")
 
+    tta: Tta = None
+    """Look at every picture in several passes and merge what they find: `true` is the scales 1, 0.83, 0.67
+    with the flips none, lr, none; or an object with lists of `scales` and `flips`."""
     annotate: StrictBool = False
     """Also return each picture with its detections drawn, as base64 of a JPEG."""
     images: Annotated[list[EncodedImage], Field(min_length=1)]
@@ -121,13 +128,15 @@ class DetectTiming(Shape):
     preprocess_ms: float
     """From pixels to the network's input."""
     inference_ms: float
-    """In the network."""
+    """In the network, all passes together."""
     postprocess_ms: float
     """From the network's output to boxes."""
     classify_ms: float
     """In the second stage: decoding the whole picture, cutting, waiting, and the classifier."""
     batch_size: int
     """The largest batch that one of the pictures was part of."""
+    passes: int
+    """How often the network looked at each picture; more than 1 with `tta`."""
 
 
 class DetectAnswer(Shape):
@@ -155,6 +164,7 @@ class DetectAnswer(Shape):
             "postprocess_ms": 0.8,
             "classify_ms": 0.0,
             "batch_size": 1,
+            "passes": 1,
         },
     )
 

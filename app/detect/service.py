@@ -21,6 +21,7 @@ from app.detect.model_choice import ModelChoice, class_ids
 from app.detect.wire import Box, Classification, Detected
 from app.errors import HarrierError
 from app.settings import Settings
+from detection.inference.passes import PLAIN
 
 Value = TypeVar("Value")
 PIXEL_DIGITS, SCORE_DIGITS, MS_DIGITS = 2, 4, 3
@@ -57,6 +58,7 @@ class Detection:
         model = await to_thread.run_sync(self._models.choose, parameters.model)
         classifier = await to_thread.run_sync(self._models.choose_classifier, parameters.classifier)
         wanted = class_ids(model, parameters.classes, sent.classes_in)
+        passes = (PLAIN,) if parameters.tta is None else parameters.tta.passes
 
         async def look(image: bytes | HarrierError) -> Detected | HarrierError:
             if isinstance(image, HarrierError):
@@ -71,6 +73,7 @@ class Detection:
                     max_detections=parameters.max_detections,
                     class_ids=wanted,
                     annotate=annotate,
+                    passes=passes,
                     classifier=classifier,
                 )
             except HarrierError as error:
@@ -176,4 +179,8 @@ def _timing(seen: Sequence[Detected]) -> dict[str, float]:
     summed = {
         stage: round(sum(getattr(image.timing, stage) for image in seen), MS_DIGITS) for stage in stages
     }
-    return {**summed, "batch_size": max((image.timing.batch_size for image in seen), default=0)}
+    most = {
+        name: max((getattr(image.timing, name) for image in seen), default=0)
+        for name in ("batch_size", "passes")
+    }
+    return {**summed, **most}

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
+from detection.inference.passes import PLAIN, TtaPass
 from detection.model_record import ModelRecord
 
 LENGTH_BYTES = 4
@@ -68,6 +69,8 @@ class Detect(msgspec.Struct, frozen=True, tag="detect"):
     max_detections: int
     class_ids: tuple[int, ...] | None
     annotate: bool
+    passes: tuple[TtaPass, ...] = (PLAIN,)
+    """How the network looks at it; what they see is merged."""
     classifier: ServedModel | None = None
     """Looks at every box afterwards."""
 
@@ -105,6 +108,7 @@ class Timing(msgspec.Struct, frozen=True):
     inference_ms: float
     postprocess_ms: float
     batch_size: int
+    passes: int = 1
     classify_ms: float = 0.0
 
 

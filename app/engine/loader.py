@@ -56,13 +56,17 @@ class Loader:
         self._storage, self._device = storage, device
         self._scratch, self._max_pixels = scratch, max_pixels
 
-    def load(self, model: ServedModel) -> LoadedModel | LoadedClassifier:
+    def load(self, model: ServedModel, backend: str | None = None) -> LoadedModel | LoadedClassifier:
         """Check the file's sha256, load it and run it once on nothing.
+
+        Args:
+            backend: None is the device's own.
 
         Raises:
             RefusedError: the file is missing or damaged.
         """
-        format_name, file_name = FILE_OF_BACKEND[self._device.backend]
+        backend = backend or self._device.backend
+        format_name, file_name = FILE_OF_BACKEND[backend]
         wanted = next((file for file in model.files if file.format == format_name), None)
         if wanted is None:
             raise _unavailable(model, f"has no {format_name} file")
@@ -78,32 +82,35 @@ class Loader:
             served = Path(folder) / "served"
             served.mkdir()
             (served / file_name).symlink_to(source)
-            return self._load_folder(served, model, wanted)
+            return self._load_folder(served, model, wanted, backend)
 
     def _load_folder(
-        self, folder: Path, model: ServedModel, file: WeightsFile
+        self, folder: Path, model: ServedModel, file: WeightsFile, backend: str
     ) -> LoadedModel | LoadedClassifier:
-        copies = 2 if self._device.streams > 1 else 1
+        # A second backend computes with the threads that torch has in this process.
+        copies = 2 if self._device.streams > 1 and backend == self._device.backend else 1
         if model.record.task is Task.CLASSIFY:
-            classifier = self._classifier(folder, model, threads=None)
-            narrow = self._classifier(folder, model, threads=1) if copies > 1 else classifier
+            classifier = self._classifier(folder, model, backend, threads=None)
+            narrow = self._classifier(folder, model, backend, threads=1) if copies > 1 else classifier
             return LoadedClassifier(classifier, narrow, file.size_bytes * copies)
-        predictor = self._predictor(folder, model, threads=None)
-        narrow_one = self._predictor(folder, model, threads=1) if copies > 1 else predictor
+        predictor = self._predictor(folder, model, backend, threads=None)
+        narrow_one = self._predictor(folder, model, backend, threads=1) if copies > 1 else predictor
         return LoadedModel(predictor, narrow_one, file.size_bytes * copies)
 
-    def _classifier(self, folder: Path, model: ServedModel, *, threads: int | None) -> CropClassifier:
-        classifier = CropClassifier(self._backend(folder, model, threads), model.record)
+    def _classifier(
+        self, folder: Path, model: ServedModel, backend: str, *, threads: int | None
+    ) -> CropClassifier:
+        classifier = CropClassifier(self._backend(folder, model, backend, threads), model.record)
         classifier.warm_up()
         return classifier
 
-    def _backend(self, folder: Path, model: ServedModel, threads: int | None) -> Backend:
-        load = BACKENDS[self._device.backend]
+    def _backend(self, folder: Path, model: ServedModel, name: str, threads: int | None) -> Backend:
+        load = BACKENDS[name]
         return load(folder, model.record, device=self._device.torch_device, threads=threads)
 
-    def _predictor(self, folder: Path, model: ServedModel, *, threads: int | None) -> Predictor:
-        backend = self._backend(folder, model, threads)
-        predictor = Predictor(backend, model.record, max_pixels=self._max_pixels)
+    def _predictor(self, folder: Path, model: ServedModel, backend: str, *, threads: int | None) -> Predictor:
+        loaded = self._backend(folder, model, backend, threads)
+        predictor = Predictor(loaded, model.record, max_pixels=self._max_pixels)
         for batch_size in {1, self._device.batch_size}:
             predictor.warm_up(batch_size)
         return predictor
@@ -118,53 +125,59 @@ Loaded = TypeVar("Loaded", bound=Sized)
 
 
 class ModelCache(Generic[Loaded]):
-    """The models in memory, by id, up to a number of bytes; the newest stays even when it alone is larger."""
+    """The models in memory, up to a number of bytes; the newest stays even when it alone is larger.
 
-    def __init__(self, load: Callable[[ServedModel], Awaitable[Loaded]], *, max_bytes: int) -> None:
+    A model may be there once for each backend that runs it.
+    """
+
+    def __init__(self, load: Callable[[ServedModel, str], Awaitable[Loaded]], *, max_bytes: int) -> None:
         self._load, self._max_bytes = load, max_bytes
-        self._loaded: OrderedDict[str, Loaded] = OrderedDict()
-        self._loading: dict[str, asyncio.Task[Loaded]] = {}
+        self._loaded: OrderedDict[tuple[str, str], Loaded] = OrderedDict()
+        self._loading: dict[tuple[str, str], asyncio.Task[Loaded]] = {}
 
     @property
     def ids(self) -> tuple[str, ...]:
-        return tuple(self._loaded)
+        """Of the models, each once, the least recently used first."""
+        return tuple(dict.fromkeys(model_id for model_id, _ in self._loaded))
 
     @property
     def size_bytes(self) -> int:
         return sum(model.size_bytes for model in self._loaded.values())
 
-    async def get(self, model: ServedModel) -> Loaded:
+    async def get(self, model: ServedModel, backend: str) -> Loaded:
         """Return the model; the first of several askers loads it, the others wait for the same.
 
         Raises:
             RefusedError: it cannot be loaded.
         """
-        loaded = self._loaded.get(model.id)
+        key = model.id, backend
+        loaded = self._loaded.get(key)
         if loaded is not None:
-            self._loaded.move_to_end(model.id)
+            self._loaded.move_to_end(key)
             return loaded
-        loading = self._loading.get(model.id)
+        loading = self._loading.get(key)
         if loading is None:
-            loading = self._loading[model.id] = asyncio.create_task(self._load_one(model))
+            loading = self._loading[key] = asyncio.create_task(self._load_one(model, backend))
         return await asyncio.shield(loading)
 
-    async def _load_one(self, model: ServedModel) -> Loaded:
-        attempt = asyncio.ensure_future(self._load(model))
+    async def _load_one(self, model: ServedModel, backend: str) -> Loaded:
+        key = model.id, backend
+        attempt = asyncio.ensure_future(self._load(model, backend))
         await asyncio.wait({attempt})
-        del self._loading[model.id]
+        del self._loading[key]
         error = attempt.exception()
         if error is not None:
             log.error("model cannot be loaded", model_id=model.id, exc_info=error)
             raise error if isinstance(error, RefusedError) else _unavailable(model, "cannot be loaded")
-        loaded = self._loaded[model.id] = attempt.result()
-        self._evict(keep=model.id)
-        log.info("model loaded", model_id=model.id, architecture=model.record.architecture)
+        loaded = self._loaded[key] = attempt.result()
+        self._evict(keep=key)
+        log.info("model loaded", model_id=model.id, architecture=model.record.architecture, backend=backend)
         return loaded
 
-    def _evict(self, *, keep: str) -> None:
+    def _evict(self, *, keep: tuple[str, str]) -> None:
         while self.size_bytes > self._max_bytes and next(iter(self._loaded)) != keep:
-            evicted, _ = self._loaded.popitem(last=False)
-            log.info("model evicted", model_id=evicted)
+            (evicted, backend), _ = self._loaded.popitem(last=False)
+            log.info("model evicted", model_id=evicted, backend=backend)
 
 
 def _sha256(path: Path) -> str:

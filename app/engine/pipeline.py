@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import cv2
 import torch
@@ -35,17 +36,32 @@ from app.engine.second_stage import ReadyClassifier, classify_boxes, crop_bytes,
 from app.settings import MIB, Settings
 from app.storage import Storage
 from detection.images import ImageHeader, check_header, decoding_bytes
-from detection.inference.predictor import DetectOptions, Inferred, Prediction, Prepared
+from detection.inference.passes import PLAIN, TtaPass
+from detection.inference.predictor import (
+    DetectOptions,
+    Inferred,
+    Prediction,
+    Predictor,
+    Prepared,
+    with_view,
+)
+from detection.inference.tta import view_bytes, view_size_hw
 
 ORDINARY_BYTES = 96 * MIB
 ORDINARY_PIXELS = 32_000_000
 """Beyond one of these a picture is large. Decoding an ordinary one takes at most a few tenths of a second."""
 LARGE_NICENESS = 5
 """A core goes to an ordinary picture first."""
+ANY_SIZE = "eager"
+"""The backend for views of another size than the model's own: an exported graph takes that one only."""
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
 class _ReadyModel:
+    """A model in one backend, and who waits for it."""
+
     loaded: LoadedModel
     batcher: Batcher[Prepared, Inferred]
 
@@ -110,17 +126,19 @@ class Pipeline:
         """
         arrived = time.perf_counter()
         with self.admission.admit(len(request.image)):
-            model = await self._detector(request.model)
+            models = await self._ready(request)
             classifier = await self._classifier(request.classifier)
             header = await self._header(request.image)
             size_bytes = decoding_bytes(header, input_size_hw=request.model.record.input_size_hw)
+            if len(request.passes) > 1:
+                size_bytes += view_bytes(request.passes, request.model.record)
             if request.annotate:
                 size_bytes = max(size_bytes, drawing_bytes(header))
             if request.classifier is not None:
                 crops = crop_bytes(request.classifier, request.max_detections)
                 size_bytes = max(size_bytes, decoding_bytes(header) + crops)
             async with self._lane(header, size_bytes).turn(size_bytes) as turn:
-                prediction = await self._predict(request, model, turn)
+                prediction = await self._predict(request, models, turn)
                 spent_s = time.perf_counter() - arrived
                 boxes = _boxes(prediction, request.model.record.classes)
                 classify_ms = 0.0
@@ -176,15 +194,37 @@ class Pipeline:
         large = header.width * header.height > ORDINARY_PIXELS or size_bytes > ORDINARY_BYTES
         return self._large if large else self._ordinary
 
-    async def _predict(self, request: Detect, model: _ReadyModel, turn: Turn) -> Prediction:
-        self._busy += 1
+    async def _ready(self, request: Detect) -> list[_ReadyModel]:
+        """Return the model for each pass: in the device's own backend where the view has the model's size."""
+        record, own = request.model.record, self._device.backend
+        backends = [
+            own if view_size_hw(look, record) == record.input_size_hw else ANY_SIZE for look in request.passes
+        ]
+        ready = {backend: await self._detector(request.model, backend) for backend in dict.fromkeys(backends)}
+        return [ready[backend] for backend in backends]
+
+    async def _predict(self, request: Detect, models: Sequence[_ReadyModel], turn: Turn) -> Prediction:
+        predictor = models[0].loaded.predictor
+        self._busy += len(models)
         try:
-            predictor = model.loaded.predictor
             prepared = await turn.run(predictor.prepare, request.image)
-            inferred = await model.batcher.submit(prepared)
-            return await turn.run(predictor.finish, prepared, inferred, _options(request))
+            looks = [
+                self._look(prepared, look, model, turn)
+                for look, model in zip(request.passes, models, strict=True)
+            ]
+            seen = [await looks[0]] if len(looks) == 1 else await _all_or_first_error(looks)
+            for look, (view, _) in zip(request.passes, seen, strict=True):
+                prepared = with_view(prepared, view, look)
+            inferred = [each for _, each in seen]
+            return await turn.run(_finish, predictor, prepared, inferred, _options(request))
         finally:
-            self._busy -= 1
+            self._busy -= len(models)
+
+    async def _look(
+        self, prepared: Prepared, look: TtaPass, model: _ReadyModel, turn: Turn
+    ) -> tuple[Prepared, Inferred]:
+        view = prepared if look == PLAIN else await turn.run(model.loaded.predictor.view, prepared, look)
+        return view, await model.batcher.submit(view)
 
     async def _classify(
         self, request: Detect, boxes: Sequence[Box], classifier: ReadyClassifier, turn: Turn
@@ -202,14 +242,14 @@ class Pipeline:
         finally:
             self._busy -= 1
 
-    async def _detector(self, wanted: ServedModel) -> _ReadyModel:
-        model = await self._models.get(wanted)
+    async def _detector(self, wanted: ServedModel, backend: str) -> _ReadyModel:
+        model = await self._models.get(wanted, backend)
         if not isinstance(model, _ReadyModel):
             raise RefusedError(Refusal.MODEL_UNAVAILABLE, f"the model {wanted.id} is no detector")
         return model
 
     async def _classifier(self, wanted: ServedModel | None) -> ReadyClassifier | None:
-        model = None if wanted is None else await self._models.get(wanted)
+        model = None if wanted is None else await self._models.get(wanted, self._device.backend)
         if wanted is not None and not isinstance(model, ReadyClassifier):
             raise RefusedError(Refusal.MODEL_UNAVAILABLE, f"the model {wanted.id} is no classifier")
         return model if isinstance(model, ReadyClassifier) else None
@@ -218,8 +258,8 @@ class Pipeline:
         max_pixels = self._settings.max_image_pixels
         return await turn.run(draw_picture, request.image, boxes, max_pixels=max_pixels)
 
-    async def _load(self, model: ServedModel) -> _ReadyModel | ReadyClassifier:
-        loaded = await asyncio.to_thread(self._loader.load, model)
+    async def _load(self, model: ServedModel, backend: str) -> _ReadyModel | ReadyClassifier:
+        loaded = await asyncio.to_thread(self._loader.load, model, backend)
         if isinstance(loaded, LoadedClassifier):
             return line_up(
                 loaded, self._device_pool, streams=self._device.streams, alone=lambda: self._busy <= 1
@@ -248,7 +288,23 @@ def _options(request: Detect) -> DetectOptions:
         nms_iou=request.nms_iou,
         max_detections=request.max_detections,
         class_ids=request.class_ids,
+        passes=request.passes,
     )
+
+
+async def _all_or_first_error(work: Sequence[Coroutine[Any, Any, Value]]) -> list[Value]:
+    """Return what all return when all have ended, so that nothing works on for a picture that is given up."""
+    ended = await asyncio.gather(*work, return_exceptions=True)
+    for each in ended:
+        if isinstance(each, BaseException):
+            raise each
+    return [each for each in ended if not isinstance(each, BaseException)]
+
+
+def _finish(
+    predictor: Predictor, prepared: Prepared, inferred: Sequence[Inferred], options: DetectOptions
+) -> Prediction:
+    return predictor.finish(prepared, predictor.merge(options.passes, inferred), options)
 
 
 def _boxes(prediction: Prediction, classes: Sequence[str]) -> tuple[Box, ...]:
@@ -270,5 +326,6 @@ def _timing(prediction: Prediction, total_ms: float, classify_ms: float) -> Timi
         inference_ms=timing.inference_ms,
         postprocess_ms=timing.postprocess_ms,
         batch_size=timing.batch_size,
+        passes=timing.passes,
         classify_ms=classify_ms,
     )

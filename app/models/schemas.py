@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, Json, StringConstraints, field_validator
 
 from app.api.links import Links
 from app.api.shapes import EXAMPLE_ID, Name, NewClassName, Shape, Wish, example
 from app.api.strict_json import JsonField
+from app.api.tta import Tta
 from detection.architectures import ARCHITECTURES
 from detection.data.records import Split
 from detection.input_convention import NAMED_CONVENTIONS, ChannelOrder, Resize
@@ -218,6 +219,9 @@ class EvaluateWish(Wish):
     """Which of its splits."""
     device: Annotated[str, Field(max_length=64, pattern=r"^(auto|cpu|[0-9]{1,3})$")] = "auto"
     """`auto`, `cpu`, or one accelerator by number."""
+    tta: Tta = None
+    """Measure with test-time augmentation, and plainly beside it: `true` is the scales 1, 0.83, 0.67 with the
+    flips none, lr, none; or an object with lists of `scales` and `flips`."""
 
 
 class ClassCurvesRead(Shape):
@@ -278,6 +282,7 @@ EVALUATION = {
     "dataset_sha256": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
     "split": "val",
     "metrics": {"ap": 0.579, "ap50": 0.882, "ap75": 0.66},
+    "tta": None,
     "job_id": EXAMPLE_ID,
     "created_at": "2026-11-20T12:00:00Z",
     "links": {"self": f"/evaluations/{EXAMPLE_ID}", "model": f"/models/{EXAMPLE_ID}"},
@@ -292,6 +297,39 @@ CLASS_CURVES = {
     "best_f1": 0.91,
     "best_score_threshold": 0.5,
 }
+
+
+class TtaPassRead(Shape):
+    """One look at a picture."""
+
+    scale: float
+    """Of the network's input."""
+    flip: Literal["none", "lr", "ud"]
+    """Left-right, up-down, or none."""
+
+
+class ComparedMetrics(Shape):
+    """Fractions; null where the split has nothing to be found."""
+
+    ap: float | None
+    """Mean over IoU 0.5 to 0.95 and over classes."""
+    ap50: float | None
+    """At IoU 0.5."""
+    ap75: float | None
+    """At IoU 0.75."""
+
+
+class TtaRead(Shape):
+    """What test-time augmentation changed on this split."""
+
+    passes: list[TtaPassRead]
+    """How each picture was looked at."""
+    plain: ComparedMetrics
+    """Without it."""
+    augmented: ComparedMetrics
+    """With it."""
+    difference: ComparedMetrics
+    """`augmented` minus `plain`."""
 
 
 class EvaluationRead(Shape):
@@ -310,7 +348,10 @@ class EvaluationRead(Shape):
     split: Split
     """Which of its splits."""
     metrics: dict[str, Any]
-    """`ap`, `ap50`, …, `per_class`; of a classifier `accuracy`, `mean_recall`, `per_class`."""
+    """`ap`, `ap50`, …, `per_class`: with test-time augmentation where `POST /models/{id}/evaluate` was asked
+    for it, plain where a training measured. Of a classifier `accuracy`, `mean_recall`, `per_class`."""
+    tta: TtaRead | None
+    """Null when nothing but the plain look was measured."""
     job_id: str | None
     """The job that measured; null when that was deleted."""
     created_at: datetime

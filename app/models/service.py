@@ -231,6 +231,7 @@ def read_evaluation(evaluation: Evaluation) -> EvaluationRead:
         dataset_sha256=evaluation.dataset_sha256,
         split=evaluation.split,
         metrics=evaluation.metrics,
+        tta=evaluation.tta,
         job_id=evaluation.job_id,
         created_at=evaluation.created_at,
         links=links,

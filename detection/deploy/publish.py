@@ -12,6 +12,7 @@ from detection.data.records import Split
 from detection.deploy.package import CHECKED_PICTURES, ModelFile, write_model
 from detection.errors import CheckpointError
 from detection.evaluation.metrics import Details
+from detection.inference.passes import DEFAULT_PASSES, describe_passes
 from detection.model_record import ModelRecord
 from detection.training.job import TrainingJob
 from detection.training.progress import Seen
@@ -31,6 +32,8 @@ class Publication:
     """Metrics of these very weights and the `split` they were measured on; None without one."""
     details: Details | None
     """Curves and confusion matrix of the same measurement; None with too many classes, too."""
+    tta: Mapping[str, Any] | None
+    """What test-time augmentation changed, where the configuration asks for it."""
     complexity: Complexity
     files: tuple[ModelFile, ...]
     provenance: Mapping[str, Any]
@@ -70,6 +73,8 @@ def publish(
         measured = training.measure(job, network, interrupted=interrupted, saw=saw, detailed=True)
         if measured is None:
             return None
+        if measured.tta is not None:
+            reporter.on_log(describe_passes(DEFAULT_PASSES))
     into.mkdir(parents=True, exist_ok=True)
     shown = (job.val_images or job.train_images)[:CHECKED_PICTURES]
     files = write_model(network, job.record, into, pictures=[job.read(image) for image in shown])
@@ -77,6 +82,7 @@ def publish(
         record=job.record,
         metrics=None if measured is None else {**measured.metrics.as_json(), "split": Split.VAL.value},
         details=None if measured is None else measured.details,
+        tta=None if measured is None else measured.tta,
         complexity=count_complexity(network, job.input_size_hw),
         files=files,
         provenance={

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from detection.data.records import ImageRecord
 from detection.detections import Detections
 from detection.evaluation.coco import CocoMetrics, measure_detections
-from detection.inference.predictor import DetectOptions, Prediction, Predictor, Prepared
+from detection.inference.predictor import DetectOptions, Predictor, Prepared
 from detection.model_record import ModelRecord
 
 BATCH_SIZE = 8
 ReadPicture = Callable[[ImageRecord], bytes]
 """Returns the bytes of a picture's file."""
+Found = TypeVar("Found")
 
 
 def evaluation_options(record: ModelRecord) -> DetectOptions:
@@ -55,17 +57,35 @@ def detect_in_all(
     Raises:
         ImageError: a picture cannot be read; an evaluation never leaves one out.
     """
-    options = options or evaluation_options(predictor.record)
-    predictions: list[Prediction] = []
+    chosen = options or evaluation_options(predictor.record)
+
+    def look(batch: Sequence[Prepared]) -> list[Detections]:
+        return [prediction.detections for prediction in predictor.detect(batch, chosen)]
+
+    return look_at_all(predictor, images, read, look, interrupted=interrupted, saw=saw)
+
+
+def look_at_all(
+    predictor: Predictor,
+    images: Sequence[ImageRecord],
+    read: ReadPicture,
+    look: Callable[[Sequence[Prepared]], list[Found]],
+    *,
+    interrupted: Callable[[], bool] = lambda: False,
+    saw: Callable[[int], None] = lambda num_images: None,
+) -> list[Found] | None:
+    """Return what `look` finds in every picture, batch by batch; the other arguments of `detect_in_all`.
+
+    Raises:
+        ImageError: a picture cannot be read; an evaluation never leaves one out.
+    """
+    found: list[Found] = []
     for batch in _prepared_batches(predictor, images, read):
         if interrupted():
             return None
-        predictions += [
-            predictor.finish(prepared, inferred, options)
-            for prepared, inferred in zip(batch, predictor.infer(batch), strict=True)
-        ]
-        saw(len(predictions))
-    return [prediction.detections for prediction in predictions]
+        found += look(batch)
+        saw(len(found))
+    return found
 
 
 def _prepared_batches(

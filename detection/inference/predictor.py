@@ -1,6 +1,7 @@
 """From picture bytes to boxes in the picture's own pixels, in three steps that a batcher can drive.
 
 prepare (one picture: decode, fit) -> infer (several at once) -> finish (one picture: choose, map back).
+With test-time augmentation `view` makes several of one prepared picture, and `merge` one answer of theirs.
 
 Shape suffixes: P = priors, C = classes, N = detections.
 """
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,8 @@ from detection.devices import CPU, wait_for
 from detection.errors import ImageError
 from detection.images import MAX_PIXELS, DecodedImage, decode_image
 from detection.inference.backends import BACKENDS, Backend
+from detection.inference.passes import PLAIN, TtaPass
+from detection.inference.tta import make_view, merge_passes
 from detection.model_files import read_record
 from detection.model_record import ModelRecord
 from detection.postprocess import select_detections
@@ -39,6 +42,8 @@ class DetectOptions:
     """Only these classes; None is all."""
     clip: bool = True
     """Cut boxes off at the picture's border; what lies outside it entirely is dropped."""
+    passes: Sequence[TtaPass] = (PLAIN,)
+    """How the network looks at each picture; more than one is test-time augmentation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +65,21 @@ class Inferred:
     boxes_P4: Tensor
     scores_PC: Tensor
     inference_ms: float
-    """Of the whole batch that the picture was part of."""
+    """Of the whole batch that the picture was part of; of several passes the sum."""
     batch_size: int
+    passes: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """Where the time of one picture went; inference is that of its whole batch."""
+    """Where the time of one picture went; inference is that of its whole batch, and of all passes."""
 
     decode_ms: float
     preprocess_ms: float
     inference_ms: float
     postprocess_ms: float
     batch_size: int
+    passes: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,10 +143,29 @@ class Predictor:
             fitted, picture.width, picture.height, _ms(started, decoded), _ms(decoded, time.perf_counter())
         )
 
+    def view(self, prepared: Prepared, look: TtaPass) -> Prepared:
+        """Return a prepared picture as a pass of test-time augmentation shows it to the network.
+
+        Its `preprocess_ms` is what making it took; of the plain pass it is the very picture.
+        """
+        if look == PLAIN:
+            return prepared
+        started = time.perf_counter()
+        seen = FittedImage(make_view(prepared.fitted.tensor, look, self.record), prepared.fitted.placement)
+        return replace(prepared, fitted=seen, preprocess_ms=_ms(started, time.perf_counter()))
+
     def infer(self, batch: Sequence[Prepared]) -> list[Inferred]:
-        """Run the network on several pictures at once; one answer per picture, in their order."""
-        if not batch:
-            return []
+        """Run the network on several pictures at once; one answer per picture, in their order.
+
+        Views of another size than the model's own are for backends that take any, and run beside the others.
+        """
+        answers: dict[int, Inferred] = {}
+        for places in _by_size(batch):
+            alike = self._infer_alike([batch[place] for place in places])
+            answers.update(zip(places, alike, strict=True))
+        return [answers[place] for place in range(len(batch))]
+
+    def _infer_alike(self, batch: Sequence[Prepared]) -> list[Inferred]:
         started = time.perf_counter()
         images_BCHW = torch.from_numpy(np.stack([each.fitted.tensor for each in batch]))
         boxes_BP4, scores_BPC = self.backend.run(images_BCHW)
@@ -149,6 +175,24 @@ class Predictor:
             Inferred(boxes_P4, scores_PC, took_ms, len(batch))
             for boxes_P4, scores_PC in zip(boxes_BP4, scores_BPC, strict=True)
         ]
+
+    def merge(self, passes: Sequence[TtaPass], inferred: Sequence[Inferred]) -> Inferred:
+        """Put together what the passes saw in one picture, in the frame of the plain one."""
+        if tuple(passes) == (PLAIN,):
+            return inferred[0]
+        boxes_A4, scores_AC = merge_passes(
+            [each.boxes_P4 for each in inferred],
+            [each.scores_PC for each in inferred],
+            passes,
+            self.record.input_size_hw,
+        )
+        return Inferred(
+            boxes_A4,
+            scores_AC,
+            inference_ms=sum(each.inference_ms for each in inferred),
+            batch_size=max(each.batch_size for each in inferred),
+            passes=len(passes),
+        )
 
     def finish(self, prepared: Prepared, inferred: Inferred, options: DetectOptions) -> Prediction:
         """Choose the detections of one picture and map them back to its own pixels."""
@@ -176,26 +220,57 @@ class Predictor:
                 inference_ms=inferred.inference_ms,
                 postprocess_ms=_ms(started, time.perf_counter()),
                 batch_size=inferred.batch_size,
+                passes=inferred.passes,
             ),
         )
+
+    def detect(
+        self, batch: Sequence[Prepared], options: DetectOptions, *, plain: Sequence[Inferred] = ()
+    ) -> list[Prediction]:
+        """Infer and finish several pictures, pass after pass, so that the views of one exist at a time.
+
+        Args:
+            batch: prepared pictures.
+            options: with the passes to look at each.
+            plain: what the plain pass says about each, where that is known already.
+        """
+        seen_by_pass: list[Sequence[Inferred]] = []
+        prepared = list(batch)
+        for look in options.passes:
+            views = [self.view(each, look) for each in batch]
+            seen_by_pass.append(plain if look == PLAIN and plain else self.infer(views))
+            prepared = [with_view(each, view, look) for each, view in zip(prepared, views, strict=True)]
+        inferred = [self.merge(options.passes, seen) for seen in zip(*seen_by_pass, strict=True)]
+        return [self.finish(each, seen, options) for each, seen in zip(prepared, inferred, strict=True)]
 
     def predict(
         self, pictures: Sequence[bytes | DecodedImage], options: DetectOptions = DetectOptions()
     ) -> list[Prediction | ImageError]:
         """Detect in several pictures in one batch; a useless picture costs only its own answer."""
         prepared = [self._prepare_or_error(picture) for picture in pictures]
-        usable = [each for each in prepared if isinstance(each, Prepared)]
-        inferred = iter(self.infer(usable))
-        return [
-            self.finish(each, next(inferred), options) if isinstance(each, Prepared) else each
-            for each in prepared
-        ]
+        found = iter(self.detect([each for each in prepared if isinstance(each, Prepared)], options))
+        return [next(found) if isinstance(each, Prepared) else each for each in prepared]
 
     def _prepare_or_error(self, picture: bytes | DecodedImage) -> Prepared | ImageError:
         try:
             return self.prepare(picture)
         except ImageError as error:
             return error
+
+
+def with_view(prepared: Prepared, view: Prepared, look: TtaPass) -> Prepared:
+    """Return a picture whose `preprocess_ms` holds what making a view of it took, too."""
+    if look == PLAIN:
+        return prepared
+    return replace(prepared, preprocess_ms=prepared.preprocess_ms + view.preprocess_ms)
+
+
+def _by_size(batch: Sequence[Prepared]) -> list[list[int]]:
+    """Return the places of the pictures that can run together, for each size."""
+    places: dict[tuple[int, ...], list[int]] = {}
+    for place, each in enumerate(batch):
+        places.setdefault(each.fitted.tensor.shape, []).append(place)
+    return list(places.values())
 
 
 def _clipped(detections: Detections, width: int, height: int) -> Detections:

@@ -224,6 +224,9 @@ class EvaluationConfig(MeasuringConfig):
     """Of two boxes of a class that overlap by more only the better one counts."""
     max_detections: Annotated[int, Ge(1), Le(10_000)] | None = None
     """Most detections in one picture; the best count."""
+    tta: Truth = False
+    """Measure the published weights with test-time augmentation too; its AP stands beside the plain one,
+    which stays the model's."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from detection.data.records import DatasetRecord
-from detection.training.config import TrainingConfig
+from detection.training.config import EvaluationConfig, TrainingConfig
 
 GIT_TIMEOUT_S = 5.0
 LIBRARIES = ("torch", "torchvision", "numpy", "opencv-python", "onnx", "onnxruntime")
@@ -50,9 +50,15 @@ def library_versions() -> dict[str, str]:
 def config_fingerprint(config: TrainingConfig) -> str:
     """Return the sha256 of all that decides what a training computes.
 
-    Where and for how long it may run is left out: a training may go on elsewhere, or get more time.
+    Where and for how long it may run is left out: a training may go on elsewhere, or get more time. So is
+    what is measured once it has ended.
     """
-    return fingerprint(replace(config, device="auto", time_limit_s=None, checkpoint_every=1))
+    measured = config.evaluation
+    if isinstance(measured, EvaluationConfig):
+        measured = replace(measured, tta=False)
+    return fingerprint(
+        replace(config, device="auto", time_limit_s=None, checkpoint_every=1, evaluation=measured)
+    )
 
 
 def dataset_fingerprint(dataset: DatasetRecord) -> str:

@@ -128,6 +128,8 @@ ELSEWHERE = {
     "init": RUN + "test_weights_may_start_from_a_file",
     "init_exclude": RUN + "test_weights_may_start_from_a_file",
     "early_stopping.min_delta": CALLBACKS + "test_small_gains_add_up",
+    "evaluation.tta": "tests/unit/detection/test_publish.py::"
+    "test_augmentation_is_measured_beside_the_plain_look",
     "time_limit_s": "test_a_training_ends_at_its_time_limit",
     "processes": "test_what_takes_several_processes_is_refused",
     "sync_bn": "test_what_takes_several_processes_is_refused",

@@ -27,7 +27,7 @@ from app.jobs import protocol
 from app.jobs.states import JobKind, JobStatus
 from detection.families.yolox import YoloxConfig
 from detection.models import create_model, create_served_model
-from detection.training.config import ScheduleConfig
+from detection.training.config import EvaluationConfig, ScheduleConfig
 from detection.training.recipes import resolve
 from tests.archives import zip_of
 from tests.services import Home, wait_until
@@ -67,6 +67,7 @@ def test_a_life_of_jobs(any_house: Home) -> None:
     evaluation = evaluation_of(any_house, model_id, dataset_id)
     it_can_be_had_for_torch(any_house, model_id)
     it_is_measured_as_its_training_measured_it(any_house, model_id, evaluation)
+    it_is_measured_with_augmentation_too(any_house, model_id, dataset_id)
     nothing_waits_and_nobody_owns_anything(any_house)
 
 
@@ -88,7 +89,13 @@ def an_archive_becomes_a_dataset(home: Home) -> str:
 
 
 def a_training_becomes_a_model(home: Home, dataset_id: str) -> str:
-    config = YoloxConfig(epochs=EPOCHS, batch_size=2, input_size=64, schedule=ScheduleConfig(no_aug_epochs=1))
+    config = YoloxConfig(
+        epochs=EPOCHS,
+        batch_size=2,
+        input_size=64,
+        schedule=ScheduleConfig(no_aug_epochs=1),
+        evaluation=EvaluationConfig(tta=True),
+    )
     resolved = asdict(resolve(config, num_images=NUM_TRAIN))
     job_id = home.queue_job(JobKind.TRAIN, name="tiny training", dataset_id=dataset_id, config=resolved)
     job = home.wait_for(job_id, timeout_s=240)
@@ -100,7 +107,9 @@ def a_training_becomes_a_model(home: Home, dataset_id: str) -> str:
     assert (model.metrics["split"], model.metrics["images"]) == ("val", NUM_VAL)
     assert model.provenance["dataset_sha256"] == get(home, Dataset, id=dataset_id).sha256
     assert model.provenance["device"] == "cpu"
-    assert get(home, Evaluation, job_id=job_id).metrics == model.metrics
+    evaluation = get(home, Evaluation, job_id=job_id)
+    assert evaluation.metrics == model.metrics
+    assert evaluation.tta["plain"]["ap"] == model.metrics["ap"], "what augmentation adds stands beside it"
     assert job.progress == {"epoch": 2, "epochs": 2, "step": STEPS, "steps": STEPS, "fraction": 1.0}
     assert {"loss", "box", "objectness", "class", "lr", "images_per_s", "ap", "ap50"} <= set(job.metrics)
     assert {"preparing_s", "training_s", "evaluating_s", "publishing_s"} <= set(job.timing)
@@ -135,9 +144,9 @@ def its_files_are_what_the_rows_say(home: Home, model_id: str) -> None:
         assert (len(data), hashlib.sha256(data).hexdigest()) == (file.size_bytes, file.sha256)
 
 
-def evaluation_of(home: Home, model_id: str, dataset_id: str) -> str:
+def evaluation_of(home: Home, model_id: str, dataset_id: str, **wish: Any) -> str:
     """Queue an evaluation; the worker of the other queue need not wait for it."""
-    config = {"model_id": model_id, "dataset_id": dataset_id, "split": "val", "device": "auto"}
+    config = {"model_id": model_id, "dataset_id": dataset_id, "split": "val", "device": "auto", **wish}
     return home.queue_job(JobKind.EVALUATE, dataset_id=dataset_id, model_id=model_id, config=config)
 
 
@@ -164,6 +173,22 @@ def it_is_measured_as_its_training_measured_it(home: Home, model_id: str, job_id
     assert details[0] == details[1]
     assert details[0].confusion_matrix["labels"] == [*CLASSES, "background"]
     assert evaluation.metrics["classes_unknown_to_model"] == []
+
+
+def it_is_measured_with_augmentation_too(home: Home, model_id: str, dataset_id: str) -> None:
+    tta = {"scales": [1.0, 0.5], "flips": ["none", "lr"]}
+    job = home.wait_for(evaluation_of(home, model_id, dataset_id, tta=tta), timeout_s=120)
+    assert job.status == JobStatus.SUCCEEDED, home.logs()
+    evaluation, model = get(home, Evaluation, job_id=job.id), get(home, Model, id=model_id)
+    assert evaluation.tta["passes"] == [{"scale": 1.0, "flip": "none"}, {"scale": 0.5, "flip": "lr"}]
+    for name in ("ap", "ap50", "ap75"):
+        assert evaluation.tta["plain"][name] == model.metrics[name]
+        assert evaluation.tta["augmented"][name] == evaluation.metrics[name]
+        assert evaluation.tta["difference"][name] == pytest.approx(
+            evaluation.metrics[name] - model.metrics[name]
+        )
+    assert (job.result or {})["tta"] == evaluation.tta
+    assert "test-time augmentation: 2 passes: 1, 0.5 lr" in home.logs()
 
 
 def nothing_waits_and_nobody_owns_anything(home: Home) -> None:

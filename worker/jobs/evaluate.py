@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from detection.data.records import Split
-from detection.evaluation.coco import measure_detections
+from detection.evaluation.coco import CocoMetrics
 from detection.evaluation.curves import detail_detections
-from detection.evaluation.evaluate import detect_in_all
+from detection.evaluation.tta import detect_plain_and_augmented
+from detection.inference.passes import TtaPass, describe_passes, passes_of
 from detection.inference.predictor import DetectOptions, Predictor
 from detection.tasks import Task
 from worker.attempt import Attempt
@@ -35,22 +38,39 @@ def run(attempt: Attempt) -> None:
     )
     attempt.report.stage("evaluating")
     attempt.report.line(f"measuring {len(ids)} classes on {len(images)} pictures of {split}")
+    passes = _passes(config)
+    if passes:
+        attempt.report.line(describe_passes(passes))
     progress = MeasuringProgress(attempt, len(images))
-    found = detect_in_all(predictor, images, dataset.pictures, saw=progress.saw)
+    found = detect_plain_and_augmented(predictor, images, dataset.pictures, passes, saw=progress.saw)
     if found is None:
         raise RuntimeError("an evaluation that nobody interrupts has a result")
     classes = model.record.classes
-    measured = measure_detections(images, found, classes)
+    measured = found.measure(images, classes)
+    as_metrics = partial(_metrics, split=split, of_dataset=dataset.record.classes, of_model=classes)
     evaluation = evaluation_row(
         attempt,
         model.id,
         dataset_sha256=dataset.sha256,
         split=split.value,
-        metrics={
-            **measured.as_json(),
-            "split": split.value,
-            **classes_apart(dataset.record.classes, classes),
-        },
-        details=detail_detections(images, found, classes, score_threshold=DetectOptions().score_threshold),
+        metrics=as_metrics(measured.asked_for),
+        details=detail_detections(
+            images, found.asked_for, classes, score_threshold=DetectOptions().score_threshold
+        ),
+        tta=measured.comparison,
     )
-    attempt.succeed({"evaluation_id": evaluation.id}, partial(add_evaluation, evaluation))
+    result = {"evaluation_id": evaluation.id, **({"tta": measured.comparison} if passes else {})}
+    attempt.succeed(result, partial(add_evaluation, evaluation, as_metrics(measured.plain)))
+
+
+def _passes(config: Mapping[str, Any]) -> tuple[TtaPass, ...]:
+    """Return the passes of the augmentation that was asked for; none when it was not."""
+    tta = config.get("tta")  # jobs of older versions know nothing of it
+    return () if tta is None else passes_of(tta["scales"], tta["flips"])
+
+
+def _metrics(
+    measured: CocoMetrics, *, split: Split, of_dataset: Sequence[str], of_model: Sequence[str]
+) -> dict[str, Any]:
+    """Return what was measured, and the classes that it says nothing about."""
+    return {**measured.as_json(), "split": split.value, **classes_apart(of_dataset, of_model)}

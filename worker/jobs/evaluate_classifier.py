@@ -53,4 +53,4 @@ def measure_classifier(attempt: Attempt, model: StoredModel, dataset: StoredData
         },
         details=ClassConfusion(classes, counts),
     )
-    attempt.succeed({"evaluation_id": evaluation.id}, partial(add_evaluation, evaluation))
+    attempt.succeed({"evaluation_id": evaluation.id}, partial(add_evaluation, evaluation, evaluation.metrics))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -65,10 +66,14 @@ def classes_apart(of_dataset: Sequence[str], of_model: Sequence[str]) -> dict[st
     }
 
 
-def add_evaluation(evaluation: Evaluation, session: Session) -> None:
-    """Add the evaluation; a model that was never measured shows its first one from now on."""
+def add_evaluation(evaluation: Evaluation, as_served: Mapping[str, Any], session: Session) -> None:
+    """Add the evaluation; a model that was never measured shows its first one from now on, as it serves.
+
+    Args:
+        as_served: what was measured without anything that has to be asked for.
+    """
     session.merge(evaluation)
     model = session.get_one(Model, evaluation.model_id)
     if model.metrics is None:
-        model.metrics = dict(evaluation.metrics)
+        model.metrics = dict(as_served)
     note_change(session, f"models/{model.id}", {"status": "evaluated", "evaluation_id": evaluation.id})

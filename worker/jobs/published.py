@@ -114,6 +114,7 @@ def evaluation_row(
     split: str,
     metrics: Mapping[str, Any],
     details: Details | None,
+    tta: Mapping[str, Any] | None = None,
 ) -> Evaluation:
     """Return a new evaluation of a model, on the dataset of the job."""
     return Evaluation(
@@ -124,5 +125,6 @@ def evaluation_row(
         dataset_sha256=dataset_sha256,
         split=split,
         metrics=dict(metrics),
+        tta=None if tta is None else dict(tta),
         **(details.as_json() if details is not None else {}),
     )

@@ -167,6 +167,7 @@ def _add_evaluation(
             split=Split.VAL.value,
             metrics=made.metrics,
             details=made.details,
+            tta=made.tta,
         )
         session.add(row)
 

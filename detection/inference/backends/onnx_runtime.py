@@ -34,11 +34,22 @@ class OnnxRuntimeBackend:
             graph if isinstance(graph, bytes) else str(graph), options, providers=["CPUExecutionProvider"]
         )
 
+        # Names stand for sizes that are free: that of the batch always, height and width in no graph of ours.
+        self._size_hw = tuple(self._session.get_inputs()[0].shape[2:])
+
     @property
     def device(self) -> torch.device:
         return torch.device("cpu")
 
     def run(self, images_BCHW: Tensor) -> tuple[Tensor, ...]:
+        size_hw = tuple(images_BCHW.shape[2:])
+        if any(
+            isinstance(own, int) and own != given for own, given in zip(self._size_hw, size_hw, strict=True)
+        ):
+            raise ValueError(
+                f"this graph takes images of {list(self._size_hw)} pixels, not of {list(size_hw)}; "
+                "the eager backend takes any size"
+            )
         images = np.ascontiguousarray(images_BCHW.numpy())
         return tuple(torch.from_numpy(each) for each in self._session.run(None, {"images": images}))
 

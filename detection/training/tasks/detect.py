@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from detection.data.dataset import TrainingDataset
-from detection.detections import Detections
-from detection.evaluation.coco import measure_detections
 from detection.evaluation.curves import detail_detections
-from detection.evaluation.evaluate import detect_in_all
+from detection.evaluation.tta import detect_plain_and_augmented
 from detection.inference.backends.eager import EagerBackend
+from detection.inference.passes import DEFAULT_PASSES
 from detection.inference.predictor import DetectOptions, Predictor
 from detection.models import create_model
 from detection.models.detector import Detector
@@ -55,25 +54,18 @@ class DetectTraining(TaskTraining):
         saw: Seen,
         detailed: bool = False,
     ) -> Measured | None:
-        found = detect_in_validation(job, network, interrupted=interrupted, saw=saw)
+        config = job.config
+        assert isinstance(config, DetectorConfig)
+        passes = DEFAULT_PASSES if detailed and config.evaluation.tta else ()
+        predictor = Predictor(EagerBackend(network, job.devices[0]), job.record)
+        images, classes = job.val_images, job.record.classes
+        found = detect_plain_and_augmented(
+            predictor, images, job.read, passes, interrupted=interrupted, saw=saw
+        )
         if found is None:
             return None
-        images, classes, details = job.val_images, job.record.classes, None
+        details, threshold = None, DetectOptions().score_threshold
         if detailed:
-            threshold = DetectOptions().score_threshold
-            details = detail_detections(images, found, classes, score_threshold=threshold)
-        return Measured(measure_detections(images, found, classes), details)
-
-
-def detect_in_validation(
-    job: TrainingJob, detector: Network, *, interrupted: Callable[[], bool], saw: Seen
-) -> list[Detections] | None:
-    """Return what the serving predictor finds in each validation picture; None when interrupted."""
-    predictor = Predictor(EagerBackend(detector, job.devices[0]), job.record)
-    return detect_in_all(
-        predictor,
-        job.val_images,
-        job.read,
-        interrupted=interrupted,
-        saw=saw,
-    )
+            details = detail_detections(images, found.plain, classes, score_threshold=threshold)
+        measured = found.measure(images, classes)
+        return Measured(measured.plain, details, measured.comparison)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from detection.data.dataset import Samples
 from detection.errors import Fault
@@ -21,6 +22,8 @@ class Measured:
     metrics: Metrics
     details: Details | None
     """Only where they were asked for, and not with too many classes."""
+    tta: Mapping[str, Any] | None = None
+    """What test-time augmentation changed; only beside details, where the configuration asks for it."""
 
 
 class TaskTraining(ABC):

@@ -259,8 +259,20 @@ def test_an_evaluation_is_a_job(api: Api) -> None:
         "dataset_id": dataset_id,
         "split": "val",
         "device": "auto",
+        "tta": None,
     }
     assert (job["model_id"], job["dataset_id"]) == (model_id, dataset_id)
+
+
+def test_an_evaluation_may_ask_for_test_time_augmentation(api: Api) -> None:
+    dataset_id = api.ready_dataset()
+    here = f"/models/{api.model()}/evaluate"
+    usual = api.post(here, {"dataset_id": dataset_id, "tta": True}).json()
+    assert usual["config"]["tta"] == {"scales": [1.0, 0.83, 0.67], "flips": ["none", "lr", "none"]}
+    chosen = api.post(here, {"dataset_id": dataset_id, "tta": {"scales": [1, 1.3]}}).json()
+    assert chosen["config"]["tta"] == {"scales": [1.0, 1.3], "flips": ["none", "none"]}
+    for tta in ("true", 1, {"scales": []}, {"scales": [5]}, {"scales": [1], "flips": ["lr", "ud"]}, {}):
+        assert_problem(api.post(here, {"dataset_id": dataset_id, "tta": tta}), 422, "invalid_input")
 
 
 def test_an_evaluation_needs_pictures_and_a_common_class(api: Api) -> None:
@@ -272,7 +284,6 @@ def test_an_evaluation_needs_pictures_and_a_common_class(api: Api) -> None:
     assert_problem(api.post(here, {"dataset_id": "nothing"}), 404, "not_found")
     assert_problem(api.post(here, {"dataset_id": api.upload().json()["id"]}), 409, "dataset_not_ready")
     assert_problem(api.post("/models/x/evaluate", {"dataset_id": dataset_id}), 404, "not_found")
-    assert_problem(api.post(here, {"dataset_id": dataset_id, "tta": True}), 422, "invalid_input")
     assert_problem(api.post(here, {"dataset_id": dataset_id, "device": "cuda"}), 422, "invalid_input")
 
 
@@ -286,8 +297,22 @@ def test_evaluations_are_listed_and_shown(api: Api) -> None:
     shown = api.get(f"/evaluations/{ids[0]}").json()
     assert shown["metrics"] == {"ap": 0.25, "per_class": {"cat": 0.5}}
     assert shown["links"]["model"] == f"/models/{model_id}"
+    assert shown["tta"] is None
     assert_problem(api.get("/evaluations/nothing"), 404, "not_found")
     assert_problem(api.get("/models/nothing/evaluations"), 404, "not_found")
+
+
+def test_an_evaluation_shows_what_augmentation_changed(api: Api) -> None:
+    plain, augmented = ({"ap": ap, "ap50": ap, "ap75": None} for ap in (0.5, 0.75))
+    tta = {
+        "passes": [{"scale": 1.0, "flip": "none"}, {"scale": 0.83, "flip": "lr"}],
+        "plain": plain,
+        "augmented": augmented,
+        "difference": {"ap": 0.25, "ap50": 0.25, "ap75": None},
+    }
+    evaluation_id = api.evaluation(model_id := api.model(), tta=tta)
+    assert api.get(f"/evaluations/{evaluation_id}").json()["tta"] == tta
+    assert api.get(f"/models/{model_id}/evaluations").json()["items"][0]["tta"] == tta
 
 
 def test_one_evaluation_shows_its_curves_and_what_was_taken_for_what(api: Api) -> None:

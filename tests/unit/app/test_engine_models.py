@@ -41,7 +41,7 @@ class Disk:
         self.loaded: list[str] = []
         self.gate = asyncio.Event()
 
-    async def load(self, model: ServedModel) -> Weight:
+    async def load(self, model: ServedModel, backend: str) -> Weight:
         self.loaded.append(model.id)
         await self.gate.wait()
         if model.id == "broken":
@@ -53,12 +53,12 @@ def test_many_who_ask_first_cause_one_load() -> None:
     async def story() -> None:
         disk = Disk()
         cache = ModelCache(disk.load, max_bytes=100)
-        asking = [asyncio.create_task(cache.get(named("a"))) for _ in range(5)]
+        asking = [asyncio.create_task(cache.get(named("a"), "onnxruntime")) for _ in range(5)]
         await asyncio.sleep(0)
         asking[0].cancel()
         disk.gate.set()
         found = await asyncio.gather(*asking[1:])
-        assert {id(weight) for weight in found} == {id(await cache.get(named("a")))}
+        assert {id(weight) for weight in found} == {id(await cache.get(named("a"), "onnxruntime"))}
         assert disk.loaded == ["a"]
 
     asyncio.run(story())
@@ -70,12 +70,12 @@ def test_the_least_recently_used_go_first_and_the_newest_stays() -> None:
         disk.gate.set()
         cache = ModelCache(disk.load, max_bytes=25)
         for name in ("a", "b", "a", "c"):
-            await cache.get(named(name))
+            await cache.get(named(name), "onnxruntime")
         assert cache.ids == ("a", "c")
         assert cache.size_bytes == 20
         tiny = ModelCache(disk.load, max_bytes=1)
-        await tiny.get(named("a"))
-        await tiny.get(named("b"))
+        await tiny.get(named("a"), "onnxruntime")
+        await tiny.get(named("b"), "onnxruntime")
         assert tiny.ids == ("b",)
 
     asyncio.run(story())
@@ -88,11 +88,11 @@ def test_a_load_that_failed_is_an_answer_and_is_tried_again() -> None:
         cache = ModelCache(disk.load, max_bytes=25)
         for _ in range(2):
             with pytest.raises(RefusedError) as refused:
-                await cache.get(named("broken"))
+                await cache.get(named("broken"), "onnxruntime")
             assert refused.value.reason is Refusal.MODEL_UNAVAILABLE
             assert "cannot be read" not in refused.value.message
         assert disk.loaded == ["broken", "broken"]
-        assert (await cache.get(named("a"))).name == "a"
+        assert (await cache.get(named("a"), "onnxruntime")).name == "a"
 
     asyncio.run(story())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,25 @@ def test_its_numbers_are_those_of_what_serves(trained: Path, published: tuple[Pu
     assert made.metrics["split"] == Split.VAL
     assert made.metrics["ap"] == pytest.approx(again.ap, abs=1e-3)
     assert made.metrics["per_class"][0]["label"] == "cat"
+
+
+@pytest.mark.usefixtures("_no_export")
+def test_augmentation_is_measured_beside_the_plain_look(
+    trained: Path, published: tuple[Publication, Path]
+) -> None:
+    series, job = Series(), small_job(trained)
+    job = replace(job, config=replace(job.config, evaluation=replace(job.config.evaluation, tta=True)))
+    # The checkpoints are of the same training: how its end is measured changes nothing in it.
+    made = publish(job, trained / "augmented", reporter=series)
+    assert made is not None
+    assert published[0].tta is None
+    assert made.metrics == published[0].metrics, "the model's own metrics stay those of a plain look"
+    assert made.tta is not None
+    assert [each["scale"] for each in made.tta["passes"]] == [1.0, 0.83, 0.67]
+    assert made.tta["plain"] == {name: made.metrics[name] for name in ("ap", "ap50", "ap75")}
+    for name, value in made.tta["augmented"].items():
+        assert made.tta["difference"][name] == pytest.approx(value - made.metrics[name])
+    assert "test-time augmentation: 3 passes: 1, 0.83 lr, 0.67" in series.lines
 
 
 def test_the_best_weights_are_published(trained: Path, published: tuple[Publication, Path]) -> None:
