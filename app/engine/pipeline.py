@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from app.engine.lanes import Lane, Turn
 from app.engine.loader import LoadedModel, Loader, ModelCache
 from app.settings import MIB, Settings
 from app.storage import Storage
+from detection.clock import Stopwatch
 from detection.images import ImageHeader, check_header, decoding_bytes
 from detection.inference.predictor import DetectOptions, Inferred, Prediction, Prepared
 
@@ -105,7 +105,7 @@ class Pipeline:
             RefusedError: no room, or no model.
             ImageError: the picture cannot be used.
         """
-        arrived = time.perf_counter()
+        watch = Stopwatch()
         with self.admission.admit(len(request.image)):
             model = await self._models.get(request.model)
             header = await self._header(request.image)
@@ -114,7 +114,7 @@ class Pipeline:
                 size_bytes = max(size_bytes, drawing_bytes(header))
             async with self._lane(header, size_bytes).turn(size_bytes) as turn:
                 prediction = await self._predict(request, model, turn)
-                spent_s = time.perf_counter() - arrived
+                spent_ms = watch.lap_ms()
                 boxes = _boxes(prediction, request.model.record.classes)
                 annotated = await self._annotate(request, boxes, turn) if request.annotate else None
         return Detected(
@@ -122,7 +122,7 @@ class Pipeline:
             width=prediction.width,
             height=prediction.height,
             boxes=boxes,
-            timing=_timing(prediction, spent_s * 1000),
+            timing=_timing(prediction, spent_ms),
             queue_images=self.admission.images,
             annotated=annotated,
         )

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from detection.clock import Clock
 from detection.evaluation.coco import CocoMetrics
 from detection.models.detector import Detector
 from detection.training.plan import EpochPlan, TrainingPlan
@@ -13,8 +14,6 @@ from detection.training.reporting import Reporter
 from detection.training.state import REASON_OF_REQUEST, StopReason, StopRequest
 from detection.training.trainer import Callback, StepResult, Trainer
 
-Clock = Callable[[], float]
-"""Seconds from an arbitrary point; never goes back."""
 StopRequests = Callable[[], StopRequest | None]
 """What somebody wants of the training at this moment; asked after every step, so it must be quick."""
 
