@@ -50,6 +50,8 @@ class Evaluate(Callback):
         if state.evaluated_step == state.step:
             return
         self._reporter.on_stage("evaluating")
+        if (average := trainer.optimisation.average) is not None:
+            average.update_attributes(trainer.optimisation.detector)
         metrics = self._measure(trainer.evaluated_model, self._interrupted)
         if metrics is None:
             trainer.stop(REASON_OF_REQUEST[self._requests() or StopRequest.DRAIN])

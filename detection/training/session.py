@@ -35,7 +35,7 @@ def open_session(
 ) -> tuple[Optimisation, TrainingState]:
     """Return the optimisation and its state as `payload` left them, or as they are before the first step."""
     config, device = job.config, job.devices[0]
-    seed_everything(config.seed, deterministic=config.deterministic)
+    log(seed_everything(config.seed, deterministic=config.deterministic))
     state = TrainingState(frozen=job.plan.epoch(0).frozen)
     if payload is not None:
         state = TrainingState.from_json(payload["state"])

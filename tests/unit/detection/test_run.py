@@ -59,8 +59,10 @@ def test_a_training_tells_what_it_does(whole: Whole) -> None:
     first, *rest = series.lines
     assert "torch" in first
     assert first.endswith(", CPU")
-    assert rest[0] == "weights start at random (default)"
-    assert rest[1].startswith("Model Summary: ")
+    assert rest[0] == "seed 0, deterministic kernels"
+    assert rest[1] == "weights start at random (default)"
+    assert rest[2].startswith("Model Summary: ")
+    assert rest[-1].startswith("trained on ")
     assert set(series.rows[1]) == {
         *("epoch", "loss", "box", "objectness", "class", "l1", "assigned", "lr"),
     }
