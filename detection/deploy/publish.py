@@ -10,6 +10,7 @@ from typing import Any
 from detection.analysis.complexity import Complexity, count_complexity
 from detection.data.records import Split
 from detection.deploy.package import CHECKED_PICTURES, ModelFile, write_model
+from detection.environment import describe_environment
 from detection.errors import CheckpointError
 from detection.evaluation.coco import measure_detections
 from detection.evaluation.curves import EvaluationDetails, detail_detections
@@ -17,7 +18,6 @@ from detection.inference.predictor import DetectOptions
 from detection.model_record import ModelRecord
 from detection.training.job import TrainingJob
 from detection.training.progress import Seen
-from detection.training.provenance import describe_source, library_versions
 from detection.training.reporting import Reporter
 from detection.training.run import detect_in_validation, open_checkpoints
 from detection.training.session import build_detector
@@ -77,6 +77,7 @@ def publish(
         details = detail_detections(
             job.val_images, found, classes, score_threshold=DetectOptions().score_threshold
         )
+    environment = describe_environment(job.devices)
     into.mkdir(parents=True, exist_ok=True)
     shown = (job.val_images or job.train_images)[:CHECKED_PICTURES]
     files = write_model(detector, job.record, into, pictures=[job.read(image) for image in shown])
@@ -91,8 +92,10 @@ def publish(
             "config_sha256": job.identity.config_sha256,
             "config": asdict(job.config),
             "seed": job.config.seed,
+            "deterministic": job.config.deterministic,
+            "precision": job.config.precision.value,
             "step": payload["state"]["step"],
-            "source": describe_source(),
-            "versions": library_versions(),
+            **environment,
+            "threads": job.config.threads or environment["threads"],
         },
     )

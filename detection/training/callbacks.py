@@ -41,7 +41,7 @@ class Evaluate(Callback):
             self._evaluate(trainer)
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        if trainer.reason is StopReason.FINISHED:
+        if trainer.reason is not None and trainer.reason.measures:
             trainer.require_finite()
             self._evaluate(trainer)
 
@@ -97,6 +97,33 @@ class StopEarly(Callback):
         if trainer.state.evaluations_without_gain >= self._patience:
             trainer.log(f"no better AP in {self._patience} evaluations: the training ends early")
             trainer.stop(StopReason.EARLY_STOPPED)
+
+
+class StopAtStep(Callback):
+    """Ends a training after so many steps; the weights of that step are the best, whatever was measured."""
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        self._stop_if_reached(trainer)
+
+    def on_step_end(self, trainer: Trainer, step: StepResult) -> None:
+        # The last step of an epoch is followed by what belongs to the epoch's end: it stops after that.
+        if not step.last_of_epoch:
+            self._stop_if_reached(trainer)
+
+    def on_epoch_end(self, trainer: Trainer, plan: EpochPlan) -> None:
+        self._stop_if_reached(trainer)
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        if trainer.state.step == self._step:
+            trainer.state.best_step = self._step
+
+    def _stop_if_reached(self, trainer: Trainer) -> None:
+        if trainer.state.step == self._step:
+            trainer.state.best_step = self._step
+            trainer.stop(StopReason.STEP_REACHED)
 
 
 class SaveCheckpoints(Callback):

@@ -260,6 +260,9 @@ class TrainingConfig:
     """Of the first weights, the order of pictures and the augmentation."""
     deterministic: Truth = True
     """Slower on accelerators, the same numbers every time."""
+    threads: Annotated[int, Ge(1), Le(256)] | None = None
+    """Threads that a process computes with on the CPU; null is its share of the worker's cores. Sums come out
+    in another order with another number, so a job shows it and keeps to it."""
     processes: Annotated[int, Ge(1), Le(64)] | None = None
     """Ranks of the job; null is one per device. More than 1 is refused: a training has one so far."""
     sync_bn: Truth = False

@@ -37,6 +37,8 @@ class TrainingJob:
     """A weights file to start from; None starts at random."""
     convention: InputConvention | None = None
     """Of the initial weights; None is the architecture's."""
+    until_step: int | None = None
+    """Train up to this step and take its weights; None is up to the end, and the best."""
 
     @cached_property
     def train_images(self) -> tuple[ImageRecord, ...]:

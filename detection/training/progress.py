@@ -18,7 +18,6 @@ from detection.clock import Clock, Stopwatch
 from detection.training.callbacks import evaluation_is_due
 from detection.training.plan import EpochPlan, TrainingPlan
 from detection.training.reporting import ALL_SEEN, Progress, Reporter
-from detection.training.state import StopReason
 from detection.training.trainer import Callback, StepResult, Trainer
 
 PROGRESS_EVERY_S = 1.0
@@ -136,7 +135,7 @@ class ProgressMeter(Callback):
         published = self._num_val_images - self._seen
         state, plan = trainer.state, self._plan
         if trainer.reason is not None and trainer.reason.publishes:
-            is_due = trainer.reason is StopReason.FINISHED and state.evaluated_step != state.step
+            is_due = trainer.reason.measures and state.evaluated_step != state.step
             return 0, self._num_val_images * is_due + published
         to_train, to_evaluate = self._ahead[state.epoch]
         if state.epoch < plan.epochs:

@@ -35,6 +35,8 @@ def open_session(
 ) -> tuple[Optimisation, TrainingState]:
     """Return the optimisation and its state as `payload` left them, or as they are before the first step."""
     config, device = job.config, job.devices[0]
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
     log(seed_everything(config.seed, deterministic=config.deterministic))
     state = TrainingState(frozen=job.plan.epoch(0).frozen)
     if payload is not None:

@@ -12,12 +12,12 @@ from detection.analysis.complexity import count_complexity
 from detection.architectures import ARCHITECTURES
 from detection.data.coco_classes import COCO_CLASSES
 from detection.deploy.package import write_model
+from detection.environment import describe_environment
 from detection.errors import WeightsError
 from detection.input_convention import NAMED_CONVENTIONS, InputConvention
 from detection.model_record import ModelRecord
 from detection.models import create_served_model
 from detection.models.weights import ImportedWeights, read_weights
-from detection.training.provenance import describe_source, library_versions
 from worker.attempt import Attempt
 from worker.jobs.published import NewModel, publish_model
 
@@ -59,8 +59,7 @@ def run(attempt: Attempt) -> None:
             "file_sha256": config["sha256"],
             "folded": weights.folded,
             "report": list(weights.report),
-            "source": describe_source(),
-            "versions": library_versions(),
+            **describe_environment(),
         },
         folder=folder,
         files=write_model(detector, record, folder),
