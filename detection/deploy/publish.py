@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from detection.analysis.complexity import Complexity, count_complexity
 from detection.data.records import Split
 from detection.deploy.package import CHECKED_PICTURES, ModelFile, write_model
@@ -20,7 +22,7 @@ from detection.training.job import TrainingJob
 from detection.training.progress import Seen
 from detection.training.reporting import Reporter
 from detection.training.run import detect_in_validation, open_checkpoints
-from detection.training.session import build_detector
+from detection.training.session import TRANSFER_NOTE, build_detector
 from detection.training.snapshot import load_evaluated_weights
 
 
@@ -97,5 +99,15 @@ def publish(
             "step": payload["state"]["step"],
             **environment,
             "threads": job.config.threads or environment["threads"],
+            "transfer": _transfer(job),
         },
     )
+
+
+def _transfer(job: TrainingJob) -> Mapping[str, Any] | None:
+    """Return what became of the weights that the training began with; None when they were random."""
+    note = job.folder / TRANSFER_NOTE
+    if not note.exists():
+        return None
+    told: Mapping[str, Any] = msgspec.json.decode(note.read_bytes())
+    return told

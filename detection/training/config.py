@@ -238,7 +238,8 @@ class TrainingConfig:
     """The network, as `GET /architectures` lists them."""
     init: Annotated[str, MaxLen(64)] = RANDOM
     """`random`, a model id, or `pretrained`: the newest imported weights of this architecture that know
-    COCO's classes; those of a graph, whose batch norms are folded, only when there are no others."""
+    COCO's classes; those of a graph, whose batch norms are folded, only when there are no others. What fits
+    by name and shape is taken; the log and the model's provenance list the rest."""
     init_exclude: Annotated[tuple[Annotated[str, MaxLen(200)], ...], MaxLen(1000)] = ()
     """Weights whose name contains one of these are not taken from `init`."""
     weight_init: WeightInitConfig = field(default_factory=WeightInitConfig)
