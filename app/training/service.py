@@ -142,8 +142,8 @@ def _check_related(model: Model, architecture: Architecture) -> None:
     known = model.architecture in ARCHITECTURES
     if model.task != "detect" or not known or ARCHITECTURES[model.architecture].family != architecture.family:
         raise ArchitectureMismatchError(
-            f"the model {model.id} is a {model.architecture}, none of whose weights fits a {architecture.name};"
-            " start from a model of its own family"
+            f"the model {model.id} is a {model.architecture}, none of whose weights fits a"
+            f" {architecture.name}; start from a model of its own family"
         )
 
 
