@@ -133,6 +133,10 @@ class ArchitectureMismatchError(ConflictError):
     code, title = "architecture_mismatch", "The model is of another architecture"
 
 
+class NotReproducibleError(ConflictError):
+    code, title = "not_reproducible", "The training cannot be started again"
+
+
 class NoCommonClassesError(ConflictError):
     code, title = "no_common_classes", "Model and dataset share no class"
 

@@ -34,6 +34,7 @@ class JobFacts:
     config: Mapping[str, Any]
     dataset_id: str | None
     model_id: str | None
+    reproduces: str | None
     timing: Mapping[str, float]
     fence: int
 
@@ -46,6 +47,7 @@ class JobFacts:
             config=job.config,
             dataset_id=job.dataset_id,
             model_id=job.model_id,
+            reproduces=job.reproduces,
             timing=job.timing,
             fence=job.fence,
         )

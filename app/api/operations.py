@@ -16,6 +16,7 @@ from app.api.dependencies import ReadingDep, SettingsDep, StateDep, answers, cre
 from app.api.shapes import Shape, example
 from app.database.tables import Worker, utc_now
 from app.keys.service import Scope
+from detection.training.provenance import describe_source
 
 router = create_router("operations")
 
@@ -29,10 +30,15 @@ VERSIONED = ("harrier", "fastapi", "sqlalchemy", "celery", "torch", "torchvision
 class VersionRead(Shape):
     """What is installed."""
 
-    model_config = example(version="0.1.0", python="3.11.7", packages={"torch": "2.15.0"})
+    model_config = example(
+        version="0.1.0", source="v0.1.0-0-gc21fc62", python="3.11.7", packages={"torch": "2.15.0"}
+    )
 
     version: str
     """Of Harrier."""
+    source: str
+    """`git describe` of its code, with `-dirty` when that was changed since; in an installed package, which
+    has no repository, the date of its files."""
     python: str
     """That runs it."""
     packages: dict[str, str]
@@ -134,4 +140,9 @@ def show_metrics(state: StateDep) -> object:
 @lru_cache(maxsize=1)
 def _versions() -> VersionRead:
     packages = {name: version(name) for name in VERSIONED}
-    return VersionRead(version=packages.pop("harrier"), python=platform.python_version(), packages=packages)
+    return VersionRead(
+        version=packages.pop("harrier"),
+        source=describe_source(),
+        python=platform.python_version(),
+        packages=packages,
+    )

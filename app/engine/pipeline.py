@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from app.engine.refusal import RefusedError
 from app.engine.second_stage import ReadyClassifier, classify_boxes, crop_bytes, line_up
 from app.settings import MIB, Settings
 from app.storage import Storage
+from detection.clock import Stopwatch
 from detection.images import ImageHeader, check_header, decoding_bytes
 from detection.inference.passes import PLAIN, TtaPass
 from detection.inference.predictor import (
@@ -124,7 +124,7 @@ class Pipeline:
             RefusedError: no room, or no model.
             ImageError: the picture cannot be used.
         """
-        arrived = time.perf_counter()
+        watch = Stopwatch()
         with self.admission.admit(len(request.image)):
             models = await self._ready(request)
             classifier = await self._classifier(request.classifier)
@@ -139,7 +139,7 @@ class Pipeline:
                 size_bytes = max(size_bytes, decoding_bytes(header) + crops)
             async with self._lane(header, size_bytes).turn(size_bytes) as turn:
                 prediction = await self._predict(request, models, turn)
-                spent_s = time.perf_counter() - arrived
+                spent_ms = watch.lap_ms()
                 boxes = _boxes(prediction, request.model.record.classes)
                 classify_ms = 0.0
                 if classifier is not None:
@@ -150,7 +150,7 @@ class Pipeline:
             width=prediction.width,
             height=prediction.height,
             boxes=boxes,
-            timing=_timing(prediction, spent_s * 1000, classify_ms),
+            timing=_timing(prediction, spent_ms, classify_ms),
             queue_images=self.admission.images,
             annotated=annotated,
         )

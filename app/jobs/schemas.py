@@ -75,6 +75,7 @@ class JobRead(Shape):
         config={"architecture": "yolox-nano", "epochs": 10, "batch_size": 8},
         dataset_id=EXAMPLE_ID,
         model_id=None,
+        reproduces=None,
         transitions=[
             {"status": "queued", "attempt": 0, "reason": "", "at": "2026-11-20T12:00:00Z"},
             {"status": "running", "attempt": 1, "reason": "claimed", "at": "2026-11-20T12:00:01Z"},
@@ -114,7 +115,9 @@ class JobRead(Shape):
     """Only when it has failed."""
     result: dict[str, Any] | None
     """What it made: `model_id`, `dataset_id`, `evaluation_id`. A training also has `ended_early`: `finish`,
-    `early_stopping`, or null. A profile is its table; pruning adds what it achieved and what that cost."""
+    `early_stopping`, `reproduction`, or null; and one that reproduces a model has `reproduction`: whether the
+    weights are `identical`, or `within_tolerance`, by how much they differ, and what was not as it was.
+    A profile is its table; pruning adds what it achieved and what that cost."""
     queue_position: int | None
     """1 is next; null unless it is queued."""
     config: dict[str, Any]
@@ -123,6 +126,8 @@ class JobRead(Shape):
     """The dataset that it reads or makes."""
     model_id: str | None
     """The model that it reads."""
+    reproduces: str | None
+    """The model whose training this one repeats; null for every other job."""
     transitions: list[TransitionRead]
     """Every change of its state."""
     created_at: datetime

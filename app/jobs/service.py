@@ -85,6 +85,7 @@ def _shown(job: Job, transitions: list[TransitionRead], position: int | None) ->
         config=_config(job),
         dataset_id=job.dataset_id,
         model_id=job.model_id,
+        reproduces=job.reproduces,
         transitions=transitions,
         created_at=job.created_at,
         updated_at=job.updated_at,
@@ -125,14 +126,19 @@ def links_of(job: Job) -> dict[str, str]:
         links["finish"] = f"{here}/finish"
     if job.kind == JobKind.TRAIN and job.status in RESUMABLE and job.dataset_id is not None:
         links["resume"] = f"{here}/resume"
-    if job.dataset_id:
-        links["dataset"] = f"/datasets/{job.dataset_id}"
+    return {**links, **_links_around(job)}
+
+
+def _links_around(job: Job) -> dict[str, str]:
+    """Return where the things are that a job reads and makes."""
     made = job.result or {}
-    if "model_id" in made:
-        links["model"] = f"/models/{made['model_id']}"
-    if "evaluation_id" in made:
-        links["evaluation"] = f"/evaluations/{made['evaluation_id']}"
-    return links
+    around = {
+        "dataset": ("datasets", job.dataset_id),
+        "reproduces": ("models", job.reproduces),
+        "model": ("models", made.get("model_id")),
+        "evaluation": ("evaluations", made.get("evaluation_id")),
+    }
+    return {name: f"/{kind}/{its_id}" for name, (kind, its_id) in around.items() if its_id}
 
 
 def commit_and_announce(

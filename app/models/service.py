@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from app.api.idempotency import Once
@@ -89,7 +89,9 @@ def delete_model(session: Session, model_id: str, author: Author) -> None:
     if model is None:
         raise NotFoundError(f"there is no model {model_id}")
     user = session.scalars(
-        select(Job).where(Job.model_id == model_id, Job.status.in_(ACTIVE)).limit(1)
+        select(Job)
+        .where(or_(Job.model_id == model_id, Job.reproduces == model_id), Job.status.in_(ACTIVE))
+        .limit(1)
     ).one_or_none()
     if user is not None:
         raise InUseError(f"the {user.kind} job {user.id} still uses it", links={"job": f"/jobs/{user.id}"})
@@ -314,7 +316,9 @@ def _shown(model: Model, files: Sequence[ModelFile]) -> ModelRead:
 
 def _links(model: Model) -> dict[str, str]:
     here = f"/models/{model.id}"
-    names = ("weights", "export", "evaluate", "evaluations", "profile", "prune")
-    links = {name: f"{here}/{name}" for name in names}
+    calls = ["weights", "export", "evaluate", "evaluations", "profile", "prune"]
+    if model.origin == "trained":
+        calls.append("reproduce")
+    links = {name: f"{here}/{name}" for name in calls}
     role = "classifier" if model.task == Task.CLASSIFY else "model"
     return {"self": here, **links, "detect": f"/detect?{role}={model.alias or model.id}"}

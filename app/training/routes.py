@@ -12,6 +12,7 @@ from app.api.dependencies import (
     CREATING,
     AuthorDep,
     BellDep,
+    Id,
     OnceDep,
     SessionDep,
     SettingsDep,
@@ -25,18 +26,20 @@ from app.errors import (
     EmptySplitError,
     NoPretrainedWeightsError,
     NotFoundError,
+    NotReproducibleError,
     OverloadedError,
     QuotaExceededError,
 )
 from app.jobs.schemas import JobRead
 from app.keys.service import Scope
-from app.training import service
+from app.training import reproducing, service
 from app.training.faults import read_request
 from app.training.schemas import (
     ONE_OF_THEM,
     TRAIN_EXAMPLES,
     ArchitectureDetail,
     ArchitectureRead,
+    ReproduceWish,
     TrainRequest,
 )
 
@@ -80,6 +83,37 @@ def start_training(
     request: TrainRequest = body
     once.same_as(asdict(request))
     job = service.queue_training(session, bell, settings, request, author=author, once=once)
+    response.headers["Location"] = f"/jobs/{job.id}"
+    return job
+
+
+@router.post(
+    "/models/{model_id}/reproduce",
+    status_code=status.HTTP_202_ACCEPTED,
+    dependencies=[needs(Scope.TRAIN)],
+    response_model=JobRead,
+    responses={
+        202: {"headers": LOCATION},
+        **answers(NotFoundError, NotReproducibleError, OverloadedError, QuotaExceededError, *CREATING),
+    },
+)
+def reproduce_model(
+    model_id: Id,
+    body: ReproduceWish,
+    session: SessionDep,
+    bell: BellDep,
+    settings: SettingsDep,
+    author: AuthorDep,
+    once: OnceDep,
+    response: Response,
+) -> object:
+    """Start the training that made a model again: same configuration, pictures and first weights.
+
+    The job goes up to the step whose weights the model has. `result.reproduction` says whether the weights
+    are the same to the bit, how far they are apart, and what was not as it was the first time.
+    """
+    once.same_as({"model_id": model_id, **body.model_dump(mode="json")})
+    job = reproducing.queue_reproduction(session, bell, settings, model_id, body, author=author, once=once)
     response.headers["Location"] = f"/jobs/{job.id}"
     return job
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Union
 from pydantic import AfterValidator, Discriminator, Field, Tag, TypeAdapter, WithJsonSchema
 
 from app.api.links import Links
-from app.api.shapes import EXAMPLE_ID, Name, Shape, example, example_of
+from app.api.shapes import EXAMPLE_ID, Name, Shape, Wish, example, example_of
 from detection.families import DEFAULT_FAMILY, DEFAULT_OF_TASK, FAMILIES, Family, architectures_of
 from detection.families.reading import family_named
 from detection.tasks import Task
@@ -103,6 +103,15 @@ ONE_OF_THEM: Any = Annotated[
 ]
 """What the API's description says of them: exactly one fits."""
 TRAIN_EXAMPLES = [body for request in TRAIN_REQUESTS.values() for body in _examples(request.family)]
+
+
+class ReproduceWish(Wish):
+    """What may be another way than in the first training: where it runs."""
+
+    model_config = example(device="auto")
+
+    device: Device | None = None
+    """Default is that of the first training. Numbers that come out on another device may be others."""
 
 
 class PublishedRead(Shape):

@@ -137,8 +137,15 @@ def _start(session: Session, init: str, architecture: Architecture) -> Model | N
     model = newest_pretrained(session, architecture) if init == PRETRAINED else session.get(Model, init)
     if model is None:
         raise NotFoundError(f"there is no model {init} to start from")
-    if model.architecture != architecture.name:
-        raise ArchitectureMismatchError(
-            f"the model {model.id} is a {model.architecture}; this training is of a {architecture.name}"
-        )
+    _check_related(model, architecture)
     return model
+
+
+def _check_related(model: Model, architecture: Architecture) -> None:
+    """Refuse a start from weights none of which fits: another family has no name and shape in common."""
+    known = model.architecture in ARCHITECTURES
+    if not known or ARCHITECTURES[model.architecture].family != architecture.family:
+        raise ArchitectureMismatchError(
+            f"the model {model.id} is a {model.architecture}, none of whose weights fits a"
+            f" {architecture.name}; start from a model of its own family"
+        )

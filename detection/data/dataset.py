@@ -24,6 +24,7 @@ from detection.input_convention import YOLOX, InputConvention
 from detection.targets import Targets
 from detection.training.config import AugmentationConfig
 from detection.training.recipes import steps_per_epoch
+from detection.training.seeds import worker_seeding
 
 __all__ = [
     "SampleKey",
@@ -52,6 +53,9 @@ class SampleKey(NamedTuple):
 
 class Samples(Protocol):
     """Augmented samples of a training split by their key; equal keys give equal samples, everywhere."""
+
+    seed: int
+    """Of every draw for a sample."""
 
     def __len__(self) -> int:
         """Return how many pictures, or crops, there are."""
@@ -152,7 +156,7 @@ def training_batches(
     num_workers = default_workers() if workers is None else workers
     if num_workers == 0:
         return (collate([dataset[key] for key in batch]) for batch in keys)
-    return _prefetched(dataset, keys, num_workers)
+    return _prefetched(dataset, keys, num_workers, rank=rank)
 
 
 def default_workers() -> int:
@@ -161,12 +165,13 @@ def default_workers() -> int:
 
 
 def _prefetched(
-    dataset: Samples, keys: Iterable[list[SampleKey]], num_workers: int
+    dataset: Samples, keys: Iterable[list[SampleKey]], num_workers: int, *, rank: int
 ) -> Iterator[tuple[Tensor, Targets]]:
     """Prepare samples in threads, which share the cache of pictures; OpenCV works without Python's lock."""
     cv2.setNumThreads(1)
     waiting: deque[list[Future[Sample]]] = deque()
-    with ThreadPoolExecutor(num_workers, thread_name_prefix="samples") as pool:
+    seeding = worker_seeding(dataset.seed, rank=rank)
+    with ThreadPoolExecutor(num_workers, thread_name_prefix="samples", initializer=seeding) as pool:
         try:
             for batch in keys:
                 waiting.append([pool.submit(dataset.__getitem__, key) for key in batch])

@@ -7,18 +7,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from detection.analysis.complexity import Complexity, count_complexity
 from detection.data.records import Split
 from detection.deploy.package import CHECKED_PICTURES, ModelFile, write_model
+from detection.environment import describe_environment
 from detection.errors import CheckpointError
 from detection.evaluation.metrics import Details
 from detection.inference.passes import DEFAULT_PASSES, describe_passes
 from detection.model_record import ModelRecord
 from detection.training.job import TrainingJob
 from detection.training.progress import Seen
-from detection.training.provenance import describe_source, library_versions
 from detection.training.reporting import Reporter
 from detection.training.run import open_checkpoints
+from detection.training.session import TRANSFER_NOTE
 from detection.training.snapshot import load_evaluated_weights
 from detection.training.tasks import training_of
 
@@ -75,6 +78,7 @@ def publish(
             return None
         if measured.tta is not None:
             reporter.on_log(describe_passes(DEFAULT_PASSES))
+    environment = describe_environment(job.devices)
     into.mkdir(parents=True, exist_ok=True)
     shown = (job.val_images or job.train_images)[:CHECKED_PICTURES]
     files = write_model(network, job.record, into, pictures=[job.read(image) for image in shown])
@@ -90,8 +94,20 @@ def publish(
             "config_sha256": job.identity.config_sha256,
             "config": asdict(job.config),
             "seed": job.config.seed,
+            "deterministic": job.config.deterministic,
+            "precision": job.config.precision.value,
             "step": payload["state"]["step"],
-            "source": describe_source(),
-            "versions": library_versions(),
+            **environment,
+            "threads": job.config.threads or environment["threads"],
+            "transfer": _transfer(job),
         },
     )
+
+
+def _transfer(job: TrainingJob) -> Mapping[str, Any] | None:
+    """Return what became of the weights that the training began with; None when they were random."""
+    note = job.folder / TRANSFER_NOTE
+    if not note.exists():
+        return None
+    told: Mapping[str, Any] = msgspec.json.decode(note.read_bytes())
+    return told

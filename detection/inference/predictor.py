@@ -8,7 +8,6 @@ Shape suffixes: P = priors, C = classes, N = detections.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detection.clock import Stopwatch
 from detection.detections import Detections
 from detection.devices import CPU, wait_for
 from detection.errors import ImageError
@@ -131,17 +131,15 @@ class Predictor:
         Raises:
             ImageError: the picture cannot be used.
         """
-        started = time.perf_counter()
+        watch = Stopwatch()
         size_hw = self.record.input_size_hw
         if isinstance(picture, bytes):
             picture = decode_image(picture, max_pixels=self._max_pixels, input_size_hw=size_hw)
-        decoded = time.perf_counter()
+        decode_ms = watch.lap_ms()
         fitted = fit_image(
             picture.pixels, size_hw, self.record.input_convention, picture_size_wh=picture.size_wh
         )
-        return Prepared(
-            fitted, picture.width, picture.height, _ms(started, decoded), _ms(decoded, time.perf_counter())
-        )
+        return Prepared(fitted, picture.width, picture.height, decode_ms, watch.lap_ms())
 
     def view(self, prepared: Prepared, look: TtaPass) -> Prepared:
         """Return a prepared picture as a pass of test-time augmentation shows it to the network.
@@ -150,9 +148,9 @@ class Predictor:
         """
         if look == PLAIN:
             return prepared
-        started = time.perf_counter()
+        watch = Stopwatch()
         seen = FittedImage(make_view(prepared.fitted.tensor, look, self.record), prepared.fitted.placement)
-        return replace(prepared, fitted=seen, preprocess_ms=_ms(started, time.perf_counter()))
+        return replace(prepared, fitted=seen, preprocess_ms=watch.lap_ms())
 
     def infer(self, batch: Sequence[Prepared]) -> list[Inferred]:
         """Run the network on several pictures at once; one answer per picture, in their order.
@@ -166,11 +164,10 @@ class Predictor:
         return [answers[place] for place in range(len(batch))]
 
     def _infer_alike(self, batch: Sequence[Prepared]) -> list[Inferred]:
-        started = time.perf_counter()
+        watch = Stopwatch(self.backend.device)
         images_BCHW = torch.from_numpy(np.stack([each.fitted.tensor for each in batch]))
         boxes_BP4, scores_BPC = self.backend.run(images_BCHW)
-        wait_for(self.backend.device)
-        took_ms = _ms(started, time.perf_counter())
+        took_ms = watch.lap_ms()
         return [
             Inferred(boxes_P4, scores_PC, took_ms, len(batch))
             for boxes_P4, scores_PC in zip(boxes_BP4, scores_BPC, strict=True)
@@ -196,7 +193,7 @@ class Predictor:
 
     def finish(self, prepared: Prepared, inferred: Inferred, options: DetectOptions) -> Prediction:
         """Choose the detections of one picture and map them back to its own pixels."""
-        started = time.perf_counter()
+        watch = Stopwatch()
         chosen = select_detections(
             inferred.boxes_P4,
             inferred.scores_PC,
@@ -218,7 +215,7 @@ class Predictor:
                 decode_ms=prepared.decode_ms,
                 preprocess_ms=prepared.preprocess_ms,
                 inference_ms=inferred.inference_ms,
-                postprocess_ms=_ms(started, time.perf_counter()),
+                postprocess_ms=watch.lap_ms(),
                 batch_size=inferred.batch_size,
                 passes=inferred.passes,
             ),
@@ -279,7 +276,3 @@ def _clipped(detections: Detections, width: int, height: int) -> Detections:
     boxes_N4 = detections.boxes_N4.clamp(low, high)
     kept_N = (boxes_N4[:, 2:] > boxes_N4[:, :2]).all(dim=1)
     return Detections(boxes_N4[kept_N], detections.scores_N[kept_N], detections.labels_N[kept_N])
-
-
-def _ms(started: float, ended: float) -> float:
-    return (ended - started) * 1000

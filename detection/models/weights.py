@@ -1,14 +1,14 @@
-"""Import weights: read a file of the original projects, recognise what it is, and load what fits."""
+"""Import weights: read a file of the original projects, and recognise what it is."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from detection.data.wording import quoted
 from detection.errors import WeightsError
@@ -56,19 +56,6 @@ class ImportedWeights:
     """What was found, in sentences for a person."""
     training_state: Mapping[str, Tensor] = field(default_factory=dict)
     """What the architecture has in training only; empty when the file does not hold all of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoadReport:
-    """What became of each entry, by name."""
-
-    taken: tuple[str, ...]
-    left: tuple[str, ...]
-    """In the state, but not in the model, or excluded."""
-    missing: tuple[str, ...]
-    """In the model, but not in the state; kept as they were."""
-    mismatched: tuple[str, ...]
-    """In both, with different shapes; kept as they were."""
 
 
 def read_weights(path: Path) -> ImportedWeights:
@@ -161,31 +148,3 @@ def _counter(given: Tensor | None) -> Tensor:
     is_one = given is not None and given.numel() == 1 and not given.is_complex()
     seen = float(given) if given is not None and is_one else 0.0
     return torch.tensor(int(seen) if math.isfinite(seen) else 0, dtype=torch.int64)
-
-
-def load_matching(
-    model: nn.Module, state: Mapping[str, Tensor], *, exclude: Sequence[str] = ()
-) -> LoadReport:
-    """Copy the entries of `state` that have the name and shape of one in `model`, in place.
-
-    So a detector for other classes keeps everything but the class convolutions. Names that contain one of
-    the texts in `exclude` are left.
-
-    Raises:
-        WeightsError: not a single entry fits, or all are excluded.
-    """
-    own = model.state_dict()
-    wanted = {name: value for name, value in state.items() if not any(text in name for text in exclude)}
-    known = {name: value for name, value in wanted.items() if name in own}
-    fitting = {name: value for name, value in known.items() if value.shape == own[name].shape}
-    if not wanted:
-        raise WeightsError(f"all {len(state)} weights are excluded by {', '.join(map(repr, exclude))}")
-    if not fitting:
-        raise WeightsError(f"none of the {len(state)} weights fits the model")
-    model.load_state_dict(fitting, strict=False)
-    return LoadReport(
-        taken=tuple(fitting),
-        left=tuple(name for name in state if name not in known),
-        missing=tuple(name for name in own if name not in known),
-        mismatched=tuple(name for name in known if name not in fitting),
-    )

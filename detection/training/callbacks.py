@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from detection.clock import Clock
 from detection.evaluation.metrics import Metrics
 from detection.models.network import Network
 from detection.training.plan import EpochPlan, TrainingPlan
@@ -13,8 +14,6 @@ from detection.training.reporting import Reporter
 from detection.training.state import REASON_OF_REQUEST, StopReason, StopRequest
 from detection.training.trainer import Callback, StepResult, Trainer
 
-Clock = Callable[[], float]
-"""Seconds from an arbitrary point; never goes back."""
 StopRequests = Callable[[], StopRequest | None]
 """What somebody wants of the training at this moment; asked after every step, so it must be quick."""
 
@@ -42,7 +41,7 @@ class Evaluate(Callback):
             self._evaluate(trainer)
 
     def on_fit_end(self, trainer: Trainer) -> None:
-        if trainer.reason is StopReason.FINISHED:
+        if trainer.reason is not None and trainer.reason.measures:
             trainer.require_finite()
             self._evaluate(trainer)
 
@@ -51,6 +50,8 @@ class Evaluate(Callback):
         if state.evaluated_step == state.step:
             return
         self._reporter.on_stage("evaluating")
+        if (average := trainer.optimisation.average) is not None:
+            average.update_attributes(trainer.optimisation.detector)
         metrics = self._measure(trainer.evaluated_model, self._interrupted)
         if metrics is None:
             trainer.stop(REASON_OF_REQUEST[self._requests() or StopRequest.DRAIN])
@@ -100,6 +101,33 @@ class StopEarly(Callback):
                 f"no better {self._score_name} in {self._patience} evaluations: the training ends early"
             )
             trainer.stop(StopReason.EARLY_STOPPED)
+
+
+class StopAtStep(Callback):
+    """Ends a training after so many steps; the weights of that step are the best, whatever was measured."""
+
+    def __init__(self, step: int) -> None:
+        self._step = step
+
+    def on_fit_start(self, trainer: Trainer) -> None:
+        self._stop_if_reached(trainer)
+
+    def on_step_end(self, trainer: Trainer, step: StepResult) -> None:
+        # The last step of an epoch is followed by what belongs to the epoch's end: it stops after that.
+        if not step.last_of_epoch:
+            self._stop_if_reached(trainer)
+
+    def on_epoch_end(self, trainer: Trainer, plan: EpochPlan) -> None:
+        self._stop_if_reached(trainer)
+
+    def on_fit_end(self, trainer: Trainer) -> None:
+        if trainer.state.step == self._step:
+            trainer.state.best_step = self._step
+
+    def _stop_if_reached(self, trainer: Trainer) -> None:
+        if trainer.state.step == self._step:
+            trainer.state.best_step = self._step
+            trainer.stop(StopReason.STEP_REACHED)
 
 
 class SaveCheckpoints(Callback):

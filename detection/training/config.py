@@ -252,7 +252,8 @@ class TrainingConfig:
     init: Annotated[str, MaxLen(64)] = RANDOM
     """`random`, a model id, or `pretrained`: the newest imported weights of this architecture that know
     COCO's classes, or for a classifier ImageNet's; those of a graph, whose batch norms are folded, only when
-    there are no others."""
+    there are no others. What fits by name and shape is taken; the log and the model's provenance list the
+    rest."""
     init_exclude: Annotated[tuple[Annotated[str, MaxLen(200)], ...], MaxLen(1000)] = ()
     """Weights whose name contains one of these are not taken from `init`."""
     weight_init: WeightInitConfig = field(default_factory=WeightInitConfig)
@@ -274,6 +275,9 @@ class TrainingConfig:
     """Of the first weights, the order of pictures and the augmentation."""
     deterministic: Truth = True
     """Slower on accelerators, the same numbers every time."""
+    threads: Annotated[int, Ge(1), Le(256)] | None = None
+    """Threads that a process computes with on the CPU; null is its share of the worker's cores. Sums come out
+    in another order with another number, so a job shows it and keeps to it."""
     processes: Annotated[int, Ge(1), Le(64)] | None = None
     """Ranks of the job; null is one per device. More than 1 is refused: a training has one so far."""
     sync_bn: Truth = False

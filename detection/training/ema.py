@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from detection.models.network import Network
+from detection.training.wrappers import copy_attributes, unwrapped
+
+NOT_OF_THE_MODEL = ("process_group", "reducer")
+"""What data-parallel wrappers keep beside a model: it belongs to the processes that train."""
+OF_THE_MOMENT = ("training", "loss_statistics")
+"""The average stays in eval mode, and what a network says of its newest batch is not true of it."""
 
 
 class ModelEma:
@@ -64,6 +69,17 @@ class ModelEma:
             for name in average.keys() - floating:
                 average[name].copy_(current[name])
 
+    def update_attributes(
+        self, model: nn.Module, *, include: Collection[str] = (), exclude: Collection[str] = NOT_OF_THE_MODEL
+    ) -> tuple[str, ...]:
+        """Give the average the plain attributes of `model`, such as strides and classes; return their names.
+
+        The average is a copy from before the first step; what was set on the model since then is not in it.
+        See `detection.training.wrappers.copy_attributes`.
+        """
+        left_out = {*exclude, *OF_THE_MOMENT}
+        return copy_attributes(self.model, unwrapped(model), include=include, exclude=left_out)
+
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` restores: the number of updates and the averaged entries."""
         return {"updates": self.updates, "model": self.model.state_dict()}
@@ -73,14 +89,3 @@ class ModelEma:
         weights: Mapping[str, Tensor] = state["model"]
         self.model.load_state_dict(weights)
         self.updates = int(state["updates"])
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the model inside data-parallel and compiled wrappers, so that no name carries their prefix."""
-    while True:
-        if isinstance(model, DataParallel | DistributedDataParallel):
-            model = model.module
-        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
-            model = inner
-        else:
-            return model

@@ -2,6 +2,9 @@
 
 Pictures are trained on, evaluated, and measured once more for the model that is published. What was not timed
 yet is taken to be as slow as training, which is timed from the first step on; nothing else is guessed.
+
+Steps are timed in blocks of about a second, each of which ends with the device's work: a clock that is read
+without waiting tells how fast steps are asked of an accelerator, and waiting after each slows it down.
 """
 
 from __future__ import annotations
@@ -10,16 +13,16 @@ import time
 from collections.abc import Callable
 from itertools import accumulate
 
+from detection.clock import Clock, Stopwatch
 from detection.evaluation.metrics import Metrics
-from detection.training.callbacks import Clock, evaluation_is_due
+from detection.training.callbacks import evaluation_is_due
 from detection.training.plan import EpochPlan, TrainingPlan
 from detection.training.reporting import ALL_SEEN, Progress, Reporter
-from detection.training.state import StopReason
 from detection.training.trainer import Callback, StepResult, Trainer
 
 PROGRESS_EVERY_S = 1.0
 SPEED_MEMORY = 0.9
-"""Weight of the past in the running average of the time that a picture takes."""
+"""Weight of the past in the running average of the time that a picture takes, per step."""
 
 Seen = Callable[[int], None]
 """Is told how many pictures of a measurement are done."""
@@ -35,35 +38,35 @@ class ProgressMeter(Callback):
         *,
         num_val_images: int,
         evaluate_every_epochs: int | None,
-        clock: Clock = time.monotonic,
+        clock: Clock = time.perf_counter,
     ) -> None:
         """Measure the way through `plan`; `evaluate_every_epochs` is None when nothing is evaluated."""
         self._reporter, self._plan, self._clock = reporter, plan, clock
         self._num_val_images = num_val_images
         self._ahead = _pictures_ahead(plan, num_val_images, evaluate_every_epochs)
-        self._step_at = self._told_at = self._measuring_since = clock()
+        self._watch = Stopwatch(clock=clock)
+        self._told_at = self._measuring_since = clock()
+        self._untimed: list[int] = []
         self._trained_s: float | None = None
+        self._trained_images, self._training_s = 0, 0.0
         self._measured_s: float | None = None
         self._seen = 0
         self._trainer: Trainer | None = None
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        self._trainer, self._step_at = trainer, self._clock()
+        self._trainer = trainer
+        self._watch = Stopwatch(trainer.optimisation.device, clock=self._clock)
         self._tell()
 
     def on_epoch_start(self, trainer: Trainer, plan: EpochPlan) -> None:
         # What came since the last step, an evaluation or a checkpoint, is no time spent on training.
-        self._step_at = self._clock()
+        self._watch.lap_s()
 
     def on_step_end(self, trainer: Trainer, step: StepResult) -> None:
-        now = self._clock()
-        took_s, self._step_at = (now - self._step_at) / step.num_images, now
-        past_s = took_s if self._trained_s is None else self._trained_s
-        self._trained_s = SPEED_MEMORY * past_s + (1 - SPEED_MEMORY) * took_s
-        if step.last_of_epoch:
+        self._untimed.append(step.num_images)
+        if step.last_of_epoch or self._watch.passed_s() >= PROGRESS_EVERY_S:
+            self._time_steps()
             self._tell()
-        else:
-            self._tell_now_and_then()
 
     def on_epoch_trained(self, trainer: Trainer, plan: EpochPlan) -> None:
         self._measuring_since = self._clock()
@@ -74,6 +77,12 @@ class ProgressMeter(Callback):
         self._tell()
 
     def on_fit_end(self, trainer: Trainer) -> None:
+        self._time_steps()
+        if self._trained_images:
+            images, seconds = self._trained_images, self._training_s
+            trainer.log(
+                f"trained on {images} pictures in {seconds:.1f} s: {images / max(seconds, 1e-9):.1f} images/s"
+            )
         self._seen, self._measuring_since = 0, self._clock()
         self._tell()
 
@@ -84,6 +93,19 @@ class ProgressMeter(Callback):
             self._tell()
         else:
             self._tell_now_and_then()
+
+    def _time_steps(self) -> None:
+        """Take the time of the steps that were not timed yet, up to the end of their work on the device."""
+        if not self._untimed:
+            return
+        images, steps = sum(self._untimed), len(self._untimed)
+        self._untimed.clear()
+        took_s = self._watch.lap_s()
+        past_s = took_s / images if self._trained_s is None else self._trained_s
+        memory = SPEED_MEMORY**steps
+        self._trained_s = memory * past_s + (1 - memory) * took_s / images
+        self._trained_images += images
+        self._training_s += took_s
 
     def _tell_now_and_then(self) -> None:
         if self._clock() - self._told_at >= PROGRESS_EVERY_S:
@@ -113,7 +135,7 @@ class ProgressMeter(Callback):
         published = self._num_val_images - self._seen
         state, plan = trainer.state, self._plan
         if trainer.reason is not None and trainer.reason.publishes:
-            is_due = trainer.reason is StopReason.FINISHED and state.evaluated_step != state.step
+            is_due = trainer.reason.measures and state.evaluated_step != state.step
             return 0, self._num_val_images * is_due + published
         to_train, to_evaluate = self._ahead[state.epoch]
         if state.epoch < plan.epochs:

@@ -18,17 +18,14 @@ from detection.data.records import DatasetRecord
 from detection.training.config import EvaluationConfig, TrainingConfig
 
 GIT_TIMEOUT_S = 5.0
-LIBRARIES = ("torch", "torchvision", "numpy", "opencv-python", "onnx", "onnxruntime")
+LIBRARIES = ("harrier", "torch", "torchvision", "numpy", "opencv-python", "onnx", "onnxruntime")
+DESCRIBE = ("describe", "--tags", "--long", "--always")
+DIRTY = "-dirty"
 
 
 def git_describe(folder: Path) -> str:
     """Return `git describe --tags --long --always` of a folder, or an empty string outside a repository."""
-    command = ["git", "-C", str(folder), "describe", "--tags", "--long", "--always"]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return answer.stdout.strip()
+    return _git(folder, *DESCRIBE)
 
 
 def file_date(path: Path) -> str:
@@ -37,13 +34,32 @@ def file_date(path: Path) -> str:
     return f"{changed.year}-{changed.month}-{changed.day}"
 
 
-def describe_source() -> str:
-    """Return the git description of this code, or else the date of this file."""
-    return git_describe(Path(__file__).parent) or file_date(Path(__file__))
+def describe_source(file: Path = Path(__file__)) -> str:
+    """Return the git description of the code that `file` is part of, or else the date of the file.
+
+    The description ends with `-dirty` when the repository holds changes that were not committed. A repository
+    that does not track the file is somebody else's: that of a project, say, in whose folder Harrier is
+    installed.
+    """
+    folder = file.parent
+    if not _git(folder, "ls-files", "--error-unmatch", "--", file.name):
+        return file_date(file)
+    return _git(folder, *DESCRIBE, f"--dirty={DIRTY}") or file_date(file)
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    """Return what git says about a folder; an empty string when it refuses, is missing, or takes too long."""
+    # A file monitor is a program that the repository's own configuration names.
+    command = ["git", "-C", str(folder), "-c", "core.fsmonitor=false", *arguments]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=GIT_TIMEOUT_S, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout.strip()
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions of Python and of every library that computes."""
+    """Return the versions of Python, of Harrier and of every library that computes."""
     return {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
 
 

@@ -131,15 +131,23 @@ def begin_with(config: C, convention: InputConvention) -> C:
     return begun
 
 
-def settle(config: C, *, device: str) -> C:
-    """Return a resolved configuration with what only the worker knows: where it runs, and in which precision.
+def settle(config: C, *, device: str, threads: int) -> C:
+    """Return a resolved configuration with what only the worker knows: where and how it computes.
 
-    A precision that is settled stays so: a training that goes on elsewhere computes as it began.
+    A precision and a number of threads that are settled stay so: a training that goes on elsewhere computes
+    as it began.
 
     Args:
         device: `cpu`, or the accelerator's number.
+        threads: that the job may use, over all of its processes.
     """
-    return replace(config, device=device, precision=_precision(config.precision, device))
+    share = max(threads // (config.processes or 1), 1)
+    return replace(
+        config,
+        device=device,
+        precision=_precision(config.precision, device),
+        threads=config.threads or share,
+    )
 
 
 def _batch_size(config: TrainingConfig, num_images: int, images_per_device: int) -> int:

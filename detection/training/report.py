@@ -6,8 +6,8 @@ import time
 
 import torch
 
+from detection.clock import Clock, Stopwatch
 from detection.evaluation.metrics import Metrics, headline_of
-from detection.training.callbacks import Clock
 from detection.training.plan import EpochPlan
 from detection.training.reporting import Reporter
 from detection.training.trainer import Callback, StepResult, Trainer, values_of
@@ -22,25 +22,25 @@ class Report(Callback):
     All rows that belong to a checkpoint are told before it is saved.
     """
 
-    def __init__(self, reporter: Reporter, *, clock: Clock = time.monotonic) -> None:
+    def __init__(self, reporter: Reporter, *, clock: Clock = time.perf_counter) -> None:
         self._reporter, self._clock = reporter, clock
         self._read_every_s = READ_EVERY_S
-        self._row_at = clock()
+        self._watch = Stopwatch(clock=clock)
         self._unread: list[StepResult] = []
 
     def on_fit_start(self, trainer: Trainer) -> None:
         self._read_every_s = 0.0 if trainer.optimisation.device.type == "cpu" else READ_EVERY_S
         self._reporter.on_start(trainer.state.step)
         self._reporter.on_stage("training")
-        self._row_at = self._clock()
+        self._watch = Stopwatch(trainer.optimisation.device, clock=self._clock)
 
     def on_epoch_start(self, trainer: Trainer, plan: EpochPlan) -> None:
         # All rows were told as the last epoch ended; what came since then is no time spent on pictures.
-        self._row_at = self._clock()
+        self._watch.lap_s()
 
     def on_step_end(self, trainer: Trainer, step: StepResult) -> None:
         self._unread.append(step)
-        if self._clock() - self._row_at >= self._read_every_s or step.last_of_epoch:
+        if self._watch.passed_s() >= self._read_every_s or step.last_of_epoch:
             self._report_rows(trainer)
 
     def on_evaluated(self, trainer: Trainer, metrics: Metrics) -> None:
@@ -69,9 +69,8 @@ class Report(Callback):
             return
         steps, self._unread = self._unread, []
         rows = values_of(steps)
-        now = self._clock()
-        facts = {"images_per_s": sum(step.num_images for step in steps) / max(now - self._row_at, 1e-9)}
-        self._row_at = now
+        took_s = max(self._watch.lap_s(), 1e-9)
+        facts = {"images_per_s": sum(step.num_images for step in steps) / took_s}
         device = trainer.optimisation.device
         if device.type == "cuda":
             facts["gpu_memory_mib"] = torch.cuda.max_memory_allocated(device) / 2**20

@@ -22,6 +22,7 @@ from detection.training.callbacks import (
     LimitTime,
     ObeyRequests,
     SaveCheckpoints,
+    StopAtStep,
     StopEarly,
     StopRequests,
 )
@@ -165,15 +166,22 @@ class _Run:
             callbacks.append(
                 Evaluate(self._measure, every_epochs=every, requests=self._requests, reporter=self._reporter)
             )
-        stopping = config.early_stopping
-        if stopping.patience is not None:
-            callbacks.append(StopEarly(patience=stopping.patience, min_delta=stopping.min_delta))
+        callbacks += self._early_ends()
         return [
             *callbacks,
             LimitTime(config.time_limit_s),
             ObeyRequests(self._requests),
             SaveCheckpoints(self._save, every_epochs=config.checkpoint_every),
         ]
+
+    def _early_ends(self) -> list[Callback]:
+        """Return what may end the training before its last epoch because of the weights that it has."""
+        stopping, until = self._job.config.early_stopping, self._job.until_step
+        if until is not None:
+            return [StopAtStep(until)]
+        if stopping.patience is None:
+            return []
+        return [StopEarly(patience=stopping.patience, min_delta=stopping.min_delta)]
 
     def _measure(self, network: Network, interrupted: Callable[[], bool]) -> Metrics | None:
         measured = self._training.measure(self._job, network, interrupted=interrupted, saw=self._meter.saw)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import msgspec
 import torch
 from torch import Tensor
 
 from detection.analysis.complexity import count_complexity
 from detection.models.batch_norm_statistics import recreate_norms
 from detection.models.network import Network
+from detection.models.transfer import LoadReport, load_matching
 from detection.models.weight_init import initialise
-from detection.models.weights import load_matching, read_weights
+from detection.models.weights import read_weights
 from detection.training.checkpoints import Payload
 from detection.training.config import Precision, TrainingConfig
+from detection.training.durable import write_durably
 from detection.training.ema import ModelEma
 from detection.training.feed import pictures_as_served
 from detection.training.freezing import freeze
@@ -28,6 +31,10 @@ from detection.training.state import TrainingState
 from detection.training.tasks import training_of
 
 Log = Callable[[str], None]
+TRANSFER_NOTE = "transfer.json"
+"""What became of the weights that the first attempt began with, for the model's provenance."""
+MOST_SHOWN = 20
+"""Names in one line of the log."""
 
 
 def open_session(
@@ -35,7 +42,9 @@ def open_session(
 ) -> tuple[Optimisation, TrainingState]:
     """Return the optimisation and its state as `payload` left them, or as they are before the first step."""
     config, device = job.config, job.devices[0]
-    seed_everything(config.seed, deterministic=config.deterministic)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    log(seed_everything(config.seed, deterministic=config.deterministic))
     state = TrainingState(frozen=job.plan.epoch(0).frozen)
     if payload is not None:
         state = TrainingState.from_json(payload["state"])
@@ -58,7 +67,11 @@ def _new_network(job: TrainingJob, *, log: Log) -> Network:
         log(f"weights start at random ({job.config.weight_init.kind})")
     else:
         detector.to(job.devices[0])
-        load_start(detector, job.initial_weights, job.config, pictures=pictures_as_served(job), log=log)
+        pictures = pictures_as_served(job)
+        report = load_start(detector, job.initial_weights, job.config, pictures=pictures, log=log)
+        note = {"init": job.config.init, **report.as_json()}
+        job.folder.mkdir(parents=True, exist_ok=True)
+        write_durably(job.folder / TRANSFER_NOTE, msgspec.json.encode(note))
     if job.convention is not None and job.record.input_convention != job.convention:
         log("the weights were trained with pictures brought to the input in another way (`keep_ratio`)")
     log(count_complexity(detector, job.input_size_hw).summary())
@@ -79,12 +92,15 @@ def _training_only(detector: Network) -> int:
 
 def load_start(
     detector: Network, path: Path, config: TrainingConfig, *, pictures: Iterable[Tensor] = (), log: Log
-) -> None:
+) -> LoadReport:
     """Let a detector begin with the weights of a file, as far as they fit; say what became of each.
 
     Args:
         pictures: batches [B, 3, H, W] of what the detector is to learn from, prepared as for serving, on its
             device. They are looked at only when the file's batch norms were folded into its convolutions.
+
+    Raises:
+        WeightsError: the file cannot be read, or nothing in it fits.
     """
     weights = read_weights(path)
     state = {**weights.state, **weights.training_state}
@@ -92,7 +108,8 @@ def load_start(
     rest = {*report.missing, *report.mismatched}
     for line in weights.report:
         log(line)
-    log(f"{len(report.taken)} of {len(detector.state_dict())} weights start from {config.init}")
+    for line in _told_of(report, detector, config.init):
+        log(line)
     # Before the family gives the rest a start: what it copies should have norms that can learn, too.
     made = recreate_norms(detector, pictures)
     if made.norms:
@@ -106,6 +123,23 @@ def load_start(
         rest.difference_update(names)
     if rest:
         log(f"weights that start at random: {', '.join(sorted(rest))}")
+    return report
+
+
+def _told_of(report: LoadReport, detector: Network, init: str) -> Iterator[str]:
+    own = detector.state_dict()
+    yield f"{len(report.taken)} of {len(own)} weights start from {init}"
+    if all(own[name].ndim < 2 for name in report.taken):
+        yield "none of them is the kernel of a convolution: the detector begins nearly as from random weights"
+    if report.excluded:
+        yield f"excluded by `init_exclude`: {_first_of(report.excluded)}"
+    if report.left:
+        yield f"not taken, for the detector has nothing of that name: {_first_of(report.left)}"
+
+
+def _first_of(names: Sequence[str]) -> str:
+    more = len(names) - MOST_SHOWN
+    return ", ".join(names[:MOST_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _optimisation(job: TrainingJob, detector: Network, device: torch.device) -> Optimisation:

@@ -28,11 +28,21 @@ class StopReason(StrEnum):
     CANCELLED = "cancelled"
     DRAINED = "drained"
     TIME_LIMIT = "time_limit"
+    STEP_REACHED = "step_reached"
+    """It was to go up to a step before the last one, as a reproduction does."""
 
     @property
     def publishes(self) -> bool:
         """True when the weights are wanted; otherwise the training can be resumed."""
-        return self in (StopReason.COMPLETED, StopReason.EARLY_STOPPED, StopReason.FINISHED)
+        return self in PUBLISHING
+
+    @property
+    def measures(self) -> bool:
+        """True when the training may have ended between two evaluations, and its last weights count too."""
+        return self in (StopReason.FINISHED, StopReason.STEP_REACHED)
+
+
+PUBLISHING = (StopReason.COMPLETED, StopReason.EARLY_STOPPED, StopReason.FINISHED, StopReason.STEP_REACHED)
 
 
 REASON_OF_REQUEST = {

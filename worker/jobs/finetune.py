@@ -6,6 +6,7 @@ import shutil
 from dataclasses import asdict
 from typing import Any
 
+import torch
 from safetensors.torch import save_file
 
 from detection.devices import device_name
@@ -75,9 +76,10 @@ class FineTuning:
         start = attempt.scratch / "start.safetensors"
         save_file(pruned.state_dict(), start, metadata={ARCHITECTURE: record.architecture})
         wanted = attempt.job.config["training"]
-        config = settle(read_config(wanted), device=device_name(take_device(attempt)))
-        # Every later attempt must compute in this precision; so it is stored before there is a checkpoint.
-        settled = {**wanted, "precision": config.precision.value}
+        device = device_name(take_device(attempt))
+        config = settle(read_config(wanted), device=device, threads=torch.get_num_threads())
+        # Every later attempt must compute in the same way; so it is stored before there is a checkpoint.
+        settled = {**wanted, "precision": config.precision.value, "threads": config.threads}
         attempt.report.config({**attempt.job.config, "training": settled})
         attempt.report.flush()
         return TrainingJob(

@@ -13,6 +13,7 @@ from detection.analysis.complexity import count_complexity
 from detection.architectures import ARCHITECTURES
 from detection.data.coco_classes import COCO_CLASSES
 from detection.deploy.package import write_model
+from detection.environment import describe_environment
 from detection.errors import WeightsError
 from detection.input_convention import NAMED_CONVENTIONS, InputConvention
 from detection.model_record import ModelRecord
@@ -20,7 +21,6 @@ from detection.models.classifier import imagenet_classes
 from detection.models.networks import load_served_network
 from detection.models.weights import ImportedWeights, read_weights
 from detection.tasks import Task
-from detection.training.provenance import describe_source, library_versions
 from worker.attempt import Attempt
 from worker.jobs.published import NewModel, publish_model
 
@@ -62,8 +62,7 @@ def run(attempt: Attempt) -> None:
             "folded": weights.folded,
             "report": list(weights.report),
             **_published_classes(record),
-            "source": describe_source(),
-            "versions": library_versions(),
+            **describe_environment(),
         },
         folder=folder,
         files=write_model(network, record, folder),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from functools import partial
+from typing import Any
 
+import torch
 from sqlalchemy.orm import Session
 
 from app.jobs.protocol import Failure
@@ -17,6 +20,7 @@ from detection.families.classifier import ClassifierConfig
 from detection.families.reading import read_config
 from detection.tasks import Task
 from detection.training.config import TrainingConfig
+from detection.training.durable import sha256_of
 from detection.training.job import TrainingJob
 from detection.training.recipes import settle
 from detection.training.run import TrainingResult, train
@@ -26,14 +30,23 @@ from worker.callbacks import TrainingReporter
 from worker.control import StoppedError
 from worker.jobs.device import take_device
 from worker.jobs.published import NewModel, evaluation_row, publish_model
+from worker.jobs.reproduction import Original, announce_reproduction, compare_with_original, open_original
 from worker.pictures import StoredDataset, open_dataset
 from worker.run_folder import take_over
 from worker.stored_model import open_model
 
 REQUEST_OF_REASON = {StopReason.CANCELLED: StopRequest.CANCEL, StopReason.DRAINED: StopRequest.DRAIN}
 
-EARLY_ENDS = {StopReason.FINISHED: "finish", StopReason.EARLY_STOPPED: "early_stopping"}
-REASON_OF_EARLY_END = {"finish": "finished by its user", "early_stopping": "stopped for want of a better"}
+EARLY_ENDS = {
+    StopReason.FINISHED: "finish",
+    StopReason.EARLY_STOPPED: "early_stopping",
+    StopReason.STEP_REACHED: "reproduction",
+}
+REASON_OF_EARLY_END = {
+    "finish": "finished by its user",
+    "early_stopping": "stopped for want of a better",
+    "reproduction": "stopped where the weights of the reproduced model were taken,",
+}
 SCORE_OF_TASK = {Task.DETECT: "AP", Task.CLASSIFY: "accuracy"}
 LONGEST_LINE = 1000
 """Characters: there may be thousands of classes."""
@@ -42,21 +55,25 @@ LONGEST_LINE = 1000
 def run(attempt: Attempt) -> None:
     attempt.control.obey_yourself()
     dataset = open_dataset(attempt)
-    training = _training(attempt, dataset)
+    original = open_original(attempt)
+    training = _training(attempt, dataset, original)
+    if original is not None:
+        announce_reproduction(attempt, original, training)
     reporter = TrainingReporter(attempt.report, attempt.lease, training.folder)
     result = train(training, reporter=reporter, requests=attempt.control.request)
     attempt.report.flush()
     if not result.reason.publishes:
         _stop(attempt, training, result)
         return
-    _publish(attempt, training, dataset, reporter, result)
+    _publish(attempt, training, dataset, reporter, result, original)
 
 
-def _training(attempt: Attempt, dataset: StoredDataset) -> TrainingJob:
+def _training(attempt: Attempt, dataset: StoredDataset, original: Original | None) -> TrainingJob:
     config = read_config(attempt.job.config)
-    config = settle(config, device=device_name(take_device(attempt)))
-    # Every later attempt must compute in this precision; so it is stored before there is a checkpoint.
-    attempt.report.config({**attempt.job.config, "precision": config.precision.value})
+    config = settle(config, device=device_name(take_device(attempt)), threads=torch.get_num_threads())
+    # Every later attempt must compute in the same way; so it is stored before there is a checkpoint.
+    settled = {"precision": config.precision.value, "threads": config.threads}
+    attempt.report.config({**attempt.job.config, **settled})
     attempt.report.flush()
     start = None if attempt.job.model_id is None else open_model(attempt)
     return TrainingJob(
@@ -66,6 +83,7 @@ def _training(attempt: Attempt, dataset: StoredDataset) -> TrainingJob:
         folder=take_over(attempt.settings.checkpoints / attempt.job.id, attempt.job.fence),
         initial_weights=None if start is None else start.weights,
         convention=None if start is None else start.record.input_convention,
+        until_step=None if original is None else original.step,
     )
 
 
@@ -98,6 +116,7 @@ def _publish(
     dataset: StoredDataset,
     reporter: TrainingReporter,
     result: TrainingResult,
+    original: Original | None,
 ) -> None:
     folder, early = attempt.scratch / "model", _ended_early(training, result)
     how_it_ended = f"{_reason_of(early, training)} {_extent(training, result)}" if early else ""
@@ -108,6 +127,12 @@ def _publish(
     )
     if made is None:
         raise StoppedError(attempt.control.request() or StopRequest.DRAIN)
+    provenance = _provenance(attempt, training, dataset, made, result)
+    outcome: dict[str, Any] = {}
+    if original is not None:
+        ap = None if made.metrics is None else made.metrics["ap"]
+        compared = compare_with_original(attempt, original, provenance=provenance, ap=ap, folder=folder)
+        outcome = {"reproduction": compared}
     attempt.report.flush()
     model = NewModel(
         name=attempt.job.name,
@@ -115,17 +140,7 @@ def _publish(
         record=made.record,
         complexity=made.complexity,
         metrics=made.metrics,
-        provenance={
-            **made.provenance,
-            "dataset_id": attempt.job.dataset_id,
-            "dataset_sha256": dataset.sha256,
-            "dataset_content_sha256": made.provenance["dataset_sha256"],
-            "init_model_id": attempt.job.model_id,
-            "device": str(training.devices[0]),
-            "epochs_done": result.state.epoch,
-            "epochs_planned": training.config.epochs,
-            "ended_early": early,
-        },
+        provenance={**provenance, **outcome},
         folder=folder,
         files=made.files,
     )
@@ -133,10 +148,35 @@ def _publish(
         attempt,
         model,
         add_rows=partial(_add_evaluation, attempt, dataset, made),
-        result={"ended_early": early},
+        result={"ended_early": early, **outcome},
         reason=how_it_ended,
     )
     shutil.rmtree(training.folder.parent, ignore_errors=True)  # nothing goes on from here
+
+
+def _provenance(
+    attempt: Attempt,
+    training: TrainingJob,
+    dataset: StoredDataset,
+    made: Publication,
+    result: TrainingResult,
+) -> Mapping[str, Any]:
+    """Return what the library knows of how the model was made, and what only this job knows."""
+    return {
+        **made.provenance,
+        "dataset_id": attempt.job.dataset_id,
+        "dataset_sha256": dataset.sha256,
+        "dataset_content_sha256": made.provenance["dataset_sha256"],
+        "init_model_id": attempt.job.model_id,
+        "init_sha256": None if training.initial_weights is None else sha256_of(training.initial_weights),
+        "device": str(training.devices[0]),
+        "epochs_done": result.state.epoch,
+        "epochs_planned": training.config.epochs,
+        "steps_done": result.state.step,
+        "micro_batches": result.state.micro_batches,
+        "recoveries": result.state.recoveries,
+        "ended_early": _ended_early(training, result),
+    }
 
 
 def _ended_early(training: TrainingJob, result: TrainingResult) -> str | None:
@@ -148,7 +188,7 @@ def _ended_early(training: TrainingJob, result: TrainingResult) -> str | None:
 
 def _reason_of(early: str, training: TrainingJob) -> str:
     reason = REASON_OF_EARLY_END[early]
-    return reason if early == "finish" else f"{reason} {SCORE_OF_TASK[training.config.task]}"
+    return f"{reason} {SCORE_OF_TASK[training.config.task]}" if early == "early_stopping" else reason
 
 
 def _extent(training: TrainingJob, result: TrainingResult) -> str:

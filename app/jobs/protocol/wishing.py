@@ -21,6 +21,7 @@ def add_job(
     config: Mapping[str, Any] | None = None,
     dataset_id: str | None = None,
     model_id: str | None = None,
+    reproduces: str | None = None,
     job_id: str | None = None,
 ) -> Job:
     """Add a queued job, its outbox row and its first transition; the caller commits, then rings.
@@ -36,6 +37,7 @@ def add_job(
         config=dict(config or {}),
         dataset_id=dataset_id,
         model_id=model_id,
+        reproduces=reproduces,
         status=JobStatus.QUEUED,
         attempt=0,
         version=0,

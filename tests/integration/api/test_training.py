@@ -161,12 +161,17 @@ def test_pretrained_weights_with_folded_batch_norms_are_the_last_choice_and_the_
     assert "folded" not in log
 
 
-def test_a_training_can_start_from_any_model_of_its_architecture(api: Api) -> None:
+def test_a_training_can_start_from_any_model_of_its_family(api: Api) -> None:
     dataset_id, model_id = api.ready_dataset(), api.model(origin="trained")
     job = api.post("/train", {"dataset_id": dataset_id, "init": model_id}).json()
     assert job["model_id"] == model_id
-    other = {"dataset_id": dataset_id, "init": model_id, "architecture": "yolox-s"}
-    assert_problem(api.post("/train", other), 409, "architecture_mismatch")
+    sibling = {"dataset_id": dataset_id, "init": model_id, "architecture": "yolox-s"}
+    assert api.post("/train", sibling).json()["model_id"] == model_id
+    stranger = {**sibling, "architecture": "nanodet-plus-m"}
+    problem = assert_problem(api.post("/train", stranger), 409, "architecture_mismatch")
+    assert f"the model {model_id} is a yolox-nano, none of whose weights fits" in problem["detail"]
+    classifier = api.model(task="classify", architecture="resnet18")
+    assert_problem(api.post("/train", {**sibling, "init": classifier}), 409, "architecture_mismatch")
     assert_problem(api.post("/train", {"dataset_id": dataset_id, "init": "nothing"}), 404, "not_found")
 
 

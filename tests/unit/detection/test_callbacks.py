@@ -19,6 +19,7 @@ from detection.training.callbacks import (
     LimitTime,
     ObeyRequests,
     SaveCheckpoints,
+    StopAtStep,
     StopEarly,
     evaluation_is_due,
 )
@@ -412,3 +413,27 @@ def test_the_speed_is_that_of_the_training_alone() -> None:
 
     dawdling = Ticking()
     assert speeds(dawdling, Dawdle(dawdling)) == speeds(Ticking())
+
+
+@pytest.mark.parametrize("at", [3, 4, 8, 12])
+def test_a_training_up_to_a_step_publishes_the_weights_of_that_step(at: int) -> None:
+    """In the middle of an epoch, at its end, and at the end of all; whatever AP was measured before."""
+    saved: list[tuple[int, bool]] = []
+
+    def save(trainer: Trainer) -> None:
+        saved.append((trainer.state.step, trainer.state.best_step == trainer.state.step))
+
+    measure = Scripted(0.9, 0.1, 0.2, 0.3)
+    callbacks = [evaluating(measure), StopAtStep(at), SaveCheckpoints(save, every_epochs=1)]
+    trainer = tiny_trainer(callbacks)
+    assert trainer.fit() is StopReason.STEP_REACHED
+    assert StopReason.STEP_REACHED.publishes
+    assert (trainer.state.step, trainer.state.evaluated_step) == (at, at)
+    assert saved[-1] == (at, True)
+
+
+def test_a_training_that_has_reached_its_step_already_only_measures() -> None:
+    state = TrainingState(epoch=1, step=4, evaluated_step=None)
+    trainer = tiny_trainer([evaluating(Scripted(0.5)), StopAtStep(4)], state=state)
+    assert trainer.fit() is StopReason.STEP_REACHED
+    assert (state.step, state.evaluated_step, state.best_step) == (4, 4, 4)

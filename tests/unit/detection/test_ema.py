@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from detection.training.ema import ModelEma, unwrapped
+from detection.training.ema import ModelEma
 from tests.npz import read_npz
 
 
@@ -95,7 +95,28 @@ def test_wrappers_leave_no_trace_in_the_names() -> None:
     average.update(wrapped)
     assert average.model.state_dict().keys() == model.state_dict().keys()
     compiled: Any = torch.compile(model)
-    assert unwrapped(compiled) is unwrapped(wrapped) is model
+    average.update(compiled)
+    assert average.updates == 2
+
+
+def test_attributes_that_were_set_on_the_model_are_set_on_the_average() -> None:
+    model: Any = Toy()
+    average = average_of(model)
+    model.names, model.process_group, model.loss_statistics = ("cat", "dog"), object(), {"boxes": 1}
+    model.train()
+    assert average.update_attributes(nn.DataParallel(model)) == ("names",)
+    shown: Any = average.model
+    assert shown.names == ("cat", "dog")
+    assert not hasattr(shown, "process_group")
+    assert not shown.training
+
+
+def test_only_the_attributes_that_are_asked_for_are_set_on_the_average() -> None:
+    model: Any = Toy()
+    average = average_of(model)
+    model.names, model.strides = ("cat",), (8, 16)
+    assert average.update_attributes(model, include=("strides",)) == ("strides",)
+    assert average.update_attributes(model, exclude=("strides",)) == ("names",)
 
 
 def test_models_with_other_entries_are_refused() -> None:

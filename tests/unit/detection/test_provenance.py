@@ -29,16 +29,34 @@ def test_a_folder_outside_any_repository_has_no_description(tmp_path: Path) -> N
     assert git_describe(tmp_path / "missing") == ""
 
 
-def test_a_repository_is_described_by_its_last_tag_or_commit(tmp_path: Path) -> None:
-    def git(*arguments: str) -> None:
-        identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
-        subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True)
+def git(folder: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+    subprocess.run(["git", "-C", str(folder), *identity, *arguments], check=True, capture_output=True)
 
-    git("init")
-    git("commit", "--allow-empty", "-m", "first")
+
+def test_a_repository_is_described_by_its_last_tag_or_commit(tmp_path: Path) -> None:
+    git(tmp_path, "init")
+    git(tmp_path, "commit", "--allow-empty", "-m", "first")
     assert len(git_describe(tmp_path)) >= 7
-    git("tag", "-a", "v1.2", "-m", "tag")
+    git(tmp_path, "tag", "-a", "v1.2", "-m", "tag")
     assert git_describe(tmp_path).startswith("v1.2-0-g")
+
+
+def test_the_source_is_described_by_the_repository_that_tracks_it(tmp_path: Path) -> None:
+    """And by no other one that it happens to lie in, as an environment does in the folder of a project."""
+    package = tmp_path / "detection"
+    package.mkdir()
+    file = package / "module.py"
+    file.write_text("1")
+    os.utime(file, (1_616_760_000, 1_616_760_000))
+    git(tmp_path, "init")
+    git(tmp_path, "commit", "--allow-empty", "-m", "somebody's project")
+    assert describe_source(file) == "2021-3-26"
+    git(tmp_path, "add", "detection")
+    git(tmp_path, "commit", "-m", "harrier itself")
+    assert describe_source(file) == git_describe(tmp_path)
+    file.write_text("2")
+    assert describe_source(file) == f"{git_describe(tmp_path)}-dirty"
 
 
 def test_a_date_has_no_leading_zeros(tmp_path: Path) -> None:
@@ -53,7 +71,7 @@ def test_the_source_is_always_described() -> None:
 
 
 def test_versions_name_what_computes() -> None:
-    assert {"python", "torch", "onnx"} <= library_versions().keys()
+    assert {"python", "harrier", "torch", "torchvision", "numpy", "onnx"} <= library_versions().keys()
 
 
 def test_a_configuration_is_another_when_it_computes_something_else() -> None:

@@ -102,6 +102,16 @@ def test_where_a_model_comes_from_is_said(published: tuple[Publication, Path]) -
     told = json.loads(json.dumps(dict(published[0].provenance)))
     assert set(told) == {
         *("dataset_sha256", "config_sha256", "config", "seed", "step", "source", "versions"),
+        *(
+            "deterministic",
+            "precision",
+            "threads",
+            "devices",
+            "processor",
+            "instructions",
+            "platform",
+            "transfer",
+        ),
     }
     assert told["config"]["input_size"] == 64
 

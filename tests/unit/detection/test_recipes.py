@@ -308,6 +308,17 @@ def test_the_floor_of_the_epochwise_kinds_is_shown_as_it_is(
 def test_the_worker_settles_device_and_precision(precision: str, device: str, settled: str) -> None:
     config = resolve(YoloxConfig(precision=Precision(precision)), num_images=10)
     assert (config.device, config.precision) == ("auto", precision)
-    there = settle(config, device=device)
+    there = settle(config, device=device, threads=4)
     assert (there.device, there.precision) == (device, settled)
-    assert settle(there, device="0").precision == settled
+    assert settle(there, device="0", threads=4).precision == settled
+
+
+def test_the_worker_settles_the_threads_once_and_shares_them_among_processes() -> None:
+    config = resolve(YoloxConfig(), num_images=10)
+    assert config.threads is None
+    there = settle(config, device="cpu", threads=4)
+    assert there.threads == 4
+    assert settle(there, device="cpu", threads=16).threads == 4
+    shared = [settle(replace(config, processes=each), device="cpu", threads=4).threads for each in (2, 3, 8)]
+    assert shared == [2, 1, 1]
+    assert settle(replace(config, threads=3), device="cpu", threads=4).threads == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
@@ -19,6 +20,7 @@ from detection.errors import (
     DeviceError,
     DeviceMemoryError,
     TrainingDivergedError,
+    WeightsError,
 )
 from detection.models import create_model
 from detection.models.detector import TrainingMoment
@@ -27,6 +29,7 @@ from detection.targets import Targets
 from detection.training import feed
 from detection.training.checkpoints import Payload
 from detection.training.config import (
+    EarlyStoppingConfig,
     EmaConfig,
     FreezeConfig,
     Precision,
@@ -35,7 +38,7 @@ from detection.training.config import (
 )
 from detection.training.job import TrainingJob
 from detection.training.run import CHECKPOINTS, MEMORY_NOTE, TrainingResult, open_checkpoints, train
-from detection.training.session import autocast_dtype
+from detection.training.session import TRANSFER_NOTE, autocast_dtype
 from detection.training.state import StopReason, StopRequest
 from tests.small_job import Series, final_digest, small_job
 
@@ -59,8 +62,10 @@ def test_a_training_tells_what_it_does(whole: Whole) -> None:
     first, *rest = series.lines
     assert "torch" in first
     assert first.endswith(", CPU")
-    assert rest[0] == "weights start at random (default)"
-    assert rest[1].startswith("Model Summary: ")
+    assert rest[0] == "seed 0, deterministic kernels"
+    assert rest[1] == "weights start at random (default)"
+    assert rest[2].startswith("Model Summary: ")
+    assert rest[-1].startswith("trained on ")
     assert set(series.rows[1]) == {
         *("epoch", "loss", "box", "objectness", "class", "l1", "assigned", "lr"),
     }
@@ -119,6 +124,30 @@ def test_weights_may_start_from_a_file(tmp_path: Path) -> None:
     assert "backbone.backbone.dark2.0.dconv.conv.weight" in taken
     assert any("weights start from model-7" in line for line in lines)
     assert any("head.cls_preds.0.weight" in line for line in lines)
+    assert any(line.startswith("excluded by `init_exclude`: backbone.backbone.stem") for line in lines)
+    note = json.loads((job.folder / TRANSFER_NOTE).read_bytes())
+    assert (note["init"], note["counts"]["mismatched"], note["counts"]["left"]) == ("model-7", 6, 0)
+    assert all("stem" in name for name in note["excluded"])
+    assert "head.cls_preds.0.weight" in note["mismatched"]
+    assert sum(note["counts"][kind] for kind in ("taken", "missing", "mismatched")) == len(payload["model"])
+
+
+def test_weights_of_a_sibling_are_taken_as_far_as_they_fit(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"model": create_model("yolox-s", num_classes=2).state_dict()}, path)
+    job = replace(small_job(tmp_path / "run", init="model-s"), initial_weights=path)
+    payload, lines = after_one_step(job)
+    assert f"9 of {len(payload['model'])} weights start from model-s" in lines
+    assert any("none of them is the kernel of a convolution" in line for line in lines)
+    assert any(line.startswith("not taken, for the detector has nothing of that name") for line in lines)
+
+
+def test_weights_of_a_stranger_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    torch.save({"state_dict": create_model("nanodet-plus-m", num_classes=2).state_dict()}, path)
+    job = replace(small_job(tmp_path / "run", init="model-n"), initial_weights=path)
+    with pytest.raises(WeightsError, match="none of the"):
+        train(job)
 
 
 def test_weights_may_be_drawn_in_several_ways(tmp_path: Path) -> None:
@@ -313,3 +342,30 @@ def test_precision_follows_the_device(
 ) -> None:
     config = replace(small_job(tmp_path).config, precision=precision)
     assert autocast_dtype(config, torch.device(device)) is expected
+
+
+def test_a_training_up_to_a_step_has_the_weights_that_a_finished_one_had_there(tmp_path: Path) -> None:
+    """What a reproduction relies on; the schedule is that of the whole run, and nothing ends it earlier."""
+    told = Series()
+
+    def finish_in_the_second_epoch() -> StopRequest | None:
+        return StopRequest.FINISH if 4 in told.rows else None
+
+    finished = small_job(tmp_path / "finished")
+    ended = train(finished, reporter=told, requests=finish_in_the_second_epoch)
+    assert (ended.reason, ended.state.step) == (StopReason.FINISHED, 4)
+    stopping = {"early_stopping": EarlyStoppingConfig(patience=1, min_delta=1.0)}
+    again = replace(small_job(tmp_path / "again", **stopping), until_step=4)
+    assert train(again).reason is StopReason.STEP_REACHED
+    assert final_digest(again) == final_digest(finished)
+
+
+def test_a_training_computes_with_the_threads_of_its_configuration(tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    wanted = before + 1
+    try:
+        job = small_job(tmp_path, threads=wanted)
+        train(job, requests=lambda: StopRequest.CANCEL)
+        assert torch.get_num_threads() == wanted
+    finally:
+        torch.set_num_threads(before)

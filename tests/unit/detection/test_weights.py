@@ -21,7 +21,7 @@ from detection.errors import WeightsError
 from detection.model_record import ModelRecord
 from detection.models import create_model, weight_files
 from detection.models.detector import Detector
-from detection.models.weights import load_matching, read_weights
+from detection.models.weights import read_weights
 
 NUM_CLASSES = 2
 State = dict[str, Tensor]
@@ -474,39 +474,6 @@ def test_every_damage_is_a_weights_error(tmp_path: Path, detector: Detector, gra
             except WeightsError:
                 refused += 1
     assert refused > 50
-
-
-def test_what_fits_is_loaded_and_the_rest_is_named() -> None:
-    old, new = create_model("yolox-nano", num_classes=5), create_model("yolox-nano", num_classes=2)
-    before = {name: value.clone() for name, value in new.state_dict().items()}
-    state = {**old.state_dict(), "unknown": torch.zeros(1)}
-    del state["head.stems.0.conv.weight"]
-    report = load_matching(new, state, exclude=["obj_preds"])
-    excluded = {name for name in before if "obj_preds" in name}
-    classes = {f"head.cls_preds.{level}.{kind}" for level in range(3) for kind in ("weight", "bias")}
-    assert set(report.mismatched) == classes
-    assert set(report.left) == excluded | {"unknown"}
-    assert set(report.missing) == excluded | {"head.stems.0.conv.weight"}
-    assert set(report.taken) == before.keys() - classes - set(report.missing)
-    for name, value in new.state_dict().items():
-        assert torch.equal(value, old.state_dict()[name] if name in report.taken else before[name])
-
-
-@pytest.mark.parametrize(
-    ("name", "exclude", "problem"),
-    [
-        ("other", (), "none of the 1 weights fits the model"),
-        ("weight", ("bias", "w"), "all 1 weights are excluded by 'bias', 'w'"),
-    ],
-)
-def test_a_start_from_no_weight_at_all_is_refused(name: str, exclude: tuple[str, ...], problem: str) -> None:
-    with pytest.raises(WeightsError, match=problem):
-        load_matching(nn.Linear(2, 2), {name: torch.zeros(2, 2)}, exclude=exclude)
-
-
-def test_loading_nothing_at_all_is_an_error() -> None:
-    with pytest.raises(WeightsError, match="none of the 1 weights fits"):
-        load_matching(nn.Conv2d(1, 1, 1), {"other": torch.zeros(1)})
 
 
 @pytest.mark.reference
