@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 
 from detection.detections import Detections
-from detection.devices import describe_devices
 from detection.errors import DeviceMemoryError, TrainingDivergedError
 from detection.evaluation.coco import CocoMetrics, measure_detections
 from detection.evaluation.evaluate import detect_in_all
 from detection.inference.backends.eager import EagerBackend
 from detection.inference.predictor import Predictor
 from detection.models.detector import Detector
+from detection.run_description import describe_run
 from detection.training.callbacks import (
     Evaluate,
     LimitTime,
@@ -35,7 +34,6 @@ from detection.training.feed import TrainingFeed
 from detection.training.freezing import FreezeParts
 from detection.training.job import TrainingJob
 from detection.training.progress import ProgressMeter, Seen
-from detection.training.provenance import describe_source
 from detection.training.report import Report
 from detection.training.reporting import Reporter, SilentReporter
 from detection.training.session import open_session
@@ -115,9 +113,7 @@ class _Run:
     def __init__(self, job: TrainingJob, reporter: Reporter, requests: StopRequests) -> None:
         self._job, self._reporter, self._requests = job, reporter, requests
         reporter.on_stage("preparing")
-        reporter.on_log(
-            f"harrier {describe_source()}, torch {torch.__version__}, {describe_devices(job.devices)}"
-        )
+        reporter.on_log(describe_run(job.devices))
         self._store = open_checkpoints(job, log=reporter.on_log)
         self._feed = TrainingFeed(job)
         self._every_epochs = (job.config.evaluation.every_epochs or 1) if job.val_images else None
