@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from detection.device_choice import AUTO, read_choice
 from detection.errors import DeviceError
 
 CPU = torch.device("cpu")
@@ -27,17 +28,16 @@ def select_devices(spec: str, *, batch_size: int | None = None) -> tuple[torch.d
     Raises:
         DeviceError: there is no such device, or the batch cannot be divided.
     """
-    wanted = spec.strip().lower()
     devices = available_devices()
-    if wanted in ("", "auto"):
+    choice = read_choice(spec, _names(devices))
+    if choice.word == AUTO:
         return devices[:1]
-    if wanted == "cpu":
+    if choice.word == CPU.type:
         return (CPU,)
-    chosen = tuple(_accelerator(part, spec) for part in wanted.split(","))
-    if len(set(chosen)) != len(chosen):
-        raise _error(spec, "a device is named twice")
+    chosen = tuple(_accelerator(number, spec, devices) for number in choice.numbers)
     if batch_size is not None and batch_size % len(chosen):
-        raise _error(spec, f"a batch of {batch_size} cannot be divided evenly among {len(chosen)} devices")
+        problem = f"a batch of {batch_size} cannot be divided evenly among {len(chosen)} devices"
+        raise DeviceError(spec, problem, _names(devices))
     return chosen
 
 
@@ -57,18 +57,15 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _accelerator(part: str, spec: str) -> torch.device:
-    number = part.strip().removeprefix("cuda:")
-    if not (number.isascii() and number.isdigit()):
-        raise _error(spec, f"{part.strip()!r} is neither a number nor `auto` or `cpu`")
-    device = torch.device("cuda", min(int(number), 127))
-    if device not in available_devices():
-        raise _error(spec, f"there is no accelerator {number}")
-    return device
+def _accelerator(number: int, spec: str, devices: tuple[torch.device, ...]) -> torch.device:
+    found = [device for device in devices if device.type == "cuda" and device.index == number]
+    if not found:
+        raise DeviceError(spec, f"there is no accelerator {number}", _names(devices))
+    return found[0]
 
 
-def _error(spec: str, problem: str) -> DeviceError:
-    return DeviceError(spec, problem, ("auto", *map(device_name, available_devices())))
+def _names(devices: tuple[torch.device, ...]) -> tuple[str, ...]:
+    return (AUTO, *map(device_name, devices))
 
 
 def _describe(device: torch.device) -> str:

@@ -124,8 +124,14 @@ def facts(job: dict[str, Any]) -> str:
         minutes, seconds = divmod(round(job["eta_s"]), 60)
         parts.append(f"{minutes}:{seconds:02d} left")
     if job["queue_position"]:
-        parts.append(f"number {job['queue_position']} in the queue")
+        parts.append(f"number {job['queue_position']} in the queue{_why(job)}")
     return "  ".join(parts)
+
+
+def _why(job: dict[str, Any]) -> str:
+    """Return what a queued job waits for; a server of an older version does not say it."""
+    waiting = job.get("waiting_for")
+    return f": {waiting['message']}" if waiting else ""
 
 
 def _print_log(api: Api, job_id: str, shown: int) -> int:

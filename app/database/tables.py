@@ -107,10 +107,12 @@ class Job(Table):
     config: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
     """Fully resolved; what the job really does. The first attempt settles what only a worker knows."""
     device: Mapped[str | None] = mapped_column(String(64))
-    """Where the newest attempt runs: `cpu` or an accelerator's number; None before it has begun.
+    """Where the newest attempt runs: `cpu` or accelerators by number; None before it has begun.
 
     Beside the config, so that the next attempt may run elsewhere if `auto` was asked for.
     """
+    devices: Mapped[list[Any] | None] = mapped_column(Json)
+    """The same with names and memory: `[{"device", "name", "memory_bytes"}]`."""
     dataset_id: Mapped[str | None] = mapped_column(ForeignKey("datasets.id", ondelete="SET NULL"), index=True)
     model_id: Mapped[str | None] = mapped_column(String(36), index=True)
     """The model that the job reads (evaluate, export, or a training's `init`)."""
@@ -192,9 +194,10 @@ class DeviceLease(Table):
 
     __tablename__ = "device_leases"
 
-    host: Mapped[str] = mapped_column(String(200), primary_key=True)
     device: Mapped[str] = mapped_column(String(80), primary_key=True)
-    """As the driver names it for all processes of the host, whatever number each of them sees."""
+    """As the driver names it, once in the world, whatever number each process and container sees."""
+    host: Mapped[str] = mapped_column(String(200))
+    """As the worker calls it that took the lease; for people."""
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), index=True)
     fence: Mapped[int] = mapped_column(Integer)
 
@@ -275,6 +278,11 @@ class Worker(Table):
     hostname: Mapped[str] = mapped_column(String(200))
     pid: Mapped[int] = mapped_column(Integer)
     devices: Mapped[list[Any]] = mapped_column(Json, default=list)
+    """The accelerators that its jobs may use, by the number that they know them by."""
+    cpu_jobs: Mapped[int] = mapped_column(Integer, default=1)
+    """Jobs that it does side by side on the CPU."""
+    lease_s: Mapped[float] = mapped_column(Float, default=45.0)
+    """After a silence of so many seconds it counts as gone."""
     versions: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
     memory: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
     started_at: Mapped[datetime] = mapped_column(default=utc_now)

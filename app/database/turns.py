@@ -16,6 +16,8 @@ class Turn(IntEnum):
     """Whether the queue has room, until the job is in it."""
     ROOM = 7_471_003
     """Whether the quota has room, until what needs it is recorded."""
+    DEVICES = 7_471_004
+    """Whether accelerators are free, until they are leased."""
 
 
 def take_turn(session: Session | Connection, turn: Turn) -> None:

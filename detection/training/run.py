@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import torch
 
-from detection.devices import describe_devices
 from detection.errors import ConfigError, DeviceMemoryError, TrainingDivergedError
 from detection.evaluation.metrics import Metrics
 from detection.models.network import Network
+from detection.run_description import describe_run
 from detection.training.callbacks import (
     Evaluate,
     LimitTime,
@@ -32,7 +31,6 @@ from detection.training.feed import CACHE_BYTES, TrainingFeed
 from detection.training.freezing import FreezeParts
 from detection.training.job import TrainingJob
 from detection.training.progress import ProgressMeter, Seen
-from detection.training.provenance import describe_source
 from detection.training.report import Report
 from detection.training.reporting import Reporter, SilentReporter
 from detection.training.session import open_session
@@ -102,9 +100,7 @@ class _Run:
     def __init__(self, job: TrainingJob, reporter: Reporter, requests: StopRequests) -> None:
         self._job, self._reporter, self._requests = job, reporter, requests
         reporter.on_stage("preparing")
-        reporter.on_log(
-            f"harrier {describe_source()}, torch {torch.__version__}, {describe_devices(job.devices)}"
-        )
+        reporter.on_log(describe_run(job.devices))
         self._store = open_checkpoints(job, log=reporter.on_log)
         self._training = training_of(job)
         self._feed = TrainingFeed(job, self._training.open_samples(job, cache_bytes=CACHE_BYTES))

@@ -14,7 +14,7 @@ from detection.inference.passes import TtaPass, describe_passes, passes_of
 from detection.inference.predictor import DetectOptions, Predictor
 from detection.tasks import Task
 from worker.attempt import Attempt
-from worker.jobs.device import take_device
+from worker.jobs.device import begin_on_device
 from worker.jobs.evaluate_classifier import measure_classifier
 from worker.jobs.measuring import MeasuringProgress, add_evaluation, classes_apart, matched_ids, with_ids
 from worker.jobs.published import evaluation_row
@@ -23,17 +23,17 @@ from worker.stored_model import as_folder, open_model
 
 
 def run(attempt: Attempt) -> None:
-    config = attempt.job.config
+    config, device = attempt.job.config, begin_on_device(attempt)
     split = Split(config["split"])
     model, dataset = open_model(attempt), open_dataset(attempt)
     if model.record.task is Task.CLASSIFY:
-        measure_classifier(attempt, model, dataset, split)
+        measure_classifier(attempt, model, dataset, split, device=device)
         return
     ids = matched_ids(dataset.record.classes, model.record.classes)
     images = [with_ids(image, ids) for image in dataset.record.of_split(split)]
     predictor = Predictor.from_folder(
         as_folder(model, attempt.scratch / "served"),
-        device=take_device(attempt),
+        device=device,
         max_pixels=attempt.settings.max_image_pixels,
     )
     attempt.report.stage("evaluating")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import partial
 
+import torch
+
 from detection.data.crop_records import crop_dataset
 from detection.data.records import Split
 from detection.evaluation.classification import (
@@ -14,21 +16,22 @@ from detection.evaluation.classification import (
 )
 from detection.inference.second_stage import CropClassifier
 from worker.attempt import Attempt
-from worker.jobs.device import take_device
 from worker.jobs.measuring import MeasuringProgress, add_evaluation, classes_apart, matched_ids, with_ids
 from worker.jobs.published import evaluation_row
 from worker.pictures import StoredDataset
 from worker.stored_model import StoredModel, as_folder
 
 
-def measure_classifier(attempt: Attempt, model: StoredModel, dataset: StoredDataset, split: Split) -> None:
+def measure_classifier(
+    attempt: Attempt, model: StoredModel, dataset: StoredDataset, split: Split, *, device: torch.device
+) -> None:
     """Measure a model of the task `classify` and end the job with the evaluation."""
     classes = model.record.classes
     labelled = crop_dataset(dataset.record, model.record.attribute).record
     ids = matched_ids(labelled.classes, classes)
     crops = [with_ids(crop, ids) for crop in labelled.of_split(split) if crop.boxes[0].class_id in ids]
     folder = as_folder(model, attempt.scratch / "served")
-    classifier = CropClassifier.from_folder(folder, device=take_device(attempt))
+    classifier = CropClassifier.from_folder(folder, device=device)
     attempt.report.stage("evaluating")
     attempt.report.line(f"measuring {len(ids)} classes on {len(crops)} crops of {split}")
     said = classify_all(

@@ -19,7 +19,7 @@ from detection.models.detector import Detector
 from detection.training.memory import is_out_of_memory
 from detection.training.reporting import ALL_SEEN
 from worker.attempt import Attempt
-from worker.jobs.device import take_device
+from worker.jobs.device import begin_on_device
 from worker.jobs.networks import load_detector
 from worker.pace import Pace
 from worker.stored_model import open_model
@@ -27,7 +27,7 @@ from worker.stored_model import open_model
 
 def run(attempt: Attempt) -> None:
     config = attempt.job.config
-    model, device = open_model(attempt), take_device(attempt)
+    model, device = open_model(attempt), begin_on_device(attempt)
     detector = load_detector(model).to(device)
     found = _found(detector, config["type"])
     height, width = config["input_size"]

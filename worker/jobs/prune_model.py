@@ -25,7 +25,7 @@ from detection.training.progress import Seen
 from detection.training.provenance import describe_source, library_versions
 from worker.attempt import Attempt
 from worker.jobs.compared import Measurement, Measuring, file_bytes, latencies_ms
-from worker.jobs.device import take_device
+from worker.jobs.device import begin_on_device
 from worker.jobs.finetune import FineTuning
 from worker.jobs.measuring import MeasuringProgress
 from worker.jobs.networks import load_detector
@@ -87,7 +87,7 @@ class Pruning:
     def __init__(self, attempt: Attempt, model: StoredModel, dataset: StoredDataset | None) -> None:
         self._attempt, self._model, self._dataset = attempt, model, dataset
         self._config = attempt.job.config
-        self._device = take_device(attempt)
+        self._device = begin_on_device(attempt)
         self._measuring = None
         if dataset is not None:
             self._measuring = Measuring(attempt, dataset, Split(self._config["split"]), self._device)

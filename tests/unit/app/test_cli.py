@@ -358,6 +358,8 @@ class TestJobs:
         assert facts(JOB) == "epoch 2/2  loss 4.500  AP 0.500  AP50 0.750"
         waiting = {**JOB, "status": "queued", "progress": {}, "metrics": {"ap": None}, "queue_position": 3}
         assert facts(waiting) == "number 3 in the queue"
+        waiting["waiting_for"] = {"code": "device_busy", "message": "device 0 of here is in use by job j2"}
+        assert facts(waiting) == "number 3 in the queue: device 0 of here is in use by job j2"
         assert facts({**JOB, "status": "running", "eta_s": 125.2}).endswith("2:05 left")
 
 
