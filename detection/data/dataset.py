@@ -29,6 +29,7 @@ __all__ = [
     "SampleKey",
     "TrainingDataset",
     "collate",
+    "default_workers",
     "multi_scale_side",
     "normalise_batch",
     "resize_batch",

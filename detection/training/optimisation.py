@@ -9,6 +9,7 @@ import torch
 
 from detection.models.detector import Detector
 from detection.training.ema import ModelEma
+from detection.training.replicas import Replicas
 
 
 class LearningRates(Protocol):
@@ -23,6 +24,8 @@ class Optimisation:
     """A detector that learns, with everything that changes its weights."""
 
     detector: Detector
+    replicas: Replicas
+    """The same detector as all ranks compute it."""
     average: ModelEma | None
     """The running average of the weights; None when the configuration wants none."""
     optimizer: torch.optim.Optimizer

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from detection.analysis.complexity import count_complexity
+from detection.layers.sync_norm import convert_to_synced
 from detection.models import create_model
 from detection.models.batch_norm_statistics import recreate_norms
 from detection.models.detector import Detector
@@ -16,12 +17,14 @@ from detection.models.weight_init import initialise
 from detection.models.weights import load_matching, read_weights
 from detection.training.checkpoints import Payload
 from detection.training.config import Precision, TrainingConfig
+from detection.training.distributed import Ranks
 from detection.training.ema import ModelEma
 from detection.training.feed import pictures_as_served
 from detection.training.freezing import freeze
 from detection.training.job import TrainingJob
 from detection.training.optimisation import Optimisation
 from detection.training.optimizers import build_optimizer
+from detection.training.replicas import Replicas
 from detection.training.schedules import build_schedule
 from detection.training.seeds import seed_everything
 from detection.training.snapshot import restore
@@ -31,19 +34,24 @@ Log = Callable[[str], None]
 
 
 def open_session(
-    job: TrainingJob, payload: Payload | None, *, log: Log
+    job: TrainingJob, payload: Payload | None, ranks: Ranks, *, log: Log
 ) -> tuple[Optimisation, TrainingState]:
-    """Return the optimisation and its state as `payload` left them, or as they are before the first step."""
-    config, device = job.config, job.devices[0]
+    """Return the optimisation and its state as `payload` left them, or as they are before the first step.
+
+    Every rank builds the same by itself; the weights and buffers of the first one count.
+    """
+    config = job.config
     seed_everything(config.seed, deterministic=config.deterministic)
     state = TrainingState(frozen=job.plan.epoch(0).frozen)
     if payload is not None:
         state = TrainingState.from_json(payload["state"])
-    detector = _new_detector(job, log=log) if payload is None else build_detector(job)
+    detector = _new_detector(job, ranks.device, log=log) if payload is None else build_detector(job)
     if state.frozen:
         freeze(detector, config.freeze.parts)
-    detector = detector.to(device).to(memory_format=torch.channels_last)
-    optimisation = _optimisation(job, detector, device)
+    if config.sync_bn:
+        convert_to_synced(detector)
+    detector = detector.to(ranks.device).to(memory_format=torch.channels_last)
+    optimisation = _optimisation(job, detector, ranks)
     if payload is not None:
         restore(payload, optimisation)
     return optimisation, state
@@ -57,15 +65,16 @@ def build_detector(job: TrainingJob) -> Detector:
     )
 
 
-def _new_detector(job: TrainingJob, *, log: Log) -> Detector:
+def _new_detector(job: TrainingJob, device: torch.device, *, log: Log) -> Detector:
     detector = build_detector(job)
     if job.initial_weights is None:
         initialise(detector, job.config.weight_init)
         detector.begin_from(missing=detector.state_dict().keys())
         log(f"weights start at random ({job.config.weight_init.kind})")
     else:
-        detector.to(job.devices[0])
-        load_start(detector, job.initial_weights, job.config, pictures=pictures_as_served(job), log=log)
+        detector.to(device)
+        pictures = pictures_as_served(job, device)
+        load_start(detector, job.initial_weights, job.config, pictures=pictures, log=log)
     if job.convention is not None and job.record.input_convention != job.convention:
         log("the weights were trained with pictures brought to the input in another way (`keep_ratio`)")
     log(count_complexity(detector, job.input_size_hw).summary())
@@ -115,8 +124,8 @@ def load_start(
         log(f"weights that start at random: {', '.join(sorted(rest))}")
 
 
-def _optimisation(job: TrainingJob, detector: Detector, device: torch.device) -> Optimisation:
-    config = job.config
+def _optimisation(job: TrainingJob, detector: Detector, ranks: Ranks) -> Optimisation:
+    config, device = job.config, ranks.device
     optimizer, schedule, ema = config.optimizer, config.schedule, config.ema
     if optimizer.lr is None or ema.decay is None or ema.ramp_updates is None:
         raise ValueError("the configuration is not resolved; see detection.training.recipes.resolve")
@@ -126,6 +135,7 @@ def _optimisation(job: TrainingJob, detector: Detector, device: torch.device) ->
     dtype = autocast_dtype(config, device)
     return Optimisation(
         detector=detector,
+        replicas=Replicas(detector, ranks),
         average=average if ema.enabled else None,
         optimizer=build_optimizer(detector, optimizer),
         schedule=build_schedule(
