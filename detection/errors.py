@@ -13,6 +13,7 @@ DetectionError
  |- CheckpointError           what the file holds and what was expected
  |- WeightsError              an imported weights file cannot become a model
  |- ExportError               an exported file does not compute what the model computes
+ |- RankError                 another process of the same training failed
  `- TrainingDivergedError     step and the losses by name
 """
 
@@ -110,6 +111,12 @@ class WeightsError(DetectionError):
 
 class ExportError(DetectionError):
     """An exported file does not compute what the model computes."""
+
+
+class RankError(DetectionError):
+    def __init__(self, rank: int, problem: str) -> None:
+        self.rank, self.problem = rank, problem
+        super().__init__(f"rank {rank} of the training failed: {problem}")
 
 
 class MissingPackageError(DetectionError):

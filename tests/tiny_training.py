@@ -14,11 +14,13 @@ from detection.layers.conv import ConvBnAct, fuse_conv_bn
 from detection.models.detector import Detector, TrainingMoment
 from detection.targets import Targets
 from detection.training.config import ScheduleConfig
+from detection.training.distributed import Ranks
 from detection.training.ema import ModelEma
 from detection.training.optimisation import Optimisation
 from detection.training.optimizers import build_optimizer
 from detection.training.plan import EpochPlan, TrainingPlan
 from detection.training.recipes import resolve
+from detection.training.replicas import Replicas
 from detection.training.schedules import build_schedule
 from detection.training.state import TrainingState
 from detection.training.trainer import Callback, Trainer
@@ -115,6 +117,7 @@ def tiny_trainer(
     state: TrainingState | None = None,
     detector: Detector | None = None,
     log: Callable[[str], None] = lambda line: None,
+    ranks: Ranks | None = None,
 ) -> Trainer:
     """Return a trainer of a `TinyDetector`, wired like a real one."""
     config = config or tiny_config()
@@ -124,6 +127,7 @@ def tiny_trainer(
     assert config.optimizer.lr is not None
     optimisation = Optimisation(
         detector=detector,
+        replicas=Replicas(detector, ranks or Ranks(device=torch.device("cpu"))),
         average=ModelEma(detector, decay=0.9, ramp_updates=5) if config.ema.enabled else None,
         optimizer=build_optimizer(detector, config.optimizer),
         schedule=build_schedule(

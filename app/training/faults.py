@@ -113,7 +113,6 @@ def contradictions(request: TrainRequest, holes: Collection[str] = ()) -> list[P
     config = cast(TrainingConfig, Holed(request.config(), holes))
     looks: list[Look] = [
         _architecture_faults,
-        *UNBUILT,
         *(partial(_recipe_faults, check) for check in checks_of(request.family)),
     ]
     found: list[Problem] = []
@@ -145,22 +144,3 @@ def _recipe_faults(check: Check, config: TrainingConfig) -> list[Problem]:
     except (UnknownNameError, HoleError):
         architecture = cast(Architecture, NoArchitecture())
     return [Problem(pointer=fault.pointer, problem=fault.problem) for fault in check(config, architecture)]
-
-
-def _unbuilt_devices(config: TrainingConfig) -> list[Problem]:
-    problem = "several accelerators in one job are not supported yet"
-    return [Problem(pointer="/device", problem=problem)] if "," in config.device else []
-
-
-def _unbuilt_processes(config: TrainingConfig) -> list[Problem]:
-    problem = "several processes in one job are not supported yet; use 1"
-    return [Problem(pointer="/processes", problem=problem)] if (config.processes or 1) > 1 else []
-
-
-def _unbuilt_sync_bn(config: TrainingConfig) -> list[Problem]:
-    problem = "needs several processes, which are not supported yet"
-    return [Problem(pointer="/sync_bn", problem=problem)] if config.sync_bn else []
-
-
-UNBUILT = (_unbuilt_devices, _unbuilt_processes, _unbuilt_sync_bn)
-"""What this version cannot do is refused, instead of quietly doing something else."""

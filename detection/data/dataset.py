@@ -31,6 +31,7 @@ __all__ = [
     "Samples",
     "TrainingDataset",
     "collate",
+    "default_workers",
     "multi_scale_side",
     "normalise_batch",
     "resize_batch",

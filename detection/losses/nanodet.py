@@ -74,15 +74,14 @@ class NanoDetLoss:
             assignment = self.assigner.assign(
                 guide.boxes_BP4.detach(), guide.logits_BPC.detach(), priors, targets
             )
-            num_foreground = assignment.foreground_BP.float().sum()
-            foreground = global_mean(num_foreground)
+            counts = torch.stack((assignment.foreground_BP.float().sum(), targets.valid_BG.sum().float()))
+            foreground, num_boxes = global_mean(counts).unbind()
             terms = {
                 prefix + name: term
                 for prefix, head in zip(("", AUXILIARY), heads, strict=False)
                 for name, term in self._terms(head, priors, targets, assignment, foreground).items()
             }
-        assigned = num_foreground.clamp(min=1) / targets.valid_BG.sum().clamp(min=1)
-        return LossTerms(terms, {"assigned": assigned.detach()})
+        return LossTerms(terms, {"assigned": foreground / num_boxes})
 
     def _terms(
         self,

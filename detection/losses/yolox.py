@@ -61,10 +61,11 @@ class YoloxLoss:
             "class": class_loss(classes_BPC, targets, assignment),
             "l1": l1,
         }
-        normaliser = global_mean(num_foreground)
-        assigned = num_foreground.clamp(min=1) / targets.valid_BG.sum().clamp(min=1)
+        counts = torch.stack((num_foreground, targets.valid_BG.sum().float()))
+        normaliser, num_boxes = global_mean(counts).unbind()
         return LossTerms(
-            {name: term / normaliser for name, term in terms.items()}, {"assigned": assigned.detach()}
+            {name: term / normaliser for name, term in terms.items()},
+            {"assigned": normaliser / num_boxes},
         )
 
     def _box_terms(

@@ -7,12 +7,15 @@ from collections.abc import Callable
 from detection.architectures import Architecture, names_for
 from detection.errors import Fault
 from detection.training.config import (
+    AUTO,
+    CPU,
     KINDS_WITH_GAIN,
     RANDOM,
     OptimizerKind,
     ScheduleKind,
     TrainingConfig,
     num_devices,
+    num_processes,
 )
 
 SMALLEST_SIDE = 64
@@ -152,11 +155,32 @@ def range_check(name: str, most: float) -> Check:
     return check
 
 
-def _device_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+def _batch_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+    return _division_faults("/batch_size", config.batch_size, num_processes(config))
+
+
+def _frozen_batch_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+    return _division_faults("/freeze/batch_size", config.freeze.batch_size, num_processes(config))
+
+
+def _division_faults(pointer: str, batch_size: int | str | None, processes: int) -> list[Fault]:
+    if not isinstance(batch_size, int) or batch_size % processes == 0:
+        return []
+    return [Fault(pointer, f"{batch_size} cannot be divided evenly among {processes} processes")]
+
+
+def _process_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
     devices = num_devices(config.device)
-    ranks = config.processes or devices
-    if config.batch_size != "auto" and config.batch_size % max(ranks, 1):
-        return [Fault("/batch_size", f"{config.batch_size} cannot be divided evenly among {ranks} devices")]
+    if config.device.strip().lower() in (AUTO, CPU) or config.processes in (None, devices):
+        return []
+    problem = f"each accelerator has one process: {devices} for the device `{config.device}`"
+    return [Fault("/processes", problem)]
+
+
+def _sync_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+    if config.sync_bn and num_processes(config) == 1:
+        problem = "there is nothing to synchronise with in one process; give `processes` or several devices"
+        return [Fault("/sync_bn", problem)]
     return []
 
 
@@ -176,6 +200,9 @@ COMMON_CHECKS: tuple[Check, ...] = (
     _exclude_faults,
     _freeze_faults,
     range_check("multi_scale_range", LARGEST_SIDE),
-    _device_faults,
+    _batch_faults,
+    _frozen_batch_faults,
+    _process_faults,
+    _sync_faults,
 )
 """What every training refuses. Each check reads no more fields than those that contradict one another."""

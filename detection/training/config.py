@@ -263,12 +263,12 @@ class TrainingConfig:
     epochs: Annotated[int, Ge(1), Le(10_000)] = 300
     """How often every picture is seen."""
     batch_size: Annotated[int, Ge(1), Le(4096)] | Literal["auto"] = "auto"
-    """Pictures per step over all devices."""
+    """Pictures per step over all processes, among which they are divided evenly."""
     input_size: Annotated[int, Ge(64), Le(2048)] | None = None
     """Side of the square network input, a multiple of 32; null is the architecture's."""
     device: Annotated[str, MaxLen(64)] = "auto"
-    """`auto`, `cpu`, or an accelerator by its number: `0`. Several, `0,1`, are refused: a training runs on
-    one device so far. A job shows the device that it got."""
+    """`auto` is one device: the first accelerator, or else the CPU. `cpu`, or accelerators by their numbers:
+    `0`, `0,1`. A job shows what it got."""
     precision: Precision = Precision.AUTO
     """`auto` is `amp` on an accelerator and `fp32` on the CPU; a job shows which, and keeps to it."""
     seed: Annotated[int, Ge(0), Le(2**31 - 1)] = 0
@@ -279,9 +279,9 @@ class TrainingConfig:
     """Threads that a process computes with on the CPU; null is its share of the worker's cores. Sums come out
     in another order with another number, so a job shows it and keeps to it."""
     processes: Annotated[int, Ge(1), Le(64)] | None = None
-    """Ranks of the job; null is one per device. More than 1 is refused: a training has one so far."""
+    """Processes that train together; null is one per device. Accelerators have one each, a CPU any number."""
     sync_bn: Truth = False
-    """Batch norm over all ranks; refused while a training has one."""
+    """Batch norm over the pictures of all processes; needs more than one."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """How weights follow their gradients."""
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
@@ -321,3 +321,8 @@ class DetectorConfig(TrainingConfig):
 def num_devices(device: str) -> int:
     """Return how many devices `device` asks for, at least one."""
     return max(len([part for part in device.split(",") if part.strip()]), 1)
+
+
+def num_processes(config: TrainingConfig) -> int:
+    """Return how many processes train together: one per device, unless something else is said."""
+    return config.processes or num_devices(config.device)

@@ -14,6 +14,7 @@ from torch import Tensor
 from detection.architectures import ARCHITECTURES
 from detection.data.dataset import (
     Samples,
+    default_workers,
     multi_scale_side,
     normalise_batch,
     resize_batch,
@@ -23,36 +24,40 @@ from detection.data.sampler import Sampler
 from detection.images import decode_image
 from detection.preprocess import fit_image
 from detection.targets import Targets
+from detection.training.distributed import Ranks
 from detection.training.job import TrainingJob
 from detection.training.plan import EpochPlan
 
 CACHE_BYTES = 1 << 30
-"""Decoded pictures kept in memory."""
+"""Decoded pictures kept in memory, by all ranks together."""
 MOST_AS_SERVED = 128
 """A few batches of them; even the coarsest level has thousands of cells in so many pictures."""
 AS_SERVED_BATCH = 4
 
 
 class TrainingFeed:
-    """The batches of a training job. Which samples they hold depends on seed, epoch and position only."""
+    """This rank's share of a training's batches. What they hold depends on seed, epoch and position only."""
 
-    def __init__(self, job: TrainingJob, samples: Samples) -> None:
-        self._job, self._dataset = job, samples
+    def __init__(self, job: TrainingJob, samples: Samples, ranks: Ranks) -> None:
+        self._job, self._dataset, self._ranks = job, samples, ranks
 
     def batches(self, plan: EpochPlan, *, start_step: int) -> Iterator[tuple[Tensor, Targets]]:
         """Yield images [B, 3, H, W] and targets on the device; see `BatchSource`."""
-        device, convention = self._job.devices[0], self._job.record.input_convention
+        ranks, convention = self._ranks, self._job.record.input_convention
         drawn = training_batches(
             self._dataset,
             batch_size=plan.batch_size,
             epoch=plan.epoch,
             start_step=start_step,
+            rank=ranks.rank,
+            world=ranks.world,
+            workers=max(default_workers() // ranks.world, 1),
             tail=plan.tail,
         )
         for step, (images_BCHW, targets) in enumerate(drawn, start=plan.first_step + start_step):
             images_BCHW, targets = resize_batch(
-                normalise_batch(images_BCHW.to(device, non_blocking=True), convention),
-                targets.to(device, non_blocking=True),
+                normalise_batch(images_BCHW.to(ranks.device, non_blocking=True), convention),
+                targets.to(ranks.device, non_blocking=True),
                 self._size_hw(step),
             )
             yield images_BCHW.contiguous(memory_format=torch.channels_last), targets
@@ -71,7 +76,9 @@ class TrainingFeed:
         return side, side
 
 
-def pictures_as_served(job: TrainingJob, *, most: int = MOST_AS_SERVED) -> Iterator[Tensor]:
+def pictures_as_served(
+    job: TrainingJob, device: torch.device, *, most: int = MOST_AS_SERVED
+) -> Iterator[Tensor]:
     """Yield a few pictures of the training split as they would be served, without augmentation.
 
     They are drawn by the seed alone. Batches are images [B, 3, H, W] on the device, read when asked for.
@@ -79,7 +86,7 @@ def pictures_as_served(job: TrainingJob, *, most: int = MOST_AS_SERVED) -> Itera
     Raises:
         ImageError: a picture cannot be decoded.
     """
-    images, record, device = job.train_images, job.record, job.devices[0]
+    images, record = job.train_images, job.record
     sampler, size_hw = Sampler(len(images), seed=job.config.seed), record.input_size_hw
     chosen = [images[sampler.image_index(0, position)] for position in range(min(most, len(images)))]
     for start in range(0, len(chosen), AS_SERVED_BATCH):

@@ -9,6 +9,7 @@ from detection.training.config import OptimizerConfig
 from detection.training.optimisation import Optimisation
 from detection.training.optimizers import build_optimizer
 from detection.training.plan import EpochPlan
+from detection.training.replicas import Replicas
 from detection.training.trainer import Callback, Trainer
 
 
@@ -37,6 +38,7 @@ class FreezeParts(Callback):
     def _unfreeze(self, optimisation: Optimisation) -> None:
         for name in self._parts:
             optimisation.detector.parts()[name].requires_grad_(True)
+        optimisation.replicas = Replicas(optimisation.detector, optimisation.replicas.ranks)
         older = optimisation.optimizer
         optimisation.optimizer = build_optimizer(optimisation.detector, self._config)
         for parameter, momentum in older.state.items():

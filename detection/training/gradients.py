@@ -6,6 +6,9 @@ its share of that gradient on to the weights. So a loss never sees a part: whate
 the whole batch, however many terms and normalisers a family has. This costs one more forward pass. Only batch
 norm in train mode sees a part where it would see the batch.
 
+Where several ranks share the batch, each computes its pictures, in as many parts; gradients and losses are
+those of the whole batch all the same.
+
 Shape suffixes: B = images, H W = input pixels.
 """
 
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -37,11 +41,13 @@ def compute_gradients(
     """
     if parts == 1:
         with optimisation.forward_context():
-            losses = optimisation.detector.loss(images_BCHW, targets, moment)
+            losses = optimisation.replicas.compute(
+                lambda: optimisation.detector.loss(images_BCHW, targets, moment)
+            )
         optimisation.scaler.scale(total_of(losses)).backward()
     else:
         losses = _in_parts(optimisation, images_BCHW, targets, moment, parts)
-    return {name: loss.detach().float() for name, loss in losses.items()}
+    return optimisation.replicas.share({name: loss.detach().float() for name, loss in losses.items()})
 
 
 def total_of(losses: Mapping[str, Tensor]) -> Tensor:
@@ -59,7 +65,9 @@ def _in_parts(
     gradients = torch.autograd.grad(optimisation.scaler.scale(total_of(losses)), outputs)
     for part in slices:
         with optimisation.forward_context():
-            computed = detector.training_outputs(images_BCHW[part], moment)
+            computed = optimisation.replicas.compute(
+                partial(detector.training_outputs, images_BCHW[part], moment), last=part is slices[-1]
+            )
         torch.autograd.backward(computed, [gradient[part] for gradient in gradients])
     return losses
 

@@ -10,7 +10,7 @@ import torch
 
 from detection.architectures import ARCHITECTURES
 from detection.data.records import DatasetRecord, ImageRecord, Split
-from detection.devices import select_devices
+from detection.devices import device_name, select_devices
 from detection.errors import ConfigError, Fault
 from detection.evaluation.evaluate import ReadPicture
 from detection.families import family_of
@@ -78,6 +78,15 @@ class TrainingJob:
         return select_devices(self.config.device, batch_size=self.plan.batch_size)
 
     @property
+    def num_ranks(self) -> int:
+        """How many processes train together."""
+        return self.config.processes or len(self.devices)
+
+    def device_of(self, rank: int) -> torch.device:
+        """Return the device of a rank: the CPU is shared, an accelerator is not."""
+        return self.devices[rank % len(self.devices)]
+
+    @property
     def input_size_hw(self) -> tuple[int, int]:
         side = self.config.input_size or ARCHITECTURES[self.config.architecture].input_size
         return side, side
@@ -90,14 +99,21 @@ class TrainingJob:
         convention = family.convention(self.config, inherited)
         return family.record(self.config, self.dataset.classes, convention)
 
-    def check(self) -> None:
-        """Raise ConfigError when this cannot be trained as it is."""
+    def check(self, *, num_ranks: int = 1) -> None:
+        """Raise ConfigError when this cannot be trained as it is, on so many ranks."""
         faults = []
         if not self.train_images:
             faults.append(Fault("/dataset_id", "the dataset has no picture in its split `train`"))
-        if self.config.processes not in (None, 1):
-            faults.append(Fault("/processes", "one process per training is what this version can do"))
-        if self.config.sync_bn:
-            faults.append(Fault("/sync_bn", "needs several processes, which this version cannot do"))
+        if self.num_ranks != num_ranks:
+            problem = f"the training is one of {self.num_ranks} processes, and here are {num_ranks}"
+            faults.append(Fault("/processes", problem))
+        if self.devices[0].type != "cpu" and self.num_ranks != len(self.devices):
+            names = ",".join(map(device_name, self.devices))
+            problem = (
+                f"{self.num_ranks} processes cannot share accelerator {names}: each needs one of its own"
+            )
+            faults.append(Fault("/processes", problem))
+        if self.config.sync_bn and self.num_ranks == 1:
+            faults.append(Fault("/sync_bn", "there is nothing to synchronise with in one process"))
         if faults:
             raise ConfigError(faults)

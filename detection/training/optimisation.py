@@ -9,6 +9,7 @@ import torch
 
 from detection.models.network import Network
 from detection.training.ema import ModelEma
+from detection.training.replicas import Replicas
 
 
 class LearningRates(Protocol):
@@ -24,6 +25,8 @@ class Optimisation:
 
     detector: Network
     """The network that learns, whatever its task."""
+    replicas: Replicas
+    """The same network as all ranks compute it."""
     average: ModelEma | None
     """The running average of the weights; None when the configuration wants none."""
     optimizer: torch.optim.Optimizer

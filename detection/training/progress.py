@@ -11,18 +11,48 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import accumulate
+from typing import Protocol
 
 from detection.clock import Clock, Stopwatch
 from detection.evaluation.metrics import Metrics
 from detection.training.callbacks import evaluation_is_due
 from detection.training.plan import EpochPlan, TrainingPlan
 from detection.training.reporting import ALL_SEEN, Progress, Reporter
+from detection.training.state import StopReason, TrainingState
 from detection.training.trainer import Callback, StepResult, Trainer
 
 PROGRESS_EVERY_S = 1.0
 SPEED_MEMORY = 0.9
 """Weight of the past in the running average of the time that a picture takes, per step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paces:
+    """Seconds that a picture takes; None where it was not timed yet."""
+
+    trained_s: float | None = None
+    measured_s: float | None = None
+
+
+class Standing(Protocol):
+    """Where a training stands; a trainer says it, and whoever publishes after one has ended."""
+
+    @property
+    def state(self) -> TrainingState: ...
+
+    @property
+    def reason(self) -> StopReason | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Where a training stood when it ended, in this process or another."""
+
+    state: TrainingState
+    reason: StopReason
+
 
 Seen = Callable[[int], None]
 """Is told how many pictures of a measurement are done."""
@@ -51,10 +81,20 @@ class ProgressMeter(Callback):
         self._trained_images, self._training_s = 0, 0.0
         self._measured_s: float | None = None
         self._seen = 0
-        self._trainer: Trainer | None = None
+        self._standing: Standing | None = None
+
+    @property
+    def paces(self) -> Paces:
+        return Paces(trained_s=self._trained_s, measured_s=self._measured_s)
+
+    def go_on(self, ended: Ended, paces: Paces) -> None:
+        """Go on where the meter of another process stood when the training ended there."""
+        self._standing, self._measuring_since = ended, self._clock()
+        self._trained_s, self._measured_s = paces.trained_s, paces.measured_s
+        self._tell()
 
     def on_fit_start(self, trainer: Trainer) -> None:
-        self._trainer = trainer
+        self._standing = trainer
         self._watch = Stopwatch(trainer.optimisation.device, clock=self._clock)
         self._tell()
 
@@ -113,12 +153,12 @@ class ProgressMeter(Callback):
 
     def _tell(self) -> None:
         self._told_at = self._clock()
-        if self._trainer is not None:
-            self._reporter.on_progress(self._progress(self._trainer))
+        if self._standing is not None:
+            self._reporter.on_progress(self._progress(self._standing))
 
-    def _progress(self, trainer: Trainer) -> Progress:
-        state, plan = trainer.state, self._plan
-        to_train, to_measure = self._left(trainer)
+    def _progress(self, standing: Standing) -> Progress:
+        state, plan = standing.state, self._plan
+        to_train, to_measure = self._left(standing)
         all_pictures = sum(self._ahead[0]) + self._num_val_images
         return Progress(
             epoch=min(state.epoch + 1, plan.epochs),
@@ -130,12 +170,12 @@ class ProgressMeter(Callback):
             images_per_s=1 / self._trained_s if self._trained_s else None,
         )
 
-    def _left(self, trainer: Trainer) -> tuple[int, int]:
+    def _left(self, standing: Standing) -> tuple[int, int]:
         """Return how many pictures are still to be trained on, and how many to be measured."""
         published = self._num_val_images - self._seen
-        state, plan = trainer.state, self._plan
-        if trainer.reason is not None and trainer.reason.publishes:
-            is_due = trainer.reason.measures and state.evaluated_step != state.step
+        state, plan = standing.state, self._plan
+        if standing.reason is not None and standing.reason.publishes:
+            is_due = standing.reason.measures and state.evaluated_step != state.step
             return 0, self._num_val_images * is_due + published
         to_train, to_evaluate = self._ahead[state.epoch]
         if state.epoch < plan.epochs:

@@ -34,6 +34,7 @@ from detection.training.config import (
     TrainingConfig,
     WeightInitConfig,
     num_devices,
+    num_processes,
 )
 from detection.training.schedules import (
     EPOCH_KINDS,
@@ -87,7 +88,7 @@ def resolve(config: C, *, num_images: int) -> C:
         config,
         batch_size=batch_size,
         input_size=input_size,
-        processes=config.processes or num_devices(config.device),
+        processes=num_processes(config),
         precision=_precision(config.precision, config.device),
         weight_init=_weight_init(config.weight_init),
         freeze=_freeze(config, batch_size),
@@ -106,13 +107,16 @@ def _refuse_lone_cells(config: TrainingConfig, architecture: Architecture) -> No
     sides = {"/input_size": config.input_size or architecture.input_size}
     if config.augmentation.multi_scale and config.augmentation.multi_scale_range:
         sides["/augmentation/multi_scale_range"] = config.augmentation.multi_scale_range[0]
-    smallest_batch = min(size for size in (config.batch_size, config.freeze.batch_size) if size)
+    seen_together = 1 if config.sync_bn else num_processes(config)
+    batch_sizes = (config.batch_size, config.freeze.batch_size)
+    smallest_batch = min(size // seen_together for size in batch_sizes if isinstance(size, int))
     stride = architecture.coarsest_stride
     faults = [
         Fault(
             where,
             f"a side of {side} leaves one cell of the last feature map, too little to learn from with one"
-            f" picture per step: more than {stride}, or a `batch_size` of at least 2",
+            f" picture per step and process: more than {stride}, or a `batch_size` of at least"
+            f" {2 * num_processes(config)}",
         )
         for where, side in sides.items()
         if smallest_batch == 1 and side <= stride
@@ -153,9 +157,9 @@ def settle(config: C, *, device: str, threads: int) -> C:
 def _batch_size(config: TrainingConfig, num_images: int, images_per_device: int) -> int:
     if config.batch_size != "auto":
         return config.batch_size
-    devices = num_devices(config.device)
-    most = images_per_device * devices
-    return max(min(most, num_images // devices * devices), devices)
+    processes = num_processes(config)
+    most = min(images_per_device * num_devices(config.device), num_images)
+    return max(most // processes * processes, processes)
 
 
 def _precision(chosen: Precision, device: str) -> Precision:

@@ -1,18 +1,19 @@
 """Run a training: go on from the newest checkpoint, survive a diverging loss, end in an orderly way.
 
-`train` may be killed at any moment and called again with the same job: it goes on where it was.
+`train` may be killed at any moment and called again with the same job: it goes on where it was. On several
+ranks each of them calls it; the first one logs, evaluates and saves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from detection.errors import ConfigError, DeviceMemoryError, TrainingDivergedError
+from detection.errors import CheckpointError, ConfigError, DeviceMemoryError, TrainingDivergedError
 from detection.evaluation.metrics import Metrics
 from detection.models.network import Network
 from detection.run_description import describe_run
@@ -25,12 +26,13 @@ from detection.training.callbacks import (
     StopEarly,
     StopRequests,
 )
-from detection.training.checkpoints import CheckpointStore
+from detection.training.checkpoints import CheckpointStore, Payload
+from detection.training.distributed import Ranks, rank_zero_first
 from detection.training.durable import write_durably
 from detection.training.feed import CACHE_BYTES, TrainingFeed
 from detection.training.freezing import FreezeParts
 from detection.training.job import TrainingJob
-from detection.training.progress import ProgressMeter, Seen
+from detection.training.progress import Paces, ProgressMeter, Seen
 from detection.training.report import Report
 from detection.training.reporting import Reporter, SilentReporter
 from detection.training.session import open_session
@@ -55,6 +57,8 @@ class TrainingResult:
     state: TrainingState
     saw: Seen
     """To be told of the measurement that publishing the model takes, which is a part of the progress."""
+    paces: Paces = Paces()
+    """For whoever publishes in another process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,23 +74,27 @@ def train(
     *,
     reporter: Reporter | None = None,
     requests: StopRequests = lambda: None,
+    ranks: Ranks | None = None,
 ) -> TrainingResult:
     """Train until the end, or until `requests` says otherwise; go on from the newest checkpoint.
 
     Args:
-        reporter: is told about progress, losses and what happened.
-        requests: returns what somebody wants of the training; asked after every step.
+        reporter: is told about progress, losses and what happened; ranks other than the first only log.
+        requests: returns what somebody wants of the training; asked after every step, on the first rank.
+        ranks: the processes that train together; None is this one alone, on the job's first device.
 
     Raises:
         ConfigError, DeviceError: this cannot be trained, or not here.
         CheckpointError: the checkpoints are of another training, all damaged, or cannot be written.
         TrainingDivergedError: the loss did not stay finite, even with a lower learning rate.
         DeviceMemoryError: out of memory in the middle of it; the next attempt computes smaller parts.
+        RankError: another rank failed with an error that nobody foresaw.
     """
-    job.check()
+    ranks = ranks or Ranks(device=job.devices[0])
+    job.check(num_ranks=ranks.world)
     if faults := training_of(job).faults(job):
         raise ConfigError(faults)
-    return _Run(job, reporter or SilentReporter(), requests).run()
+    return _Run(job, reporter or SilentReporter(), requests, ranks).run()
 
 
 def open_checkpoints(job: TrainingJob, *, log: Callable[[str], None]) -> CheckpointStore:
@@ -95,15 +103,15 @@ def open_checkpoints(job: TrainingJob, *, log: Callable[[str], None]) -> Checkpo
 
 
 class _Run:
-    """One attempt at a job, in one process."""
+    """One attempt at a job, as one rank goes through it."""
 
-    def __init__(self, job: TrainingJob, reporter: Reporter, requests: StopRequests) -> None:
-        self._job, self._reporter, self._requests = job, reporter, requests
+    def __init__(self, job: TrainingJob, reporter: Reporter, requests: StopRequests, ranks: Ranks) -> None:
+        self._job, self._reporter, self._requests, self._ranks = job, reporter, requests, ranks
         reporter.on_stage("preparing")
         reporter.on_log(describe_run(job.devices))
-        self._store = open_checkpoints(job, log=reporter.on_log)
         self._training = training_of(job)
-        self._feed = TrainingFeed(job, self._training.open_samples(job, cache_bytes=CACHE_BYTES))
+        samples = self._training.open_samples(job, cache_bytes=CACHE_BYTES // ranks.world)
+        self._feed = TrainingFeed(job, samples, ranks)
         self._every_epochs = (job.config.evaluation.every_epochs or 1) if job.val_images else None
         self._meter = ProgressMeter(
             reporter,
@@ -128,7 +136,8 @@ class _Run:
         state.lr_factor = min(state.lr_factor, setback.lr_factor)
         state.recoveries = max(state.recoveries, setback.recoveries)
         try:
-            return TrainingResult(reason=trainer.fit(), state=state, saw=self._meter.saw)
+            reason = trainer.fit()
+            return TrainingResult(reason=reason, state=state, saw=self._meter.saw, paces=self._meter.paces)
         except TrainingDivergedError as error:
             if state.recoveries == MOST_RECOVERIES:
                 raise
@@ -143,21 +152,39 @@ class _Run:
 
     def _trainer(self) -> Trainer:
         job, log = self._job, self._reporter.on_log
-        payload = self._store.load_latest()
-        optimisation, state = open_session(job, payload, log=log)
+        payload = self._newest_checkpoint()
+        optimisation, state = open_session(job, payload, self._ranks, log=log)
         if payload is not None:
             log(f"going on after step {state.step}, in epoch {state.epoch + 1}")
         state.micro_batches = max(state.micro_batches, self._noted_micro_batches())
         return Trainer(optimisation, job.plan, self._feed, state, self._callbacks(), log=log)
 
+    def _newest_checkpoint(self) -> Payload | None:
+        """Return what the training goes on from, the same on every rank.
+
+        Opened anew each time: what the first rank has saved, the others have not heard of.
+        """
+        with rank_zero_first(self._ranks):
+            self._store = open_checkpoints(self._job, log=self._reporter.on_log)
+        payload = self._store.load_latest()
+        steps = self._ranks.gather(0 if payload is None else int(payload["state"]["step"]))
+        if len(set(steps)) > 1:
+            raise CheckpointError(f"the ranks read checkpoints of different steps: {steps}")
+        return payload
+
     def _callbacks(self) -> list[Callback]:
+        """Return what happens around the loop; ranks other than the first only do what changes the network."""
+        config = self._job.config
+        changing: list[Callback] = [KeepZeros()] if self._job.keep_zeros else []
+        if config.freeze.parts:
+            changing.append(FreezeParts(config.freeze.parts, config.optimizer))
+        return self._callbacks_of_first(changing) if self._ranks.is_first else changing
+
+    def _callbacks_of_first(self, changing: Sequence[Callback]) -> list[Callback]:
         config, every = self._job.config, self._every_epochs
         # The order counts: a row is reported before anything can stop the training, the evaluation decides
         # what is best before the checkpoint is written, and a reporter hears of the checkpoint at last.
-        callbacks: list[Callback] = [KeepZeros()] if self._job.keep_zeros else []
-        callbacks += [Report(self._reporter), self._meter]
-        if config.freeze.parts:
-            callbacks.append(FreezeParts(config.freeze.parts, config.optimizer))
+        callbacks: list[Callback] = [*changing, Report(self._reporter), self._meter]
         if every is not None:
             callbacks.append(
                 Evaluate(self._measure, every_epochs=every, requests=self._requests, reporter=self._reporter)

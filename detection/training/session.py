@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from detection.analysis.complexity import count_complexity
+from detection.layers.sync_norm import convert_to_synced
 from detection.models.batch_norm_statistics import recreate_norms
 from detection.models.network import Network
 from detection.models.transfer import LoadReport, load_matching
@@ -17,6 +18,7 @@ from detection.models.weight_init import initialise
 from detection.models.weights import read_weights
 from detection.training.checkpoints import Payload
 from detection.training.config import Precision, TrainingConfig
+from detection.training.distributed import Ranks
 from detection.training.durable import write_durably
 from detection.training.ema import ModelEma
 from detection.training.feed import pictures_as_served
@@ -24,6 +26,7 @@ from detection.training.freezing import freeze
 from detection.training.job import TrainingJob
 from detection.training.optimisation import Optimisation
 from detection.training.optimizers import build_optimizer
+from detection.training.replicas import Replicas
 from detection.training.schedules import build_schedule
 from detection.training.seeds import seed_everything
 from detection.training.snapshot import restore
@@ -38,10 +41,13 @@ MOST_SHOWN = 20
 
 
 def open_session(
-    job: TrainingJob, payload: Payload | None, *, log: Log
+    job: TrainingJob, payload: Payload | None, ranks: Ranks, *, log: Log
 ) -> tuple[Optimisation, TrainingState]:
-    """Return the optimisation and its state as `payload` left them, or as they are before the first step."""
-    config, device = job.config, job.devices[0]
+    """Return the optimisation and its state as `payload` left them, or as they are before the first step.
+
+    Every rank builds the same by itself; the weights and buffers of the first one count.
+    """
+    config = job.config
     if config.threads is not None:
         torch.set_num_threads(config.threads)
     log(seed_everything(config.seed, deterministic=config.deterministic))
@@ -49,29 +55,30 @@ def open_session(
     if payload is not None:
         state = TrainingState.from_json(payload["state"])
     build = training_of(job).build_network
-    detector = _new_network(job, log=log) if payload is None else build(job)
+    detector = _new_network(job, ranks, log=log) if payload is None else build(job)
     if state.frozen:
         freeze(detector, config.freeze.parts)
-    detector = detector.to(device).to(memory_format=torch.channels_last)
-    optimisation = _optimisation(job, detector, device)
+    if config.sync_bn:
+        convert_to_synced(detector)
+    detector = detector.to(ranks.device).to(memory_format=torch.channels_last)
+    optimisation = _optimisation(job, detector, ranks)
     if payload is not None:
         restore(payload, optimisation)
     return optimisation, state
 
 
-def _new_network(job: TrainingJob, *, log: Log) -> Network:
+def _new_network(job: TrainingJob, ranks: Ranks, *, log: Log) -> Network:
     detector = training_of(job).build_network(job)
     if job.initial_weights is None:
         initialise(detector, job.config.weight_init)
         detector.begin_from(missing=detector.state_dict().keys())
         log(f"weights start at random ({job.config.weight_init.kind})")
     else:
-        detector.to(job.devices[0])
-        pictures = pictures_as_served(job)
+        detector.to(ranks.device)
+        pictures = pictures_as_served(job, ranks.device)
         report = load_start(detector, job.initial_weights, job.config, pictures=pictures, log=log)
-        note = {"init": job.config.init, **report.as_json()}
-        job.folder.mkdir(parents=True, exist_ok=True)
-        write_durably(job.folder / TRANSFER_NOTE, msgspec.json.encode(note))
+        if ranks.is_first:
+            _note_transfer(job, report)
     if job.convention is not None and job.record.input_convention != job.convention:
         log("the weights were trained with pictures brought to the input in another way (`keep_ratio`)")
     log(count_complexity(detector, job.input_size_hw).summary())
@@ -126,6 +133,12 @@ def load_start(
     return report
 
 
+def _note_transfer(job: TrainingJob, report: LoadReport) -> None:
+    job.folder.mkdir(parents=True, exist_ok=True)
+    note = {"init": job.config.init, **report.as_json()}
+    write_durably(job.folder / TRANSFER_NOTE, msgspec.json.encode(note))
+
+
 def _told_of(report: LoadReport, detector: Network, init: str) -> Iterator[str]:
     own = detector.state_dict()
     yield f"{len(report.taken)} of {len(own)} weights start from {init}"
@@ -142,8 +155,8 @@ def _first_of(names: Sequence[str]) -> str:
     return ", ".join(names[:MOST_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _optimisation(job: TrainingJob, detector: Network, device: torch.device) -> Optimisation:
-    config = job.config
+def _optimisation(job: TrainingJob, detector: Network, ranks: Ranks) -> Optimisation:
+    config, device = job.config, ranks.device
     optimizer, schedule, ema = config.optimizer, config.schedule, config.ema
     if optimizer.lr is None or ema.decay is None or ema.ramp_updates is None:
         raise ValueError("the configuration is not resolved; see detection.training.recipes.resolve")
@@ -153,6 +166,7 @@ def _optimisation(job: TrainingJob, detector: Network, device: torch.device) -> 
     dtype = autocast_dtype(config, device)
     return Optimisation(
         detector=detector,
+        replicas=Replicas(detector, ranks),
         average=average if ema.enabled else None,
         optimizer=build_optimizer(detector, optimizer),
         schedule=build_schedule(

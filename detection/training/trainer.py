@@ -1,5 +1,8 @@
 """The training loop: it only optimises. Whatever else happens in a training is a callback.
 
+On several ranks all run this loop in step. Most callbacks are those of the first rank; whether the training
+goes on is its decision, and an error of any rank ends the training of all.
+
 Shape suffixes: B = images, H W = input pixels.
 """
 
@@ -7,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import torch
@@ -23,6 +27,7 @@ from detection.training.optimizers import set_learning_rate
 from detection.training.plan import EpochPlan, TrainingPlan
 from detection.training.state import StopReason, TrainingState
 
+REASONS = tuple(StopReason)
 OOM_HALVINGS = 3
 """How often a process may halve the part of a batch that is computed at once."""
 
@@ -87,6 +92,7 @@ class StepResult:
     statistics: Mapping[str, Tensor]
     """Facts about the batch that are no loss."""
     num_images: int
+    """Of all ranks."""
 
     @property
     def last_of_epoch(self) -> bool:
@@ -127,6 +133,7 @@ class Trainer:
         self._halvings = 0
         self._newest: StepResult | None = None
         self._all_finite = torch.ones((), dtype=torch.bool, device=optimisation.device)
+        self._ranks = optimisation.replicas.ranks
 
     @property
     def evaluated_model(self) -> Network:
@@ -140,15 +147,14 @@ class Trainer:
         Raises:
             TrainingDivergedError: the loss is no longer finite.
             DeviceMemoryError: the device's memory is too small, and this process can do nothing about it.
+            RankError: another rank failed with an error that nobody foresaw.
         """
-        for callback in self.callbacks:
-            callback.on_fit_start(self)
+        self._tell(lambda callback: callback.on_fit_start(self))
         while self.reason is None and self.state.epoch < self.plan.epochs:
             self._train_epoch(self.plan.epoch(self.state.epoch))
-        self.reason = self.reason or StopReason.COMPLETED
-        for callback in self.callbacks:
-            callback.on_fit_end(self)
-        return self.reason
+        reason = self.reason = self.reason or StopReason.COMPLETED
+        self._tell(lambda callback: callback.on_fit_end(self))
+        return self.reason or reason
 
     def stop(self, reason: StopReason) -> None:
         """End the training after the step or evaluation at hand; giving up outranks publishing."""
@@ -164,24 +170,44 @@ class Trainer:
 
     def _train_epoch(self, plan: EpochPlan) -> None:
         self.optimisation.detector.train()
-        for callback in self.callbacks:
-            callback.on_epoch_start(self, plan)
-        for images_BCHW, targets in self.source.batches(plan, start_step=self.state.epoch_step):
+        self._tell(lambda callback: callback.on_epoch_start(self, plan))
+        for images_BCHW, targets in self._batches(plan):
             self._train_step(plan, images_BCHW, targets)
             if self.reason is not None:
                 return
         self._end_epoch(plan)
 
+    def _batches(self, plan: EpochPlan) -> Iterator[tuple[Tensor, Targets]]:
+        """Yield the batches of an epoch, each when every rank has its own."""
+        source = self.source.batches(plan, start_step=self.state.epoch_step)
+        batch: list[tuple[Tensor, Targets]] = []
+
+        def draw() -> int:
+            batch[:] = islice(source, 1)
+            return len(batch)
+
+        while self._ranks.together(draw):
+            yield batch[0]
+
+    def _tell(self, moment: Callable[[Callback], None]) -> None:
+        """Let the callbacks act; then all ranks stand where the first one does."""
+
+        def act() -> int:
+            for callback in self.callbacks:
+                moment(callback)
+            return 0 if self.reason is None else 1 + REASONS.index(self.reason)
+
+        decided = self._ranks.together(act)
+        self.reason = REASONS[decided - 1] if decided else None
+
     def _end_epoch(self, plan: EpochPlan) -> None:
         self.require_finite()
-        for callback in self.callbacks:
-            callback.on_epoch_trained(self, plan)
+        self._tell(lambda callback: callback.on_epoch_trained(self, plan))
         if self.reason is not None and not self.reason.publishes:
             return  # the evaluation was cut short: it is due again when the training goes on
         self.state.epoch += 1
         self.state.epoch_step = 0
-        for callback in self.callbacks:
-            callback.on_epoch_end(self, plan)
+        self._tell(lambda callback: callback.on_epoch_end(self, plan))
 
     def _train_step(self, plan: EpochPlan, images_BCHW: Tensor, targets: Targets) -> None:
         lr = self._learning_rate(plan)
@@ -191,18 +217,17 @@ class Trainer:
         self._update_weights()
         self.state.step += 1
         self.state.epoch_step += 1
-        self._newest = StepResult(
+        newest = self._newest = StepResult(
             step=self.state.step,
             plan=plan,
             lr=lr,
             losses=losses,
             statistics=self.optimisation.detector.loss_statistics,
-            num_images=len(images_BCHW),
+            num_images=len(images_BCHW) * self._ranks.world,
         )
         if self.optimisation.device.type == "cpu":  # elsewhere asking would stop the device at every step
             self.require_finite()
-        for callback in self.callbacks:
-            callback.on_step_end(self, self._newest)
+        self._tell(lambda callback: callback.on_step_end(self, newest))
 
     def _learning_rate(self, plan: EpochPlan) -> float:
         step = self.plan.schedule_step(plan, self.state.epoch_step)
@@ -240,11 +265,12 @@ class Trainer:
 
         Raises:
             DeviceMemoryError: a part is one picture already, or this happens late in a process: memory that
-                was enough so far is better looked for by a fresh one.
+                was enough so far is better looked for by a fresh one. Or there are other ranks, which are in
+                the middle of the same step: they must all begin it again together.
         """
         parts, self._halvings = self.state.micro_batches, self._halvings + 1
         late = self.state.epoch > self._first_epoch
-        if late or self._halvings > OOM_HALVINGS or parts >= batch_size:
+        if late or self._halvings > OOM_HALVINGS or parts >= batch_size or not self._ranks.is_alone:
             raise DeviceMemoryError(batch_size, parts)
         self.state.micro_batches = parts * 2
         self.optimisation.optimizer.zero_grad(set_to_none=True)

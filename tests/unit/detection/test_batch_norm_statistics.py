@@ -201,19 +201,19 @@ def test_the_auxiliary_neck_begins_with_the_new_norms(tmp_path: Path) -> None:
 @pytest.mark.parametrize("convention", [None, NANODET_STRETCH])
 def test_pictures_are_prepared_as_they_are_served(tmp_path: Path, convention: InputConvention | None) -> None:
     job = replace(small_job(tmp_path), convention=convention)
-    batches = list(pictures_as_served(job, most=6))
+    batches = list(pictures_as_served(job, CPU, most=6))
     assert [tuple(each.shape) for each in batches] == [(4, 3, 64, 64), (2, 3, 64, 64)]
     predictor = Predictor(EagerBackend(create_served_model("yolox-nano", num_classes=2), CPU), job.record)
     served = {predictor.prepare(read_picture(image)).fitted.tensor.tobytes() for image in job.train_images}
     seen = [picture.numpy().tobytes() for batch in batches for picture in batch]
     assert len(set(seen)) == 6
     assert set(seen) <= served
-    assert len(torch.cat(list(pictures_as_served(job)))) == len(job.train_images)
+    assert len(torch.cat(list(pictures_as_served(job, CPU)))) == len(job.train_images)
 
 
 def test_a_training_from_folded_weights_says_so_once(tmp_path: Path) -> None:
     job = small_job(tmp_path / "run", init="model-7", epochs=1)
-    source = seen_something("yolox-nano", torch.cat(list(pictures_as_served(job))))
+    source = seen_something("yolox-nano", torch.cat(list(pictures_as_served(job, CPU))))
     norms = write_folded(source, tmp_path / "folded")
     job = replace(job, initial_weights=tmp_path / "folded")
     first, second = Series(), Series()

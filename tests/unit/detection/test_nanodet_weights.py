@@ -15,11 +15,13 @@ from torch import Tensor
 
 from detection.architectures import ARCHITECTURES
 from detection.deploy.export import export_onnx
+from detection.devices import CPU
 from detection.errors import WeightsError
 from detection.families.nanodet_plus import NanoDetConfig
 from detection.models import create_model, create_served_model
 from detection.models.nanodet_plus import BOX_LOGITS, BOXES_KEPT
 from detection.models.weights import read_weights
+from detection.training.distributed import Ranks
 from detection.training.session import load_start, open_session
 from tests.small_job import small_job
 
@@ -182,7 +184,7 @@ def test_a_training_says_in_a_few_lines_what_it_begins_with(
 def test_a_training_says_how_much_of_the_network_is_never_published(tmp_path: Path) -> None:
     lines: list[str] = []
     job = small_job(tmp_path, family="nanodet-plus")
-    optimisation, _ = open_session(job, None, log=lines.append)
+    optimisation, _ = open_session(job, None, Ranks(device=CPU), log=lines.append)
     served = create_served_model(NAME, num_classes=2)
     whole, rest = (sum(each.numel() for each in net.parameters()) for net in (optimisation.detector, served))
     assert f"{whole:,} parameters" in lines[-2]
