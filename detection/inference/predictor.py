@@ -45,6 +45,10 @@ class DetectOptions:
     passes: Sequence[TtaPass] = (PLAIN,)
     """How the network looks at each picture; more than one is test-time augmentation."""
 
+    def __post_init__(self) -> None:
+        if not self.passes:
+            raise ValueError("without a pass nobody looks at the picture; a plain look is one")
+
 
 @dataclass(frozen=True, slots=True)
 class Prepared:

@@ -479,7 +479,7 @@ class TestDetect:
         answer = {"model": "m1", "images": [{"width": 4, "height": 3, "detections": []}]}
         server.answer("/detect", {**PROBLEM, "status": 503}, 503, "application/problem+json")
         server.answer("/detect", answer)
-        options = ("--class", "cat", "--class", "dog", "--score-threshold", 0.5, "--model", "m1")
+        options = ("--class", "cat", "--class", "dog", "--score-threshold", 0.5, "--model", "m1", "--tta")
         found = json.loads(run("detect", "pictures", "pictures/notes.txt", *options))
         assert [image["file"] for image in found["images"]] == [
             "pictures/a.jpg",
@@ -487,6 +487,7 @@ class TestDetect:
             "pictures/notes.txt",
         ]
         assert "classes=cat&classes=dog" in server.asked[0].path
+        assert "tta=true" in server.asked[0].path
         assert len(server.asked) == 4
 
     def test_a_bad_picture_is_listed_and_fails_the_command(

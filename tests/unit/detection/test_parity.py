@@ -23,6 +23,7 @@ from detection.devices import CPU
 from detection.evaluation.coco import CocoMetrics
 from detection.evaluation.evaluate import evaluate, evaluation_options
 from detection.inference.backends.eager import EagerBackend
+from detection.inference.passes import DEFAULT_PASSES
 from detection.inference.predictor import DetectOptions, Prediction, Predictor
 from detection.input_convention import YOLOX, YOLOX_LEGACY, InputConvention
 from detection.models import create_served_model
@@ -121,6 +122,14 @@ def test_ap_as_it_is_served(measure: Measure, case: Case) -> None:
     metrics = measure(case.predictor)
     assert metrics.ap == pytest.approx(case.original.ap, abs=case.original.tolerance)
     assert metrics.ap50 == pytest.approx(case.original.ap50, abs=case.original.tolerance50)
+
+
+@pytest.mark.parametrize("case", FILES[:1], ids=[FILES[0][1]], indirect=True)
+def test_ap_with_test_time_augmentation(measure: Measure, case: Case) -> None:
+    options = replace(evaluation_options(case.predictor.record), passes=DEFAULT_PASSES)
+    metrics = measure(case.predictor, options)
+    assert metrics.ap == pytest.approx(0.2920, abs=1e-3)
+    assert metrics.ap50 == pytest.approx(0.4660, abs=1e-3)
 
 
 @pytest.mark.parametrize("file", ["yolox-nano-coco-416.onnx", "nanodet-plus-m-416-coco.onnx"])

@@ -14,6 +14,7 @@ from torch import Tensor
 from detection.architectures import ARCHITECTURES
 from detection.boxes import cxcywh_to_xyxy
 from detection.errors import ImageError
+from detection.inference.backends.onnx_runtime import OnnxRuntimeBackend
 from detection.inference.passes import (
     DEFAULT_PASSES,
     Flip,
@@ -29,6 +30,7 @@ from detection.input_convention import NANODET_KEEP_RATIO, NANODET_STRETCH, YOLO
 from detection.model_record import ModelRecord
 from tests.npz import read_npz
 from tests.pictures import jpeg, noise, png, quadrants
+from tests.published import tiny_graph
 
 SIZE_HW = (96, 128)
 RECORD = ARCHITECTURES["yolox-nano"].record(classes=("cat", "dog"), input_size_hw=SIZE_HW)
@@ -232,3 +234,15 @@ def test_passes_that_make_no_sense_are_refused(scales: list[float], flips: list[
 def test_passes_are_described_in_logs_and_answers() -> None:
     assert describe_passes(DEFAULT_PASSES) == "test-time augmentation: 3 passes: 1, 0.83 lr, 0.67"
     assert passes_as_json(DEFAULT_PASSES)[1] == {"scale": 0.83, "flip": "lr"}
+
+
+def test_without_a_pass_nobody_would_look() -> None:
+    with pytest.raises(ValueError, match="a plain look is one"):
+        DetectOptions(passes=())
+
+
+def test_a_graph_says_which_size_it_takes() -> None:
+    backend = OnnxRuntimeBackend(tiny_graph())
+    assert len(backend.run(torch.zeros(2, 3, 64, 96))[0]) == 2
+    with pytest.raises(ValueError, match=r"takes images of \[64, 96\] pixels, not of \[64, 64\]; the eager"):
+        backend.run(torch.zeros(1, 3, 64, 64))
