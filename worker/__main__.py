@@ -9,6 +9,7 @@ from contextlib import suppress
 from app.jobs.states import Queue
 from app.logs import configure_logging, get_logger
 from app.settings import get_settings
+from detection.errors import DeviceError
 from worker.celery_app import configure
 from worker.context import create_context, set_context
 from worker.janitor import janitor_rounds
@@ -26,14 +27,19 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     settings = get_settings()
     configure_logging(settings)
-    context = create_context(settings, Queue(options.queue))
+    try:
+        context = create_context(settings, Queue(options.queue))
+    except DeviceError as error:
+        log.error("worker_cannot_start", reason=str(error))
+        return 1
     set_context(context)
     celery = configure(settings)
     threads = (sweep_rounds(context), janitor_rounds(context))
     prompt_stop = PromptStop(context)
     for thread in (*threads, prompt_stop):
         thread.start()
-    log.info("worker_started", name=context.name, slots=context.slots.size)
+    devices = [device.number for device in context.slots.accelerators]
+    log.info("worker_started", name=context.name, slots=context.slots.size, accelerators=devices)
     worker = celery.Worker(
         hostname=context.name,
         pool="threads",

@@ -57,7 +57,7 @@ class Attempt:
 
     job: JobFacts
     device: str
-    """What `auto` means here: `cpu`, or the number of the accelerator that is this job's."""
+    """What is this attempt's to compute on: `cpu`, or the numbers of the accelerators leased to it."""
     settings: Settings
     storage: Storage
     lease: Lease

@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy.orm import Session
 
 from app.database.session import Sessions, create_database_engine, create_sessions
+from app.database.tables import utc_now
 from app.jobs.states import Queue
 from app.settings import Settings
 from app.storage import Storage, open_storage
 from app.task_queue import Bell, CeleryBell
-from worker.devices import slot_devices
+from worker.devices import device_environment, open_slots, seen_gpus
 from worker.slots import Slots
 
 
@@ -28,11 +34,28 @@ class WorkerContext:
     storage: Storage
     bell: Bell
     slots: Slots
+    host: str = field(default_factory=socket.gethostname)
+    started_at: datetime = field(default_factory=utc_now)
+    device_environment: Mapping[str, str] = field(default_factory=dict)
+    """What a job process is started with, so that it numbers the accelerators as the slots do."""
     draining: threading.Event = field(default_factory=threading.Event)
     """Set when the worker is to stop: jobs save their state and go back to the queue."""
 
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Yield a session that does not wait for those who write."""
+        with self.sessions() as session:
+            session.connection(execution_options={"read_only": True})
+            yield session
+
 
 def create_context(settings: Settings, queue: Queue) -> WorkerContext:
+    """Return the context of a worker of `queue`.
+
+    Raises:
+        DeviceError: the settings name a device that does not exist.
+    """
+    gpus = seen_gpus()
     return WorkerContext(
         name=f"{queue}@{socket.gethostname()}:{os.getpid()}",
         queue=queue,
@@ -40,7 +63,8 @@ def create_context(settings: Settings, queue: Queue) -> WorkerContext:
         sessions=create_sessions(create_database_engine(settings)),
         storage=open_storage(settings),
         bell=CeleryBell(settings),
-        slots=Slots(slot_devices(settings, queue)),
+        slots=open_slots(settings, queue, gpus),
+        device_environment=device_environment(gpus),
     )
 
 

@@ -1,59 +1,102 @@
-"""Which accelerators this host has, asked of the driver: a worker never imports torch."""
+"""What the jobs of a worker may compute on, and how their processes come to see the same as the worker."""
 
 from __future__ import annotations
 
 import os
+import platform
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import pynvml
-
+from app.jobs.protocol import Device
 from app.jobs.states import Queue
 from app.settings import Settings
+from detection.device_choice import AUTO, CPU, read_choice
+from detection.errors import DeviceError
+from worker.memory import memory_limit_bytes
+from worker.nvml import Gpu, find_gpu, visible_gpus
+from worker.slots import Slots
 
-CPU = "cpu"
-
-
-def accelerators() -> list[dict[str, Any]]:
-    """Return index, name and memory of every accelerator; an empty list where there is no driver."""
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    try:
-        return [_accelerator(index) for index in range(pynvml.nvmlDeviceGetCount())]
-    finally:
-        pynvml.nvmlShutdown()
+PROCESSOR = Path("/proc/cpuinfo")
 
 
-def slot_devices(settings: Settings, queue: Queue) -> list[str]:
-    """Return the devices that jobs of `queue` may use here; a worker runs as many jobs as there are entries.
+def open_slots(settings: Settings, queue: Queue, gpus: Sequence[Gpu]) -> Slots:
+    """Return the devices that jobs of `queue` may use here.
 
-    A host without an accelerator serves the queue `gpu` on its CPU, one job at a time. Jobs of the queue
-    `cpu` are short mostly; they share the CPU, so that a long one does not hold the others back.
+    A worker of the queue `gpu` has the accelerators that the settings name, and the CPU for one job: that of
+    whoever asks for `cpu`, or everybody's where there are no accelerators. Jobs of the queue `cpu` are short
+    mostly; they share the CPU, so that a long one does not hold the others back.
+
+    Args:
+        gpus: what a process of this worker sees, in its order.
+
+    Raises:
+        DeviceError: the settings name a device that does not exist.
     """
     if queue is Queue.CPU:
-        return [CPU] * settings.cpu_jobs
-    if settings.device == CPU:
-        return [CPU]
-    if settings.device != "auto":
-        return [part.strip() for part in settings.device.split(",") if part.strip()]
-    return [str(index) for index in range(_num_visible())] or [CPU]
+        return Slots(cpu=processor(), cpu_jobs=settings.cpu_jobs)
+    return Slots(_chosen(settings.device, gpus), cpu=processor())
 
 
-def _num_visible() -> int:
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    found = len(accelerators())
-    if visible is None:
-        return found
-    return min(found, len([part for part in visible.split(",") if part.strip()]))
+def seen_gpus() -> list[Gpu]:
+    """Return what a process that was started like this one sees."""
+    return visible_gpus(os.environ.get("CUDA_VISIBLE_DEVICES"))
 
 
-def _accelerator(index: int) -> dict[str, Any]:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+def device_environment(gpus: Sequence[Gpu]) -> dict[str, str]:
+    """Return variables with which a job process numbers the accelerators as its worker does.
+
+    Without them CUDA puts the fastest first, and the driver the one that is first on the bus.
+    """
+    if not gpus:
+        return {}
     return {
-        "index": index,
-        "name": pynvml.nvmlDeviceGetName(handle),
-        "memory_total_bytes": int(memory.total),
-        "memory_used_bytes": int(memory.used),
+        "CUDA_VISIBLE_DEVICES": ",".join(gpu.uuid for gpu in gpus),
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
     }
+
+
+def processor(path: Path = PROCESSOR) -> Device:
+    """Return the CPU of this host, with the memory that processes here may use."""
+    return Device(CPU, _processor_name(path), memory_limit_bytes())
+
+
+def describe_accelerators(devices: Iterable[Device]) -> list[dict[str, Any]]:
+    """Return number, driver's name, name and memory of accelerators, as they are now."""
+    described = ((device, find_gpu(device.uuid or "")) for device in devices)
+    return [_described(device, gpu) for device, gpu in described if gpu is not None]
+
+
+def _described(device: Device, gpu: Gpu) -> dict[str, Any]:
+    return {
+        "index": int(device.number),
+        "uuid": gpu.uuid,
+        "name": gpu.name,
+        "memory_total_bytes": gpu.memory_total_bytes,
+        "memory_used_bytes": gpu.memory_used_bytes,
+    }
+
+
+def _chosen(spec: str, gpus: Sequence[Gpu]) -> list[Device]:
+    existing: Mapping[str, Device] = {
+        str(number): Device(str(number), gpu.name, gpu.memory_total_bytes, gpu.uuid)
+        for number, gpu in enumerate(gpus)
+    }
+    names = (AUTO, *existing, CPU)
+    choice = read_choice(spec, names)
+    if choice.word:
+        return [] if choice.word == CPU else list(existing.values())
+    for number in choice.numbers:
+        if str(number) not in existing:
+            raise DeviceError(spec, f"HARRIER_DEVICE names {number}, which this host does not have", names)
+    return [existing[str(number)] for number in choice.numbers]
+
+
+def _processor_name(path: Path) -> str:
+    """Return the processor as it calls itself, or its kind where it does not."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.machine())

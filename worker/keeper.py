@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 
 from sqlalchemy.orm import Session
@@ -32,23 +33,30 @@ EXIT_GRACE_S = 10.0
 log = get_logger(__name__)
 
 
-def keep(job_id: str, context: WorkerContext) -> bool:
-    """Run a job here if a device is free and the job still to be had; return whether it was."""
-    if context.draining.is_set() or (device := context.slots.take()) is None:
+def keep(job_id: str, context: WorkerContext, numbers: Sequence[str]) -> bool:
+    """Run a job here on these devices, if they are free and it is still to be had; return whether it was."""
+    if context.draining.is_set() or not context.slots.take(numbers, job_id):
         return False
     try:
-        claim = _claim(job_id, context)
+        claim = _claim(job_id, context, numbers)
         if claim is not None:
-            Keeper(claim, context, device).run()
+            Keeper(claim, context, ",".join(numbers)).run()
         return claim is not None
     finally:
-        context.slots.give_back(device)
+        context.slots.give_back(numbers, job_id)
 
 
-def _claim(job_id: str, context: WorkerContext) -> Claim | None:
+def _claim(job_id: str, context: WorkerContext, numbers: Sequence[str]) -> Claim | None:
     try:
         with context.sessions() as session:
-            return protocol.claim_job(session, job_id, owner=context.name, lease_s=context.settings.lease_s)
+            return protocol.claim_job(
+                session,
+                job_id,
+                owner=context.name,
+                lease_s=context.settings.lease_s,
+                host=context.host,
+                devices=context.slots.devices(numbers),
+            )
     except DATABASE_AWAY as error:
         log.warning("database_away", job_id=job_id, error=str(error.orig))
         return None
@@ -58,6 +66,7 @@ class Keeper:
     """Watches one attempt at one job, from its claim to its end."""
 
     def __init__(self, claim: Claim, context: WorkerContext, device: str) -> None:
+        """Watch what was claimed on `device`: `cpu`, or accelerators by number."""
         settings = context.settings
         self._claim, self._context, self._device = claim, context, device
         self._stop_grace_s = settings.stop_grace_s
@@ -90,7 +99,10 @@ class Keeper:
             claim.fence,
             device=self._device,
             log_file=settings.job_logs / f"{claim.job_id}.log",
-            environment=thread_environment(self._context.slots.size),
+            environment={
+                **thread_environment(self._context.slots.sharing),
+                **self._context.device_environment,
+            },
         ) as child:
             while child.running:
                 self._look_after(child)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import socket
 from datetime import timedelta
 from importlib.metadata import version
 from typing import Any
@@ -15,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.database.tables import Worker, utc_now
 from worker.context import WorkerContext
-from worker.devices import accelerators
+from worker.devices import describe_accelerators
 
 LIBRARIES = ("harrier", "celery", "torch", "torchvision", "onnxruntime")
 FORGOTTEN_AFTER = timedelta(hours=1)
@@ -25,8 +24,10 @@ FORGOTTEN_AFTER = timedelta(hours=1)
 def show_presence(session: Session, context: WorkerContext) -> None:
     """Insert or refresh the worker's row."""
     row = session.get(Worker, context.name) or Worker(name=context.name, versions=library_versions())
-    row.queue, row.hostname, row.pid = context.queue.value, socket.gethostname(), os.getpid()
-    row.devices, row.memory, row.seen_at = accelerators(), memory_in_use(), utc_now()
+    row.queue, row.hostname, row.pid = context.queue.value, context.host, os.getpid()
+    row.devices, row.cpu_jobs = describe_accelerators(context.slots.accelerators), context.slots.cpu_jobs
+    row.lease_s = context.settings.lease_s
+    row.memory, row.seen_at = memory_in_use(), utc_now()
     session.add(row)
     session.commit()
 

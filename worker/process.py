@@ -126,7 +126,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m worker.process", description="Run one job.")
     parser.add_argument("job_id")
     parser.add_argument("fence", type=int)
-    parser.add_argument("--device", default="auto", help="what `auto` means for this job")
+    parser.add_argument("--device", default="auto", help="what the job has to compute on")
     parser.add_argument("--keeper", type=int, help="process id of whoever watches this one")
     return parser.parse_args(arguments)
 

@@ -1,25 +1,21 @@
 """The sweep: puts right what was lost, in every worker and with no help from the broker.
 
 Jobs of silent workers go back to the queue, bells that nobody answered are rung again, and a job that still
-waits although a device is free here is taken without a bell. Two sweeps at once do no harm.
+waits although its devices are free here is taken without a bell. Two sweeps at once do no harm.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-from sqlalchemy.orm import Session
 
 from app.jobs import protocol
 from app.logs import get_logger
 from app.task_queue import announce
 from worker.context import WorkerContext
-from worker.keeper import keep
 from worker.presence import show_presence
 from worker.rounds import Chore, Rounds
+from worker.taking import next_job, refuse_impossible, take_jobs
 
 log = get_logger(__name__)
 
@@ -50,7 +46,7 @@ class Sweep:
             show_presence(session, self._context)
 
     def take_from_silent_owners(self) -> None:
-        with self._reading() as session:
+        with self._context.reading() as session:
             expired = protocol.expired_jobs(session)
         for job_id, fence in expired:
             with self._context.sessions() as session:
@@ -60,7 +56,7 @@ class Sweep:
 
     def ring_again(self) -> None:
         patience_s = self._context.settings.bell_patience_s
-        with self._reading() as session:
+        with self._context.reading() as session:
             unanswered = protocol.unanswered_bells(session, patience_s=patience_s)
         for job_id, queue in unanswered:
             with self._context.sessions() as session:
@@ -68,24 +64,19 @@ class Sweep:
                     return  # the broker is away; the next round tries again
 
     def take_unheard_job(self) -> None:
-        """Take a job that waits although a device is free: its bell was lost, or Celery does not listen."""
-        context, head = self._context, None
-        if context.slots.any_free and not context.draining.is_set():
-            with self._reading() as session:
-                head = protocol.head_of_queue(session, context.queue)
-        if self._unheard.is_too_long(head):
-            log.warning("taken_without_a_bell", job_id=head)
-            threading.Thread(target=keep, args=(head, context), name="keeper").start()
-
-    @contextmanager
-    def _reading(self) -> Iterator[Session]:
-        with self._context.sessions() as session:
-            session.connection(execution_options={"read_only": True})
-            yield session
+        """Take a job whose turn it is for too long: its bell was lost, or Celery does not listen."""
+        context = self._context
+        if context.draining.is_set():
+            return
+        refuse_impossible(context)
+        turn = next_job(context)
+        if self._unheard.is_too_long(None if turn is None else turn.job_id):
+            log.warning("taken_without_a_bell", job_id=turn and turn.job_id)
+            threading.Thread(target=take_jobs, args=(context,), name="keeper").start()
 
 
 class Unheard:
-    """Notices that the same job heads the queue for too long."""
+    """Notices that it is the same job's turn for too long."""
 
     def __init__(self, patience_s: float) -> None:
         self._patience_s = patience_s
@@ -93,7 +84,7 @@ class Unheard:
         self._since = 0.0
 
     def is_too_long(self, head: str | None) -> bool:
-        """Return whether this job has waited here all that time; None: none waits, or no device is free."""
+        """Return whether it was this job's turn here all that time; None: it is nobody's."""
         if head != self._head:
             self._head, self._since = head, time.monotonic()
         return head is not None and time.monotonic() - self._since >= self._patience_s

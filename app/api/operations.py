@@ -13,8 +13,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from sqlalchemy import select
 
 from app.api.dependencies import ReadingDep, SettingsDep, StateDep, answers, create_router, needs
-from app.api.shapes import Shape, example
+from app.api.shapes import EXAMPLE_ID, Shape, example
 from app.database.tables import Worker, utc_now
+from app.jobs.protocol import leased_devices
 from app.keys.service import Scope
 
 router = create_router("operations")
@@ -50,11 +51,14 @@ class WorkerRead(Shape):
         devices=[
             {
                 "index": 0,
+                "uuid": "GPU-8f6a2c1d-0b5e-4f7a-9c3d-2e1f0a9b8c7d",
                 "name": "NVIDIA L4",
                 "memory_total_bytes": 24_152_899_584,
                 "memory_used_bytes": 1_073_741_824,
+                "job_id": EXAMPLE_ID,
             }
         ],
+        cpu_jobs=1,
         versions={"python": "3.11.7", "harrier": "0.1.0", "torch": "2.15.0"},
         memory={
             "total_bytes": 67_430_813_696,
@@ -75,7 +79,10 @@ class WorkerRead(Shape):
     pid: int
     """Of its process, on that host."""
     devices: list[Any]
-    """The accelerators of its host; without any it computes on the CPU."""
+    """The accelerators that its jobs may use, by `index`, which is how jobs ask for them; without any it
+    computes on the CPU. `job_id` is the job that one is leased to, whichever worker's, or null."""
+    cpu_jobs: int
+    """Jobs that it does side by side on the CPU."""
     versions: dict[str, Any]
     """Of what is installed there."""
     memory: dict[str, Any]
@@ -100,13 +107,15 @@ def show_version() -> object:
 def list_workers(session: ReadingDep, settings: SettingsDep) -> object:
     """List the workers: their devices, memory and versions, and when they were last seen."""
     now = utc_now()
+    job_of = {each.uuid: each.job_id for each in leased_devices(session)}
     return [
         WorkerRead(
             name=row.name,
             queue=row.queue,
             hostname=row.hostname,
             pid=row.pid,
-            devices=row.devices,
+            devices=[{**device, "job_id": job_of.get(device.get("uuid"))} for device in row.devices],
+            cpu_jobs=row.cpu_jobs,
             versions=row.versions,
             memory=row.memory,
             started_at=row.started_at,

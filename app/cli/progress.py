@@ -46,6 +46,10 @@ def job_states(api: Api, job_id: str) -> Iterator[dict[str, Any]]:
     for _ in _moments(api, job_id):
         job: dict[str, Any] = api.get(f"/jobs/{job_id}")
         yield job
+        while job["status"] == "queued":  # what it waits for changes without an event of its own
+            time.sleep(POLL_S)
+            job = api.get(f"/jobs/{job_id}")
+            yield job
         if job["status"] in ENDED:
             return
 
@@ -124,8 +128,14 @@ def facts(job: dict[str, Any]) -> str:
         minutes, seconds = divmod(round(job["eta_s"]), 60)
         parts.append(f"{minutes}:{seconds:02d} left")
     if job["queue_position"]:
-        parts.append(f"number {job['queue_position']} in the queue")
+        parts.append(f"number {job['queue_position']} in the queue{_why(job)}")
     return "  ".join(parts)
+
+
+def _why(job: dict[str, Any]) -> str:
+    """Return what a queued job waits for; a server of an older version does not say it."""
+    waiting = job.get("waiting_for")
+    return f": {waiting['message']}" if waiting else ""
 
 
 def _print_log(api: Api, job_id: str, shown: int) -> int:

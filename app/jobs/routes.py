@@ -87,11 +87,12 @@ def show_job(
 ) -> object:
     """Show one job: where it is, what it measured, how it ended."""
     job = service.get_job(session, job_id)
-    etag = f'W/"{job.version}-{service.queue_position(session, job) or 0}"'
+    shown = service.read_job(session, job)
+    etag = service.etag_of(job, shown)
     if is_unchanged(etag, if_none_match):
         return not_modified(etag)
     response.headers["ETag"] = etag
-    return service.read_job(session, job)
+    return shown
 
 
 @router.get(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict
 
@@ -43,6 +43,41 @@ class FailureRead(Shape):
     """What more is known, by kind of failure."""
 
 
+class DeviceRead(Shape):
+    """Something that it computes on."""
+
+    device: str
+    """As jobs ask for it: `cpu`, or the accelerator's number on its worker."""
+    name: str
+    """Of the accelerator or the processor."""
+    memory_bytes: int | None
+    """Of the accelerator; of the CPU what processes may use there."""
+
+
+class WaitingRead(Shape):
+    """What a queued job waits for."""
+
+    code: Literal[
+        "turn", "device_busy", "device_missing", "no_worker", "retry_later", "starting", "broker_silent"
+    ]
+    """`turn`: another queued job comes before it. `device_busy`: a running job has its device.
+    `device_missing`: no live worker has its device. `no_worker`: none of its queue is alive. `retry_later`:
+    an attempt went wrong, and the next one has to wait. `starting`: its devices are free. `broker_silent`:
+    the same, but no worker could be told."""
+    message: str
+    """The same in a sentence."""
+    job_id: str | None = None
+    """The job that has the device, or comes before it there."""
+    device: str | None = None
+    """The device that is waited for: its number, `cpu`, or `auto` for any accelerator."""
+    host: str | None = None
+    """Where that device is."""
+    since: datetime | None = None
+    """When a worker or the broker was last heard of, if it is waited for."""
+    until: datetime | None = None
+    """Not before this time."""
+
+
 class TransitionRead(Shape):
     status: JobStatus
     """What it became."""
@@ -72,6 +107,8 @@ class JobRead(Shape):
         failure=None,
         result=None,
         queue_position=None,
+        waiting_for=None,
+        devices=[{"device": "0", "name": "NVIDIA H200", "memory_bytes": 150_754_820_096}],
         config={"architecture": "yolox-nano", "epochs": 10, "batch_size": 8},
         dataset_id=EXAMPLE_ID,
         model_id=None,
@@ -116,7 +153,12 @@ class JobRead(Shape):
     """What it made: `model_id`, `dataset_id`, `evaluation_id`. A training also has `ended_early`: `finish`,
     `early_stopping`, or null."""
     queue_position: int | None
-    """1 is next; null unless it is queued."""
+    """1 is the oldest of its queue; null unless it is queued. One behind it may begin first, if its device is
+    free."""
+    waiting_for: WaitingRead | None
+    """Why it has not begun; null unless it is queued."""
+    devices: list[DeviceRead]
+    """What its newest attempt runs on; empty while it is queued."""
     config: dict[str, Any]
     """Fully resolved; what really runs. When a worker begins, `auto` becomes its device and precision."""
     dataset_id: str | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -22,8 +23,9 @@ from app.errors import (
     OverloadedError,
 )
 from app.jobs import protocol
-from app.jobs.schemas import FailureRead, JobRead, ProgressRead, TransitionRead
+from app.jobs.schemas import DeviceRead, FailureRead, JobRead, ProgressRead, TransitionRead
 from app.jobs.states import ACTIVE, RESUMABLE, JobKind, JobStatus, Queue
+from app.jobs.waiting import Place, places_of
 from app.settings import Settings
 from app.task_queue import Bell, announce
 
@@ -56,17 +58,25 @@ def read_job(session: Session, job: Job) -> JobRead:
 
 
 def read_jobs(session: Session, jobs: Sequence[Job]) -> list[JobRead]:
-    """Return jobs as users see them, with one query for the transitions of all."""
+    """Return jobs as users see them, with the same few queries however many they are."""
     of_job: dict[str, list[TransitionRead]] = {job.id: [] for job in jobs}
     rows = session.scalars(
         select(JobTransition).where(JobTransition.job_id.in_(of_job)).order_by(JobTransition.id)
     )
     for row in rows:
         of_job[row.job_id].append(TransitionRead.model_validate(row))
-    return [_shown(job, of_job[job.id], queue_position(session, job)) for job in jobs]
+    reasons = {job_id: steps[-1].reason for job_id, steps in of_job.items() if steps}
+    places = places_of(session, jobs, reasons)
+    return [_shown(job, of_job[job.id], places.get(job.id)) for job in jobs]
 
 
-def _shown(job: Job, transitions: list[TransitionRead], position: int | None) -> JobRead:
+def etag_of(job: Job, shown: JobRead) -> str:
+    """Return what changes with everything that is shown; what a job waits for changes without the job."""
+    waits = f"{shown.queue_position}{shown.waiting_for}" if shown.waiting_for else ""
+    return f'W/"{job.version}-{zlib.crc32(waits.encode()):x}"'
+
+
+def _shown(job: Job, transitions: list[TransitionRead], place: Place | None) -> JobRead:
     return JobRead(
         id=job.id,
         kind=job.kind,
@@ -81,7 +91,9 @@ def _shown(job: Job, transitions: list[TransitionRead], position: int | None) ->
         attempt=job.attempt,
         failure=FailureRead.model_validate(job.failure) if job.failure else None,
         result=job.result,
-        queue_position=position,
+        queue_position=place.position if place else None,
+        waiting_for=place.waiting_for if place else None,
+        devices=[DeviceRead.model_validate(device) for device in job.devices or ()],
         config=_config(job),
         dataset_id=job.dataset_id,
         model_id=job.model_id,
@@ -99,18 +111,6 @@ def _config(job: Job) -> dict[str, Any]:
     if job.device is None or "device" not in job.config:
         return job.config
     return {**job.config, "device": job.device}
-
-
-def queue_position(session: Session, job: Job) -> int | None:
-    """Return how many queued jobs of its queue come before it, plus one; ids sort by time."""
-    if job.status != JobStatus.QUEUED:
-        return None
-    before = (
-        select(func.count())
-        .select_from(Job)
-        .where(Job.queue == job.queue, Job.status == JobStatus.QUEUED, Job.id < job.id)
-    )
-    return (session.scalar(before) or 0) + 1
 
 
 def links_of(job: Job) -> dict[str, str]:

@@ -1,21 +1,39 @@
-"""Which device an attempt really runs on, told to the job as soon as it is known."""
+"""Which devices an attempt computes on, told to the job as soon as they are known."""
 
 from __future__ import annotations
 
 import torch
 
 from detection.devices import device_name, select_devices
-from detection.training.config import AUTO
+from detection.run_description import describe_run
 from worker.attempt import Attempt
 
 
-def take_device(attempt: Attempt) -> torch.device:
-    """Return the device that the job asks for, or for `auto` the one that its worker gave it; and show it.
+def take_devices(attempt: Attempt, *, batch_size: int | None = None) -> tuple[torch.device, ...]:
+    """Return the devices that the worker leased for this attempt, and show them.
+
+    The first becomes the current one, so that nothing reaches for another job's without naming it.
+
+    Args:
+        batch_size: pictures per step over all devices; must divide evenly among several.
 
     Raises:
-        DeviceError: there is no such device.
+        DeviceError: the process does not see a device that its worker saw, or the batch cannot be divided.
     """
-    asked = str(attempt.job.config["device"])
-    device = select_devices(attempt.device if asked == AUTO else asked)[0]
-    attempt.report.device(device_name(device))
+    devices = select_devices(attempt.device, batch_size=batch_size)
+    if devices[0].type == "cuda":
+        torch.cuda.set_device(devices[0])
+    attempt.report.device(",".join(map(device_name, devices)))
+    return devices
+
+
+def take_device(attempt: Attempt) -> torch.device:
+    """Return the device of a job that computes on one, as `take_devices` does."""
+    return take_devices(attempt)[0]
+
+
+def begin_on_device(attempt: Attempt) -> torch.device:
+    """Take the device, and say in the job's log with which code and on what it computes."""
+    device = take_device(attempt)
+    attempt.report.line(describe_run((device,)))
     return device

@@ -20,7 +20,7 @@ from detection.evaluation.evaluate import detect_in_all
 from detection.inference.predictor import DetectOptions, Predictor
 from detection.training.reporting import ALL_SEEN
 from worker.attempt import Attempt
-from worker.jobs.device import take_device
+from worker.jobs.device import begin_on_device
 from worker.jobs.published import evaluation_row
 from worker.pace import Pace
 from worker.pictures import open_dataset
@@ -28,14 +28,14 @@ from worker.stored_model import as_folder, open_model
 
 
 def run(attempt: Attempt) -> None:
-    config = attempt.job.config
+    config, device = attempt.job.config, begin_on_device(attempt)
     split = Split(config["split"])
     model, dataset = open_model(attempt), open_dataset(attempt)
     ids = matched_ids(dataset.record.classes, model.record.classes)
     images = [with_ids(image, ids) for image in dataset.record.of_split(split)]
     predictor = Predictor.from_folder(
         as_folder(model, attempt.scratch / "served"),
-        device=take_device(attempt),
+        device=device,
         max_pixels=attempt.settings.max_image_pixels,
     )
     attempt.report.stage("evaluating")

@@ -7,11 +7,14 @@ was paused beyond its lease can wake and write nothing. Each function is one tra
 
 from app.jobs.protocol.facts import (
     Claim,
+    Device,
     Failure,
     LostLeaseError,
     Orders,
     storable,
 )
+from app.jobs.protocol.leasing import Leased, leased_devices
+from app.jobs.protocol.lining import InLine, waiting_line, whole_queues
 from app.jobs.protocol.owning import (
     begin_attempt_at,
     claim_job,
@@ -35,13 +38,13 @@ from app.jobs.protocol.series import MEASURED, SeriesRow
 from app.jobs.protocol.sweeping import (
     SWEEP_LIMIT,
     expired_jobs,
-    head_of_queue,
     note_ring,
     requeue_expired,
     unanswered_bells,
 )
 from app.jobs.protocol.wishing import (
     add_job,
+    refuse,
     request_cancel,
     request_finish,
     resume,
@@ -53,7 +56,10 @@ __all__ = [
     "MEASURED",
     "SWEEP_LIMIT",
     "Claim",
+    "Device",
     "Failure",
+    "InLine",
+    "Leased",
     "LostLeaseError",
     "Orders",
     "SeriesRow",
@@ -64,12 +70,13 @@ __all__ = [
     "ended_as",
     "expired_jobs",
     "fail",
-    "head_of_queue",
+    "leased_devices",
     "note_change",
     "note_checkpoint",
     "note_line",
     "note_ring",
     "read_orders",
+    "refuse",
     "renew_lease",
     "report",
     "request_cancel",
@@ -80,4 +87,6 @@ __all__ = [
     "storable",
     "succeed",
     "unanswered_bells",
+    "waiting_line",
+    "whole_queues",
 ]

@@ -28,6 +28,21 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
+class Device:
+    """Something that a job can compute on, as its worker knows it."""
+
+    number: str
+    """As jobs ask for it: `cpu`, or the accelerator's number on that worker."""
+    name: str
+    memory_bytes: int | None
+    uuid: str | None = None
+    """What its driver calls it. Only accelerators have one, and nothing without one is leased."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {"device": self.number, "name": self.name, "memory_bytes": self.memory_bytes}
+
+
+@dataclass(frozen=True, slots=True)
 class Orders:
     """What a heartbeat brings back."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Float, case, cast, delete, select, update
@@ -10,24 +10,41 @@ from sqlalchemy.orm import Session
 
 from app.database.clock import database_now
 from app.database.tables import Job, JobMetric, OutboxRow, utc_now
-from app.jobs.protocol.facts import Claim, Failure, LostLeaseError, Orders
+from app.jobs.protocol.facts import Claim, Device, Failure, LostLeaseError, Orders
+from app.jobs.protocol.leasing import lease, may_lease
 from app.jobs.protocol.rows import end, give_back, is_due, note, note_line, note_transition, owned, write
 from app.jobs.protocol.series import SeriesRow, replace_series
 from app.jobs.states import ENDED, JobKind, JobStatus
 
 
-def claim_job(session: Session, job_id: str, *, owner: str, lease_s: float) -> Claim | None:
-    """Move a queued job to running; None if somebody else already has it.
+def claim_job(
+    session: Session,
+    job_id: str,
+    *,
+    owner: str,
+    lease_s: float,
+    host: str = "",
+    devices: Sequence[Device] = (),
+) -> Claim | None:
+    """Move a queued job to running, on these devices; None if somebody else has it or one of them.
 
     One UPDATE decides the winner, so a message delivered twice trains once.
+
+    Args:
+        host: where the devices are, for people.
+        devices: what the job will compute on; the accelerators among them are leased to it.
     """
+    if not may_lease(session, devices):
+        session.rollback()
+        return None
     row = session.execute(
         update(Job)
         .where(Job.id == job_id, Job.status == JobStatus.QUEUED, is_due())
         .values(
             status=JobStatus.RUNNING,
             stage="preparing",
-            device=None,
+            device=",".join(device.number for device in devices) or None,
+            devices=[device.as_json() for device in devices],
             fence=Job.fence + 1,
             attempt=Job.attempt + 1,
             lease_owner=owner,
@@ -42,6 +59,7 @@ def claim_job(session: Session, job_id: str, *, owner: str, lease_s: float) -> C
     if row is None:
         session.rollback()
         return None
+    lease(session, job_id, row.fence, devices, host=host)
     session.execute(delete(OutboxRow).where(OutboxRow.job_id == job_id))
     note_transition(session, job_id, JobStatus.RUNNING, row.attempt, f"claimed by {owner}")
     session.commit()

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.database.clock import database_now
 from app.database.tables import Dataset, Job, JobEvent, JobTransition, OutboxRow, utc_now
 from app.jobs.protocol.facts import Failure, LostLeaseError, storable
+from app.jobs.protocol.leasing import end_leases
 from app.jobs.states import ENDED, OWNED, STAGE_OF, JobKind, JobStatus
 
 MAX_NO_PROGRESS = 3
@@ -49,7 +50,7 @@ def end(
         raise LostLeaseError(job_id)
     for name, value in changes.items():
         setattr(job, name, value)
-    release(job)
+    release(session, job)
     job.ended_at = utc_now()
     move(session, job, status, reason)
 
@@ -60,7 +61,7 @@ def give_back(
     if costs_attempt:
         job.no_progress += 1
         job.charged_attempts += 1
-    release(job)
+    release(session, job)
     job.fence += 1
     if job.status == JobStatus.CANCELLING:
         job.ended_at = utc_now()
@@ -75,8 +76,9 @@ def give_back(
     return JobStatus(job.status)
 
 
-def release(job: Job) -> None:
+def release(session: Session, job: Job) -> None:
     job.lease_owner, job.lease_until, job.cancel_requested = None, None, False
+    end_leases(session, job.id)
 
 
 def move(session: Session, job: Job, status: JobStatus, reason: str) -> None:
@@ -85,7 +87,7 @@ def move(session: Session, job: Job, status: JobStatus, reason: str) -> None:
     job.stage = STAGE_OF.get(status, job.stage)
     job.version += 1
     if status is JobStatus.QUEUED:
-        job.device = None
+        job.device, job.devices = None, []
     if status is JobStatus.SUCCEEDED:
         job.progress = {**job.progress, "fraction": 1.0}
     if status in ENDED and status != JobStatus.SUCCEEDED and job.kind == JobKind.DATASET_IMPORT:

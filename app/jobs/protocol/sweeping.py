@@ -65,14 +65,6 @@ def unanswered_bells(session: Session, *, patience_s: float) -> list[tuple[str, 
     return [(row.id, Queue(row.queue)) for row in rows]
 
 
-def head_of_queue(session: Session, queue: Queue) -> str | None:
-    """Return the due job that has waited longest in `queue`; None when none waits."""
-    query = select(Job.id).where(Job.queue == queue, Job.status == JobStatus.QUEUED, is_due())
-    head = session.scalars(query.order_by(Job.id).limit(1)).one_or_none()
-    session.rollback()
-    return head
-
-
 def note_ring(session: Session, job_id: str) -> None:
     session.execute(
         update(OutboxRow)

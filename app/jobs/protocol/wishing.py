@@ -1,4 +1,4 @@
-"""What users may want: a new job, an end to one, or another try."""
+"""What may happen to a job that nobody owns: it is added, refused, cancelled, or begun again."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from app.database.tables import Job, OutboxRow, new_id, utc_now
+from app.jobs.protocol.facts import Failure
 from app.jobs.protocol.rows import enqueue, move, note_transition
 from app.jobs.states import ENDED, QUEUE_OF, JobKind, JobStatus
 
@@ -64,6 +65,22 @@ def request_cancel(session: Session, job_id: str) -> JobStatus | None:
     status = JobStatus(job.status)
     session.commit()
     return status
+
+
+def refuse(session: Session, job_id: str, failure: Failure) -> bool:
+    """End a queued job that no worker can ever do; False when it is queued no longer."""
+    job = session.scalars(
+        select(Job).where(Job.id == job_id, Job.status == JobStatus.QUEUED).with_for_update()
+    ).one_or_none()
+    if job is None:
+        session.rollback()
+        return False
+    job.fence += 1
+    job.failure, job.ended_at = failure.as_json(), utc_now()
+    move(session, job, JobStatus.FAILED, failure.message)
+    session.execute(delete(OutboxRow).where(OutboxRow.job_id == job_id))
+    session.commit()
+    return True
 
 
 def request_finish(session: Session, job_id: str) -> bool:

@@ -25,7 +25,7 @@ def add_worker(api: Api, queue: Queue, *, seconds_ago: float = 0) -> None:
                 queue=queue,
                 hostname="here",
                 pid=1,
-                devices=["cpu"],
+                devices=[],
                 versions={},
                 seen_at=seen_at,
             )

@@ -12,9 +12,19 @@ from sqlalchemy.orm import Session
 
 from app.database.clock import database_now
 from app.database.session import Sessions, create_database_engine, create_sessions
-from app.database.tables import Dataset, Job, JobEvent, JobMetric, JobTransition, Model, OutboxRow, Table
+from app.database.tables import (
+    Dataset,
+    DeviceLease,
+    Job,
+    JobEvent,
+    JobMetric,
+    JobTransition,
+    Model,
+    OutboxRow,
+    Table,
+)
 from app.jobs import protocol
-from app.jobs.protocol import Claim, Failure, LostLeaseError
+from app.jobs.protocol import Claim, Device, Failure, LostLeaseError
 from app.jobs.states import TRANSITIONS, JobKind, JobStatus, Queue
 from app.settings import Settings
 
@@ -195,13 +205,13 @@ def test_a_delayed_job_waits(sessions: Sessions) -> None:
     with sessions() as session:
         protocol.requeue(session, job_id, fence, no_space, costs_attempt=True, delay_s=60)
         assert protocol.unanswered_bells(session, patience_s=0) == []
-        assert protocol.head_of_queue(session, Queue.GPU) is None
+        assert protocol.waiting_line(session, Queue.GPU) == []
         assert protocol.claim_job(session, job_id, owner="worker", lease_s=45) is None
         session.execute(update(Job).values(not_before=database_now() - 1))
         session.commit()
         assert protocol.unanswered_bells(session, patience_s=0) == [(job_id, Queue.GPU)]
-        assert protocol.head_of_queue(session, Queue.GPU) == job_id
-        assert protocol.head_of_queue(session, Queue.CPU) is None
+        assert [each.job_id for each in protocol.waiting_line(session, Queue.GPU)] == [job_id]
+        assert protocol.waiting_line(session, Queue.CPU) == []
     claimed(sessions, job_id)
 
 
@@ -273,6 +283,14 @@ def test_attempts_are_counted_on_after_a_resume(sessions: Sessions) -> None:
         assert list(session.scalars(running.order_by(JobTransition.id))) == [1, 2]
 
 
+def succeed(session: Session, claim: Claim) -> None:
+    protocol.succeed(session, claim.job_id, claim.fence, {})
+
+
+def fail(session: Session, claim: Claim) -> None:
+    protocol.fail(session, claim.job_id, claim.fence, WORKER_LOST)
+
+
 def give_back(session: Session, claim: Claim) -> None:
     protocol.requeue(session, claim.job_id, claim.fence, WORKER_LOST, costs_attempt=True)
 
@@ -290,12 +308,8 @@ def cancel(session: Session, claim: Claim) -> None:
 @pytest.mark.parametrize(
     ("how", "stage", "device"),
     [
-        (lambda session, claim: protocol.succeed(session, claim.job_id, claim.fence, {}), "done", "0"),
-        (
-            lambda session, claim: protocol.fail(session, claim.job_id, claim.fence, WORKER_LOST),
-            "failed",
-            "0",
-        ),
+        (succeed, "done", "0"),
+        (fail, "failed", "0"),
         (cancel, "cancelled", "0"),
         (give_back, "queued", None),
         (fail_and_resume, "queued", None),
@@ -457,3 +471,106 @@ def test_transitions_are_written_down(sessions: Sessions) -> None:
     assert path == [JobStatus.QUEUED, JobStatus.RUNNING, JobStatus.SUCCEEDED]
     assert all(later in TRANSITIONS[earlier] for earlier, later in pairwise(path))
     assert job(sessions, job_id).result == {"model_id": "m"}
+
+
+CARDS = [Device(str(number), "Fast Card", 16 * 2**30, f"GPU-{number}") for number in range(2)]
+PROCESSOR = Device("cpu", "Fast Core", 64 * 2**30)
+
+
+def given(sessions: Sessions, job_id: str, *devices: Device, host: str = "here") -> protocol.Claim | None:
+    with sessions() as session:
+        return protocol.claim_job(session, job_id, owner="w", lease_s=45, host=host, devices=devices)
+
+
+def leases(sessions: Sessions) -> dict[str, str]:
+    with sessions() as session:
+        return {each.uuid: each.job_id for each in protocol.leased_devices(session)}
+
+
+def test_an_accelerator_is_leased_to_one_job(sessions: Sessions) -> None:
+    first, second = queued(sessions), queued(sessions)
+    assert given(sessions, first, *CARDS) is not None
+    assert leases(sessions) == {"GPU-0": first, "GPU-1": first}
+    for other in ({"host": "here"}, {"host": "a container on the same machine"}):
+        assert given(sessions, second, CARDS[1], **other) is None
+    row = job(sessions, second)
+    assert (row.status, row.attempt, row.device, row.devices) == (JobStatus.QUEUED, 0, None, None)
+    row = job(sessions, first)
+    assert row.device == "0,1"
+    assert row.devices == [
+        {"device": "0", "name": "Fast Card", "memory_bytes": 16 * 2**30},
+        {"device": "1", "name": "Fast Card", "memory_bytes": 16 * 2**30},
+    ]
+
+
+def test_the_cpu_is_never_leased(sessions: Sessions) -> None:
+    jobs = [queued(sessions) for _ in range(3)]
+    assert all(given(sessions, each, PROCESSOR) for each in jobs)
+    assert leases(sessions) == {}
+    assert job(sessions, jobs[0]).device == "cpu"
+
+
+@pytest.mark.parametrize("how", [succeed, fail, cancel, give_back], ids=lambda how: how.__name__)
+def test_a_device_is_free_when_its_job_is_not_owned_any_more(
+    sessions: Sessions, how: Callable[[Session, Claim], None]
+) -> None:
+    first, second = queued(sessions), queued(sessions)
+    claim = given(sessions, first, CARDS[0])
+    assert claim is not None
+    with sessions() as session:
+        how(session, claim)
+        assert session.scalar(select(func.count()).select_from(DeviceLease)) == 0
+    assert given(sessions, second, CARDS[0]) is not None
+
+
+def test_the_device_of_a_silent_owner_is_free_once_a_sweep_has_taken_the_job(sessions: Sessions) -> None:
+    first, second = queued(sessions), queued(sessions)
+    claim = given(sessions, first, CARDS[0])
+    assert claim is not None
+    expire(sessions, first)
+    assert given(sessions, second, CARDS[0]) is None, "its process may still compute"
+    with sessions() as session:
+        protocol.requeue_expired(session, first, claim.fence)
+    assert given(sessions, second, CARDS[0]) is not None
+    assert job(sessions, first).devices == []
+
+
+def test_a_row_that_was_left_behind_does_not_count(sessions: Sessions) -> None:
+    first, second = queued(sessions), queued(sessions)
+    claim = given(sessions, first, CARDS[0])
+    assert claim is not None
+    with sessions() as session:
+        session.execute(update(Job).where(Job.id == first).values(fence=Job.fence + 1))
+        session.commit()
+    assert leases(sessions) == {}
+    assert given(sessions, second, CARDS[0]) is not None
+    assert leases(sessions) == {"GPU-0": second}
+
+
+def test_a_job_that_nobody_can_do_is_refused_while_it_is_queued(sessions: Sessions) -> None:
+    refused, running = queued(sessions), queued(sessions)
+    claimed(sessions, running)
+    why = Failure("device_missing", "there is no such device", details={"devices": {"here": ["cpu"]}})
+    with sessions() as session:
+        assert protocol.refuse(session, refused, why)
+        assert not protocol.refuse(session, refused, why)
+        assert not protocol.refuse(session, running, why)
+        assert session.scalar(select(func.count()).select_from(OutboxRow)) == 0
+    row = job(sessions, refused)
+    assert (row.status, row.attempt, row.failure) == (JobStatus.FAILED, 0, why.as_json())
+    assert row.ended_at is not None
+    assert given(sessions, refused) is None
+
+
+def test_a_line_says_what_each_job_asks_for(sessions: Sessions) -> None:
+    with sessions() as session:
+        ids = [
+            protocol.add_job(session, JobKind.TRAIN, config={"device": each}).id for each in ("0,1", "cpu")
+        ]
+        ids.append(protocol.add_job(session, JobKind.EVALUATE).id)
+        protocol.add_job(session, JobKind.EXPORT)
+        session.commit()
+        line = protocol.waiting_line(session, Queue.GPU)
+    assert [(each.job_id, each.device) for each in line] == list(
+        zip(ids, ("0,1", "cpu", "auto"), strict=True)
+    )

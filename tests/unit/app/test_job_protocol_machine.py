@@ -14,13 +14,23 @@ from sqlalchemy import func, select, update
 
 from app.database.clock import database_now
 from app.database.session import create_database_engine, create_sessions
-from app.database.tables import Job, JobMetric, JobTransition, Model, OutboxRow, Table
+from app.database.tables import DeviceLease, Job, JobMetric, JobTransition, Model, OutboxRow, Table
 from app.jobs import protocol
-from app.jobs.protocol import Claim, Failure, LostLeaseError
+from app.jobs.protocol import Claim, Device, Failure, LostLeaseError
 from app.jobs.states import ENDED, OWNED, TRANSITIONS, JobKind, JobStatus
 from app.settings import Settings
+from detection.device_choice import CPU
 
 REASON = Failure("worker_lost", "the worker was lost", retryable=True)
+
+
+DEVICES = {
+    CPU: Device(CPU, "processor", 64),
+    "0": Device("0", "card", 16, "GPU-0"),
+    "1": Device("1", "card", 16, "GPU-1"),
+    "2": Device("2", "card", 16, "GPU-2"),
+}
+CHOICES = [CPU, "0", "1", "0,1", "1,2", "0,1,2"]
 
 
 class JobMachine(RuleBasedStateMachine):
@@ -49,12 +59,15 @@ class JobMachine(RuleBasedStateMachine):
             session.commit()
             return job.id
 
-    @rule(target=claims, job_id=jobs)
-    def claim(self, job_id: str) -> Claim:
-        before = self._status(job_id)
+    @rule(target=claims, job_id=jobs, numbers=st.sampled_from(CHOICES), host=st.sampled_from(["a", "b"]))
+    def claim(self, job_id: str, numbers: str, host: str) -> Claim:
+        before, devices = self._status(job_id), [DEVICES[number] for number in numbers.split(",")]
+        all_free = not self._in_use() & set(numbers.split(",")) - {CPU}
         with self.sessions() as session:
-            claim = protocol.claim_job(session, job_id, owner="worker", lease_s=45)
-        assert (claim is not None) == (before is JobStatus.QUEUED)
+            claim = protocol.claim_job(
+                session, job_id, owner="worker", lease_s=45, host=host, devices=devices
+            )
+        assert (claim is not None) == (before is JobStatus.QUEUED and all_free)
         if claim is None:
             return Claim(job_id, JobKind.TRAIN, fence=-1, attempt=0)
         assert claim.fence > self.newest_fence.get(job_id, 0)
@@ -175,6 +188,22 @@ class JobMachine(RuleBasedStateMachine):
                 query = select(JobMetric.step).where(JobMetric.job_id == job.id)
                 steps = list(session.scalars(query.order_by(JobMetric.step)))
                 assert len(steps) == len(set(steps))
+
+    @invariant()
+    def no_two_owned_jobs_hold_one_device(self) -> None:
+        with self.sessions() as session:
+            owned = session.scalars(select(Job).where(Job.status.in_(OWNED))).all()
+            leased = {each.uuid: each.job_id for each in protocol.leased_devices(session)}
+            num_rows = session.scalar(select(func.count()).select_from(DeviceLease))
+        held = [(device["device"], job.id) for job in owned for device in job.devices or ()]
+        expected = [(f"GPU-{number}", job_id) for number, job_id in held if number != CPU]
+        assert len(expected) == len(dict(expected)), "shared"
+        assert leased == dict(expected)
+        assert num_rows == len(expected), "nothing is left behind"
+
+    def _in_use(self) -> set[str]:
+        with self.sessions() as session:
+            return {each.uuid.removeprefix("GPU-") for each in protocol.leased_devices(session)}
 
     def _status(self, job_id: str) -> JobStatus:
         with self.sessions() as session:

@@ -64,7 +64,8 @@ def context(settings: Settings, sessions: Sessions, bell: RecordingBell) -> Work
         sessions=sessions,
         storage=open_storage(settings),
         bell=bell,
-        slots=Slots(["cpu"]),
+        slots=Slots(),
+        host="here",
     )
 
 

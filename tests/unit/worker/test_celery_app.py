@@ -41,12 +41,12 @@ def test_there_is_one_task_of_ours() -> None:
     assert [name for name in celery_app.tasks if not name.startswith("celery.")] == [RUN_JOB]
 
 
-def test_a_task_hands_its_job_to_the_keeper(context: WorkerContext, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = []
-    monkeypatch.setattr("worker.tasks.keep", lambda job_id, context: kept.append((job_id, context)))
+def test_a_task_looks_for_jobs(context: WorkerContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[WorkerContext] = []
+    monkeypatch.setattr("worker.tasks.take_jobs", looked.append)
     set_context(context)
     run_job("the job")
-    assert kept == [("the job", context)]
+    assert looked == [context]
 
 
 def test_only_a_worker_has_a_context() -> None:

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -15,6 +16,7 @@ from sqlalchemy import select, update
 from app.database.clock import database_now
 from app.database.tables import Job, JobTransition
 from app.jobs import protocol
+from app.jobs.protocol import Device
 from app.jobs.states import JobKind, JobStatus, Queue
 from tests.services import wait_until
 from tests.unit.worker.conftest import RecordingBell
@@ -22,7 +24,9 @@ from worker import child as child_module
 from worker import keeper as keeper_module
 from worker.context import WorkerContext
 from worker.keeper import keep
+from worker.slots import Slots
 
+ON_CPU = ("cpu",)
 READY = "import os, signal, socket, subprocess, sys, time\nline = socket.socket(fileno=0)\nline.send(b'.')\n"
 OBEYS = READY + "sys.exit({{b'c': 64, b'd': 143, b'f': 1}}[line.recv(1)])"
 IGNORES = READY + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)"
@@ -69,7 +73,7 @@ def job_id(context: WorkerContext) -> str:
 
 
 def kept(job_id: str, context: WorkerContext) -> threading.Thread:
-    thread = threading.Thread(target=keep, args=(job_id, context), daemon=True)
+    thread = threading.Thread(target=keep, args=(job_id, context, ON_CPU), daemon=True)
     thread.start()
     wait_until(lambda: job(context).status == JobStatus.RUNNING, timeout_s=10)
     wait_until(lambda: psutil.Process().children(), timeout_s=10)
@@ -96,20 +100,20 @@ def test_a_crash_goes_back_to_the_queue_and_is_announced(
     job_id: str, context: WorkerContext, children: Callable[..., None], bell: RecordingBell
 ) -> None:
     children("raise SystemExit(1)")
-    assert keep(job_id, context)
+    assert keep(job_id, context, ON_CPU)
     assert (job(context).status, job(context).no_progress) == (JobStatus.QUEUED, 1)
     assert bell.rung == [(job_id, Queue.GPU)]
-    assert context.slots.any_free
-    assert keep(job_id, context)
-    assert keep(job_id, context)
+    assert context.slots.all_free
+    assert keep(job_id, context, ON_CPU)
+    assert keep(job_id, context, ON_CPU)
     assert job(context).status == JobStatus.FAILED
-    assert not keep(job_id, context), "it has ended"
+    assert not keep(job_id, context, ON_CPU), "it has ended"
     assert len(bell.rung) == 2
 
 
 def test_a_killed_process_says_so(job_id: str, context: WorkerContext, children: Callable[..., None]) -> None:
     children("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
-    keep(job_id, context)
+    keep(job_id, context, ON_CPU)
     assert "want of memory" in reasons(context)[-1]
 
 
@@ -118,7 +122,7 @@ def test_a_job_that_ended_itself_is_left_alone(
     job_id: str, context: WorkerContext, children: Callable[..., None], lingers_s: float
 ) -> None:
     children(ENDS_ITS_JOB, lingers_s=lingers_s)
-    keep(job_id, context)
+    keep(job_id, context, ON_CPU)
     assert job(context).status == JobStatus.SUCCEEDED
     assert len(reasons(context)) == 3
 
@@ -163,7 +167,7 @@ def test_a_drain_costs_nothing(
     row = job(context)
     assert (row.status, row.charged_attempts, row.no_progress) == (JobStatus.QUEUED, 0, 0)
     assert bell.rung == [(job_id, Queue.GPU)]
-    assert not keep(job_id, context), "a worker that stops takes nothing more"
+    assert not keep(job_id, context, ON_CPU), "a worker that stops takes nothing more"
 
 
 def test_a_drain_that_is_not_obeyed_in_time_costs_nothing_either(
@@ -184,7 +188,7 @@ def test_a_process_that_hangs_is_ended_and_its_stacks_are_kept(
     quick = context.settings.model_copy(update={"hang_s": 1.0, "stop_grace_s": 5.0})
     object.__setattr__(context, "settings", quick)
     children(READY + "import faulthandler; faulthandler.register(signal.SIGUSR1)\nwhile True: time.sleep(1)")
-    keep(job_id, context)
+    keep(job_id, context, ON_CPU)
     assert job(context).no_progress == 1
     assert "no sign of progress" in reasons(context)[-1]
     log = context.settings.home_path / "logs" / "jobs" / f"{job_id}.log"
@@ -207,7 +211,7 @@ def test_grandchildren_end_with_the_job(
     job_id: str, context: WorkerContext, children: Callable[..., None]
 ) -> None:
     children(LEAVES_A_GRANDCHILD)
-    keep(job_id, context)
+    keep(job_id, context, ON_CPU)
     log = context.settings.home_path / "logs" / "jobs" / f"{job_id}.log"
     grandchild = int(log.read_text())
     wait_until(lambda: not psutil.pid_exists(grandchild) or is_zombie(grandchild), timeout_s=5)
@@ -235,16 +239,36 @@ def test_a_process_that_cannot_be_started_gives_the_job_back(
     job_id: str, context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(child_module, "job_command", lambda *_: ["/no/such/program"])
-    assert keep(job_id, context)
+    assert keep(job_id, context, ON_CPU)
     row = job(context)
     assert (row.status, row.no_progress) == (JobStatus.QUEUED, 1)
     assert row.not_before is not None, "the host needs time"
-    assert context.slots.any_free
+    assert context.slots.all_free
 
 
 def test_a_worker_without_a_free_device_takes_no_job(
     job_id: str, context: WorkerContext, children: Callable[..., None]
 ) -> None:
-    context.slots.take()
-    assert not keep(job_id, context)
+    context.slots.take(ON_CPU, "another")
+    assert not keep(job_id, context, ON_CPU)
     assert job(context).status == JobStatus.QUEUED
+
+
+def test_a_job_process_sees_the_accelerators_as_its_worker_does(
+    job_id: str, context: WorkerContext, children: Callable[..., None]
+) -> None:
+    children("import os; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True)")
+    keep(job_id, replace(context, device_environment={"CUDA_VISIBLE_DEVICES": "GPU-b,GPU-a"}), ON_CPU)
+    log = context.settings.job_logs / f"{job_id}.log"
+    assert log.read_text() == "GPU-b,GPU-a\n"
+
+
+def test_a_job_is_claimed_with_what_it_computes_on(
+    job_id: str, context: WorkerContext, children: Callable[..., None]
+) -> None:
+    card = Device("1", "Fast Card", 16, "GPU-b")
+    another = replace(context, slots=Slots([card]))
+    children(ENDS_ITS_JOB, lingers_s=0)
+    assert keep(job_id, another, ("1",))
+    assert (job(context).device, job(context).devices) == ("1", [card.as_json()])
+    assert another.slots.all_free

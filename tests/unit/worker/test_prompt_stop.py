@@ -39,13 +39,12 @@ def test_an_idle_worker_ends_and_is_no_longer_listed(context: WorkerContext, end
 
 
 def test_a_worker_with_a_job_is_waited_for(context: WorkerContext, ended: threading.Event) -> None:
-    device = context.slots.take()
-    assert device is not None
+    assert context.slots.take(("cpu",), "a job")
     thread = PromptStop(context)
     thread.start()
     context.draining.set()
     assert not ended.wait(0.5)
-    context.slots.give_back(device)
+    context.slots.give_back(("cpu",), "a job")
     assert ended.wait(PATIENCE_S)
     thread.join(PATIENCE_S)
 

@@ -68,9 +68,9 @@ def test_a_bell_that_cannot_be_rung_is_not_noted(context: WorkerContext, bell: R
 def test_a_job_whose_bell_nobody_heard_is_taken(
     context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    taken: list[str] = []
-    monkeypatch.setattr(sweep_module, "keep", lambda job_id, context: taken.append(job_id))
-    job_id = queued(context.sessions)
+    taken: list[object] = []
+    monkeypatch.setattr(sweep_module, "take_jobs", taken.append)
+    queued(context.sessions)
     sweep = Sweep(context)
     sweep.take_unheard_job()
     assert taken == []
@@ -79,19 +79,19 @@ def test_a_job_whose_bell_nobody_heard_is_taken(
     for thread in threading.enumerate():
         if thread.name == "keeper":
             thread.join(5)
-    assert taken == [job_id]
+    assert taken == [context]
 
 
 def test_no_job_is_taken_while_no_device_is_free_or_the_worker_stops(
     context: WorkerContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep_module, "keep", lambda *_: pytest.fail("taken"))
+    monkeypatch.setattr(sweep_module, "take_jobs", lambda *_: pytest.fail("taken"))
     queued(context.sessions)
     sweep = Sweep(context)
     sweep._unheard = Unheard(patience_s=0)
-    device = context.slots.take()
+    assert context.slots.take(("cpu",), "another")
     sweep.take_unheard_job()
-    context.slots.give_back(str(device))
+    context.slots.give_back(("cpu",), "another")
     context.draining.set()
     sweep.take_unheard_job()
 
