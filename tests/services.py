@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -77,9 +77,11 @@ class Home:
         wait_until(self.settings.broker_socket.exists, timeout_s=10)
         return broker
 
-    def start_worker(self, queue: Queue, **environment: str) -> subprocess.Popen[bytes]:
+    def start_worker(
+        self, queue: Queue, *, program: Sequence[str] = ("-m", "worker"), **environment: str
+    ) -> subprocess.Popen[bytes]:
         """Start a worker, and return when it has shown its presence."""
-        worker = self._start([sys.executable, "-m", "worker", "--queue", queue.value], **environment)
+        worker = self._start([sys.executable, *program, "--queue", queue.value], **environment)
         wait_until(lambda: self._is_present(worker.pid), timeout_s=30)
         return worker
 

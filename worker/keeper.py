@@ -100,7 +100,7 @@ class Keeper:
             device=self._device,
             log_file=settings.job_logs / f"{claim.job_id}.log",
             environment={
-                **thread_environment(self._context.slots.size),
+                **thread_environment(self._context.slots.sharing),
                 **self._context.device_environment,
             },
         ) as child:

@@ -24,6 +24,8 @@ class Slots:
         self.cpu_jobs = cpu_jobs
         self.size = len(self.accelerators) + cpu_jobs
         """The most jobs that there can be at a time."""
+        self.sharing = len(self.accelerators) or cpu_jobs
+        """Among how many jobs the cores are shared: with accelerators one on the CPU is the exception."""
         self._devices = {device.number: device for device in (*self.accelerators, cpu)}
         self._taken: list[tuple[str, str]] = []
         """Device and job, in the order in which they were given."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -53,9 +54,9 @@ def next_job(context: WorkerContext) -> Turn | None:
     with context.reading() as session:
         waiting = protocol.waiting_line(session, context.queue)
         leased = {each.uuid: each.job_id for each in protocol.leased_devices(session)} if waiting else {}
-    line = context.slots.line(leased)
+    line, mine = context.slots.line(leased), own_offer(context)
     for job in waiting:
-        choice = _choice(job, context)
+        choice = _choice(job, mine)
         if isinstance(choice, DeviceError):
             continue
         answer = line.join(job.job_id, choice)
@@ -70,21 +71,15 @@ def refuse_impossible(context: WorkerContext) -> None:
     A job that has run before had its devices once: their worker may come back, so it waits. So does, for a
     lease's time, a job that is older than this worker: after an outage all workers start at the same time.
     """
+    mine = own_offer(context)
     with context.reading() as session:
-        misfits = [job for job in protocol.waiting_line(session, context.queue) if not _fits(job, context)]
-        misfits = [job for job in misfits if not _has_time(job, context)]
+        line = protocol.waiting_line(session, context.queue)
+        misfits = [job for job in line if _problem(job, [mine]) and not _has_time(job, context)]
         offers = read_offers(session, [context.queue]) if misfits else []
-    others = [offer for offer in offers if offer.worker != context.name and offer.is_alive]
-    offers = [own_offer(context), *others]
+    others = [offer for offer in offers if offer.worker != mine.worker and offer.is_alive]
     for job in misfits:
-        problem = _problem(job, context, offers)
-        if problem is None:
-            continue
-        there = [{"host": offer.host, "devices": list(offer.devices)} for offer in offers]
-        failure = Failure(MISSING, problem, details={"workers": there})
-        with context.sessions() as session:
-            if protocol.refuse(session, job.job_id, failure):
-                log.warning("job_refused", job_id=job.job_id, device=job.device)
+        if problem := _problem(job, [mine, *others]):
+            _refuse(context, job, problem, [mine, *others])
 
 
 def own_offer(context: WorkerContext) -> Offer:
@@ -102,16 +97,11 @@ def own_offer(context: WorkerContext) -> Offer:
     )
 
 
-def _choice(job: InLine, context: WorkerContext) -> DeviceChoice | DeviceError:
-    try:
-        return read_choice(job.device, own_offer(context).devices)
-    except DeviceError as error:
-        return error
-
-
-def _fits(job: InLine, context: WorkerContext) -> bool:
-    choice = _choice(job, context)
-    return not isinstance(choice, DeviceError) and own_offer(context).has(choice)
+def _refuse(context: WorkerContext, job: InLine, problem: str, offers: Sequence[Offer]) -> None:
+    there = [{"host": offer.host, "devices": list(offer.devices)} for offer in offers]
+    with context.sessions() as session:
+        if protocol.refuse(session, job.job_id, Failure(MISSING, problem, details={"workers": there})):
+            log.warning("job_refused", job_id=job.job_id, device=job.device)
 
 
 def _has_time(job: InLine, context: WorkerContext) -> bool:
@@ -120,15 +110,22 @@ def _has_time(job: InLine, context: WorkerContext) -> bool:
     return job.attempt > 0 or is_older
 
 
-def _problem(job: InLine, context: WorkerContext, offers: list[Offer]) -> str | None:
-    """Return why a job can be done by nobody; None when somebody can."""
-    choice = _choice(job, context)
+def _choice(job: InLine, offer: Offer) -> DeviceChoice | DeviceError:
+    try:
+        return read_choice(job.device, offer.devices)
+    except DeviceError as error:
+        return error
+
+
+def _problem(job: InLine, offers: Sequence[Offer]) -> str:
+    """Return why none of these workers can ever do a job; empty when one can."""
+    choice = _choice(job, offers[0])
     if isinstance(choice, DeviceError):
         return str(choice)
     if any(offer.has(choice) for offer in offers):
-        return None
+        return ""
     what = "it" if len(choice.numbers) == 1 else "all of these"
     return (
-        f"device {job.device!r}: no live worker of the queue {context.queue} has {what}; "
+        f"device {job.device!r}: no live worker of the queue {offers[0].queue} has {what}; "
         f"there are: {list_offers(offers)}"
     )

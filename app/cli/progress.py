@@ -46,6 +46,10 @@ def job_states(api: Api, job_id: str) -> Iterator[dict[str, Any]]:
     for _ in _moments(api, job_id):
         job: dict[str, Any] = api.get(f"/jobs/{job_id}")
         yield job
+        while job["status"] == "queued":  # what it waits for changes without an event of its own
+            time.sleep(POLL_S)
+            job = api.get(f"/jobs/{job_id}")
+            yield job
         if job["status"] in ENDED:
             return
 

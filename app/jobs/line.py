@@ -81,7 +81,7 @@ class Line:
             if not line:
                 line.append(Waits(number, job_id, running=False))
                 return Begins((number,))
-        before = self._any[-1] if self._any else next(iter(self._lines.values()))[-1]
+        before = self._any[-1] if self._any else min(self._lines.values(), key=len)[-1]
         self._any.append(Waits(AUTO, job_id, running=False))
         return before
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -23,7 +22,7 @@ from app.database.tables import DeviceLease, Job
 from app.jobs import protocol
 from app.jobs.protocol import Device
 from app.jobs.service import read_job
-from app.jobs.states import OWNED, JobKind, JobStatus
+from app.jobs.states import OWNED, JobKind, JobStatus, Queue
 from tests.services import Home, running_postgres, wait_until
 from tests.serving import short_folder
 
@@ -45,10 +44,8 @@ def machine(request: pytest.FixtureRequest) -> Iterator[Home]:
 
 
 def start_worker(home: Home, **environment: str) -> subprocess.Popen[bytes]:
-    """Start a worker that sees the cards, and return when it has shown its presence."""
-    worker = home._start([sys.executable, PROGRAM, CARDS, "--queue", "gpu"], **environment)
-    wait_until(lambda: home._is_present(worker.pid), timeout_s=30)
-    return worker
+    """Start a worker that sees the cards."""
+    return home.start_worker(Queue.GPU, program=(PROGRAM, CARDS), **environment)
 
 
 def queued(home: Home, device: str) -> str:

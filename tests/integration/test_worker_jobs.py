@@ -173,6 +173,12 @@ def it_is_measured_as_its_training_measured_it(home: Home, model_id: str, job_id
     assert details[0] == details[1]
     assert details[0].confusion_matrix["labels"] == [*CLASSES, "background"]
     assert evaluation.metrics["classes_unknown_to_model"] == []
+    with home.sessions() as session:
+        said = select(JobEvent.data).where(JobEvent.job_id == job_id, JobEvent.kind == "log")
+        first = session.scalars(said.order_by(JobEvent.id)).first() or {}
+    assert first["line"].startswith("harrier "), "which code, which torch, on what"
+    assert first["line"].endswith(", CPU")
+    assert [device["device"] for device in job.devices or ()] == ["cpu"]
 
 
 def it_is_measured_with_augmentation_too(home: Home, model_id: str, dataset_id: str) -> None:

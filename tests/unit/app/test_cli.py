@@ -334,15 +334,32 @@ class TestJobs:
         self, server: FakeServer, environment: pytest.MonkeyPatch
     ) -> None:
         environment.setattr("app.cli.progress.POLL_S", 0.01)
-        for status in ("queued", "running", "running", "succeeded"):
+        for status in ("queued", "running", "running", "running", "succeeded"):
             server.answer("/jobs/j1", {**JOB, "status": status, "eta_s": 61.0})
         server.answer("/jobs/j1/events", b": alive\n\nevent: status\ndata: {}\n\n", kind="text/event-stream")
         server.answer("/jobs/j1/events", b"", 500)
         server.answer("/jobs/j1/log", b"line\n", kind="text/plain")
         job = follow_job(Api(Settings(url=server.address)), "j1", log=True)
         assert job["status"] == "succeeded"
-        assert len(server.bodies("/jobs/j1")) == 4
+        assert len(server.bodies("/jobs/j1")) == 5
         assert len(server.bodies("/jobs/j1/events")) >= 2
+
+    def test_what_a_queued_job_waits_for_is_asked_again_without_an_event(
+        self, server: FakeServer, environment: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        environment.setattr("app.cli.progress.POLL_S", 0.01)
+        environment.setattr("app.cli.gauge.EVERY_S", 0.0)
+        for message in ("device 0 of here is in use by job j0", "it is its turn"):
+            waiting = {"code": "any", "message": message}
+            server.answer(
+                "/jobs/j1", {**JOB, "status": "queued", "queue_position": 1, "waiting_for": waiting}
+            )
+        server.answer("/jobs/j1", {**JOB, "status": "succeeded"})
+        follow_job(Api(Settings(url=server.address)), "j1")
+        said = capsys.readouterr().err
+        assert "number 1 in the queue: device 0 of here is in use by job j0" in said
+        assert "number 1 in the queue: it is its turn" in said
+        assert not server.bodies("/jobs/j1/events")
 
     @pytest.mark.parametrize(
         ("failure", "words"),

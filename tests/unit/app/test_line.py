@@ -64,6 +64,11 @@ def test_auto_waits_for_an_accelerator_and_in_order() -> None:
     assert heard == {"a": Waits("0", "r", running=True), "b": Waits("auto", "a", running=False)}
 
 
+def test_auto_is_told_of_the_shortest_line() -> None:
+    heard = answers("a:0 b:auto", accelerators="01", taken=["r:0", "s:1"])
+    assert heard["b"] == Waits("1", "s", running=True)
+
+
 def test_auto_is_the_cpu_where_there_is_nothing_else() -> None:
     heard = answers("a:auto b:cpu c:auto", accelerators="", cpu=["r"], cpu_jobs=2)
     assert heard == {

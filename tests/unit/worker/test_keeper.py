@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -15,6 +16,7 @@ from sqlalchemy import select, update
 from app.database.clock import database_now
 from app.database.tables import Job, JobTransition
 from app.jobs import protocol
+from app.jobs.protocol import Device
 from app.jobs.states import JobKind, JobStatus, Queue
 from tests.services import wait_until
 from tests.unit.worker.conftest import RecordingBell
@@ -22,6 +24,7 @@ from worker import child as child_module
 from worker import keeper as keeper_module
 from worker.context import WorkerContext
 from worker.keeper import keep
+from worker.slots import Slots
 
 ON_CPU = ("cpu",)
 READY = "import os, signal, socket, subprocess, sys, time\nline = socket.socket(fileno=0)\nline.send(b'.')\n"
@@ -249,3 +252,23 @@ def test_a_worker_without_a_free_device_takes_no_job(
     context.slots.take(ON_CPU, "another")
     assert not keep(job_id, context, ON_CPU)
     assert job(context).status == JobStatus.QUEUED
+
+
+def test_a_job_process_sees_the_accelerators_as_its_worker_does(
+    job_id: str, context: WorkerContext, children: Callable[..., None]
+) -> None:
+    children("import os; print(os.environ['CUDA_VISIBLE_DEVICES'], flush=True)")
+    keep(job_id, replace(context, device_environment={"CUDA_VISIBLE_DEVICES": "GPU-b,GPU-a"}), ON_CPU)
+    log = context.settings.job_logs / f"{job_id}.log"
+    assert log.read_text() == "GPU-b,GPU-a\n"
+
+
+def test_a_job_is_claimed_with_what_it_computes_on(
+    job_id: str, context: WorkerContext, children: Callable[..., None]
+) -> None:
+    card = Device("1", "Fast Card", 16, "GPU-b")
+    another = replace(context, slots=Slots([card]))
+    children(ENDS_ITS_JOB, lingers_s=0)
+    assert keep(job_id, another, ("1",))
+    assert (job(context).device, job(context).devices) == ("1", [card.as_json()])
+    assert another.slots.all_free

@@ -8,8 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import select
+from structlog.testing import capture_logs
 
 from app.database.tables import Worker
+from detection.errors import DeviceError
 from worker import __main__ as entry
 from worker import prompt_stop
 from worker.context import WorkerContext
@@ -84,6 +86,18 @@ def test_a_worker_told_to_stop_ends_with_celerys_status_after_the_chore(
     assert run_worker(lambda: None) == 3
     assert not forced.is_set()
     assert _listed(context) == []
+
+
+def test_a_worker_for_a_device_that_does_not_exist_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise DeviceError("7", "HARRIER_DEVICE names 7, which this host does not have", ("auto", "cpu"))
+
+    monkeypatch.setattr(entry, "configure_logging", lambda settings: None)
+    monkeypatch.setattr(entry, "create_context", refuse)
+    with capture_logs() as said:
+        assert entry.main(["--queue", "gpu"]) == 1
+    assert said[0]["event"] == "worker_cannot_start"
+    assert "there are: auto, cpu" in said[0]["reason"]
 
 
 def _listed(context: WorkerContext) -> list[Worker]:

@@ -30,6 +30,11 @@ def test_the_cpu_goes_to_a_number_of_jobs() -> None:
     assert slots.size == 2
 
 
+def test_a_job_on_an_accelerator_leaves_no_cores_to_one_that_is_not_there() -> None:
+    assert (Slots(GPUS).size, Slots(GPUS).sharing) == (4, 3)
+    assert Slots(cpu_jobs=2).sharing == 2
+
+
 def test_what_was_not_given_cannot_be_given_back() -> None:
     with pytest.raises(ValueError, match="not in list"):
         Slots().give_back(("cpu",), "nobody's")
