@@ -7,7 +7,7 @@ import sys
 import typer
 from pydantic import ValidationError
 
-from app.cli import datasets, detect, jobs, keys, models, server, training, weights
+from app.cli import analysis, datasets, detect, jobs, keys, models, server, training, weights
 from app.cli.client import CommandError
 from app.cli.terminal import say
 from app.database.upgrade import UnusableDatabaseError
@@ -25,7 +25,8 @@ training.add_to(app)
 detect.add_to(app)
 app.add_typer(datasets.app, name="datasets", help="Upload and list datasets.")
 app.add_typer(jobs.app, name="jobs", help="Watch, cancel and resume jobs.")
-app.add_typer(models.app, name="models", help="List, import, alias and download models.")
+analysis.add_to(models.app)
+app.add_typer(models.app, name="models", help="List, import, profile, prune and download models.")
 app.add_typer(keys.app, name="keys", help="API keys of this home.")
 app.add_typer(weights.app, name="weights", help="Pretrained weights of the original project.")
 

@@ -486,6 +486,94 @@ class TestModels:
         assert [path.name for path in tmp_path.iterdir()] == ["m1.onnx"]
 
 
+PROFILE = {
+    "device": "cpu",
+    "input_size": [64, 96],
+    "batch_size": 2,
+    "layers": 450,
+    "parameters": 1234567,
+    "gradients": 1234567,
+    "sparsity": 0.25,
+    "gflops": 1.2345,
+    "gflops_extrapolated": None,
+    "memory": {"peak_bytes": None, "measured": "on the CPU"},
+    "parts": [
+        {
+            "part": "neck",
+            "parameters": 1000,
+            "gflops": 0.5,
+            "forward_ms": 1.5,
+            "forward_ms_std": 0.25,
+            "backward_ms": None,
+            "backward_ms_std": None,
+            "input_shapes": [[2, 64, 8, 12], [2, 128, 4, 6]],
+            "output_shapes": [[2, 64, 8, 12]],
+        }
+    ],
+    "tensors": [
+        {"index": 0, "name": "a.b", "gradient": True, "count": 1, "shape": [1], "mean": 2.0, "std": None}
+    ],
+    "modules": [{"index": 3, "name": "head.x", "class": "Conv2d"}],
+}
+PRUNED = {
+    "model_id": "m2",
+    "parameters": {"before": 1000, "after": 500},
+    "gflops": {"before": 1.0, "after": 0.5},
+    "sparsity": {"before": 0.0, "after": 0.0},
+    "ap": {"before": 0.2889, "after": None},
+    "latency_ms": {"onnxruntime": {"before": 12.0, "after": 8.0}},
+    "file_bytes": {"onnx": {"before": 4000, "after": 2000}},
+}
+
+
+class TestAnalysis:
+    def test_profile(self, server: FakeServer, run: Run) -> None:
+        server.answer("/models/m1/profile", {**JOB, "status": "queued"}, 202)
+        server.answer("/jobs/j1", {**JOB, "result": PROFILE})
+        shown = run("models", "profile", "m1", "--input-size", "64x96", "--type", "Conv2d", "--verbose")
+        (body,) = map(json.loads, server.bodies("/models/m1/profile"))
+        assert (body["input_size"], body["type"], body["verbose"]) == ([64, 96], "Conv2d", True)
+        lines = [" ".join(line.split()) for line in shown.splitlines()]
+        for line in (
+            "parameters 1,234,567",
+            "input 2x3x64x96 on cpu",
+            "peak memory unknown",
+            "neck 1,000 0.500 1.50 ± 0.25 2x64x8x12 2x128x4x6 2x64x8x12",
+            "3 Conv2d head.x",
+            "0 yes 1 1 2 a.b",
+        ):
+            assert line in lines
+        assert json.loads(run("models", "profile", "m1", "--input-size", "64", "--json")) == PROFILE
+        assert json.loads(server.bodies("/models/m1/profile")[-1])["input_size"] == 64
+
+    @pytest.mark.parametrize("size", ["64x", "a", "1x2x3", "²"])
+    def test_a_size_that_is_none(self, run: Run, size: str) -> None:
+        run("models", "profile", "m1", "--input-size", size, fails="height x width as 640x320")
+
+    def test_prune(self, server: FakeServer, run: Run) -> None:
+        server.answer("/models/m1/prune", {**JOB, "status": "queued"}, 202)
+        server.answer("/jobs/j1", {**JOB, "result": PRUNED})
+        shown = run("models", "prune", "m1", "--scope", "channels", "--finetune-epochs", "3")
+        (body,) = map(json.loads, server.bodies("/models/m1/prune"))
+        assert body == {
+            "amount": 0.3,
+            "scope": "channels",
+            "finetune_epochs": 3,
+            "split": "val",
+            "device": "auto",
+        }
+        lines = [" ".join(line.split()) for line in shown.splitlines()]
+        assert lines[1:5] == [
+            "parameters 1,000 500",
+            "GFLOPs 1.000 0.500",
+            "sparsity 0.0000 0.0000",
+            "AP 0.2889",
+        ]
+        assert "onnxruntime ms 12.0 8.0" in lines
+        assert lines[-1] == "m2"
+        assert json.loads(run("models", "prune", "m1", "--json")) == PRUNED
+
+
 class TestDetect:
     def test_files_and_folders_in_order_and_a_busy_server_is_asked_again(
         self, server: FakeServer, run: Run, tmp_path: Path
