@@ -12,7 +12,7 @@ from pydantic import AfterValidator, Discriminator, Field, Tag, TypeAdapter, Wit
 from app.api.links import Links
 from app.api.shapes import EXAMPLE_ID, Name, Shape, Wish, example, example_of
 from detection.families import DEFAULT_FAMILY, DEFAULT_OF_TASK, FAMILIES, Family, architectures_of
-from detection.families.reading import family_named
+from detection.families.reading import chosen_by, family_named
 from detection.tasks import Task
 from detection.training.config import STRICT, TrainingConfig
 from detection.training.descriptions import describe_inherited
@@ -72,7 +72,9 @@ def _finished(family: Family[Any]) -> Callable[[dict[str, Any], type], None]:
 
     def finish(schema: dict[str, Any], request: type) -> None:
         describe_inherited(schema, request)
-        schema["properties"]["architecture"]["enum"] = architectures_of(family)
+        schema["properties"] |= chosen_by(family, schema["properties"])
+        if family is DEFAULT_OF_TASK[Task.CLASSIFY]:  # else a body that says neither would fit two families
+            schema["anyOf"] = [{"required": ["architecture"]}, {"required": ["task"]}]
         schema["examples"] = _examples(family)
 
     return finish

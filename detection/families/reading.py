@@ -46,8 +46,17 @@ def family_named(written: object) -> Family[Any]:
 def config_schema(family: Family[Any]) -> dict[str, Any]:
     """Return the JSON schema of a family's configuration."""
     schema = _adapter(family).json_schema()
-    schema["properties"]["architecture"]["enum"] = architectures_of(family)
+    schema["properties"] |= chosen_by(family, schema["properties"])
     return schema
+
+
+def chosen_by(family: Family[Any], properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the schemas of the two fields that tell a family from the others."""
+    task = {name: value for name, value in properties["task"].items() if name != "$ref"}
+    return {
+        "task": {**task, "type": "string", "enum": [family.config.task.value]},
+        "architecture": {**properties["architecture"], "enum": architectures_of(family)},
+    }
 
 
 def has_option(family: Family[Any], pointer: str) -> bool:

@@ -107,3 +107,15 @@ class CropClassifier:
         prepared = np.stack([fit_image(crop, size_hw, convention).tensor for crop in crops])
         (probabilities_BC,) = self.backend.run(torch.from_numpy(prepared))
         return probabilities_BC.cpu()
+
+
+def agreeing(class_ids: Sequence[int], classifications: Sequence[Classification | None]) -> list[int]:
+    """Return the rows of detections whose class the classifier names too, when both know the same classes.
+
+    So the original project filters its detections. Harrier drops none: each gains what the classifier says.
+    """
+    return [
+        row
+        for row, (class_id, seen) in enumerate(zip(class_ids, classifications, strict=True))
+        if seen is not None and seen.class_id == class_id
+    ]
