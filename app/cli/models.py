@@ -101,6 +101,21 @@ def alias(
     say(f"model {model} is now {name!r}" if name else f"model {model} has no alias")
 
 
+@app.command("reproduce")
+def reproduce(
+    model: ModelId,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or a number; default is as before.")] = None,
+) -> None:
+    """Train a model again and compare the weights; prints the id of the new model."""
+    api = Api(get_settings())
+    job = api.post(f"/models/{model}/reproduce", json={} if device is None else {"device": device})
+    result = follow_job(api, job["id"])["result"]
+    outcome = result["reproduction"]
+    for line in (outcome["summary"], *outcome["differences"]):
+        say(line)
+    show(result["model_id"])
+
+
 @app.command("download")
 def download_weights(
     model: ModelId,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from detection.errors import WeightsError
+
+logger = logging.getLogger(__name__)
 
 COUNTER, STATISTICS = "num_batches_tracked", "running_mean"
 """Entries of a batch norm: how many batches it has seen, and one of what it learnt from them."""
@@ -94,6 +97,7 @@ def load_matching(
     """
     own = model.state_dict()
     common = intersect(state, own, exclude)
+    logger.info("weights: %s", common.summary())
     if len(common.excluded) == len(state):
         raise WeightsError(f"all {len(state)} weights are excluded by {', '.join(map(repr, exclude))}")
     fitting = {

@@ -33,7 +33,8 @@ class FreezeParts(Callback):
         elif trainer.state.frozen:
             self._unfreeze(trainer.optimisation)
             trainer.state.frozen = False
-            trainer.log(f"{' and '.join(self._parts)} learn from epoch {plan.epoch + 1} on")
+            verb = "learns" if len(self._parts) == 1 else "learn"
+            trainer.log(f"{' and '.join(self._parts)} {verb} from epoch {plan.epoch + 1} on")
 
     def _unfreeze(self, optimisation: Optimisation) -> None:
         for name in self._parts:

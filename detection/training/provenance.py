@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass, replace
 from datetime import UTC, datetime
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,11 @@ def file_date(path: Path) -> str:
     return f"{changed.year}-{changed.month}-{changed.day}"
 
 
+@lru_cache(maxsize=1)
 def describe_source(file: Path = Path(__file__)) -> str:
     """Return the git description of the code that `file` is part of, or else the date of the file.
+
+    It is asked for once: what is changed later is not what this process has loaded.
 
     The description ends with `-dirty` when the repository holds changes that were not committed. A repository
     that does not track the file is somebody else's: that of a project, say, in whose folder Harrier is

@@ -10,12 +10,13 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 COMPILED = "_orig_mod"
 """Where `torch.compile` keeps the model that it was given."""
+PARALLEL = "module"
+"""Where data-parallel wrappers do."""
 
 
 def is_parallel(model: nn.Module) -> bool:
     """Return whether a model, perhaps inside a compiled wrapper, is spread over devices or processes."""
-    inner = _inside(model, compiled_only=True)
-    return isinstance(inner, DataParallel | DistributedDataParallel)
+    return isinstance(_uncompiled(model), DataParallel | DistributedDataParallel)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -23,7 +24,9 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
     Weights are averaged, saved and counted without wrappers, so that no name carries their prefix.
     """
-    return _inside(model, compiled_only=False)
+    while is_parallel(model):
+        model = _uncompiled(model).get_submodule(PARALLEL)
+    return _uncompiled(model)
 
 
 def copy_attributes(
@@ -50,11 +53,7 @@ def copy_attributes(
     return tuple(chosen)
 
 
-def _inside(model: nn.Module, *, compiled_only: bool) -> nn.Module:
-    while True:
-        if isinstance(compiled := getattr(model, COMPILED, None), nn.Module):
-            model = compiled
-        elif not compiled_only and isinstance(model, DataParallel | DistributedDataParallel):
-            model = model.module
-        else:
-            return model
+def _uncompiled(model: nn.Module) -> nn.Module:
+    while isinstance(inner := getattr(model, COMPILED, None), nn.Module):
+        model = inner
+    return model

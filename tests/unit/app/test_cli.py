@@ -477,6 +477,19 @@ class TestModels:
             {"alias": None},
         ]
 
+    def test_reproduce(self, server: FakeServer, run: Run) -> None:
+        outcome = {
+            "summary": "all 9 tensors are the same to the bit",
+            "differences": ["torch: 1 then, 2 now"],
+        }
+        server.answer("/models/m1/reproduce", {**JOB, "status": "queued"}, 202)
+        server.answer("/jobs/j1", {**JOB, "result": {"model_id": "m2", "reproduction": outcome}})
+        printed = run("models", "reproduce", "m1", "--device", "cpu")
+        assert printed.splitlines()[-1] == "m2"
+        assert [json.loads(body) for body in server.bodies("/models/m1/reproduce")] == [{"device": "cpu"}]
+        run("models", "reproduce", "m1")
+        assert server.bodies("/models/m1/reproduce")[-1] == b"{}"
+
     def test_download(self, server: FakeServer, run: Run, tmp_path: Path) -> None:
         server.answer("/models/m1/weights", b"weights", kind="application/octet-stream")
         assert run("models", "download", "m1", "--format", "onnx").strip() == "m1.onnx"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Literal
 
 import pytest
 import torch
@@ -88,9 +89,18 @@ def test_frozen_parts_enter_the_optimizer_when_they_learn_and_others_keep_their_
     assert carried == [False, True, True]
 
 
-def test_the_log_says_when_parts_begin_to_learn() -> None:
+@pytest.mark.parametrize(
+    ("parts", "line"),
+    [
+        (("backbone", "neck"), "backbone and neck learn from epoch 3 on"),
+        (("neck",), "neck learns from epoch 3 on"),
+    ],
+)
+def test_the_log_says_when_parts_begin_to_learn(
+    parts: tuple[Literal["backbone", "neck"], ...], line: str
+) -> None:
     lines: list[str] = []
-    trainer, _ = frozen_trainer(FreezeConfig(parts=("backbone", "neck"), epochs=2))
+    trainer, _ = frozen_trainer(FreezeConfig(parts=parts, epochs=2))
     trainer.log = lines.append
     trainer.fit()
-    assert lines == ["backbone and neck learn from epoch 3 on"]
+    assert lines == [line]
