@@ -7,7 +7,7 @@ ranks each of them calls it; the first one logs, evaluates and saves.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ class TrainingResult:
     state: TrainingState
     saw: Seen
     """To be told of the measurement that publishing the model takes, which is a part of the progress."""
-    paces: Paces = Paces()
+    paces: Paces = field(default_factory=Paces)
     """For whoever publishes in another process."""
 
 
@@ -127,12 +127,11 @@ class _Run:
             f"harrier {describe_source()}, torch {torch.__version__}, {describe_devices(job.devices)}"
         )
         self._feed = TrainingFeed(job, ranks)
-        self._every_epochs = (job.config.evaluation.every_epochs or 1) if job.val_images else None
         self._meter = ProgressMeter(
             reporter,
             job.plan,
             num_val_images=len(job.val_images),
-            evaluate_every_epochs=self._every_epochs,
+            evaluate_every_epochs=job.evaluate_every_epochs,
         )
 
     def run(self) -> TrainingResult:
@@ -188,13 +187,13 @@ class _Run:
         return payload
 
     def _callbacks(self) -> list[Callback]:
-        """Return what happens around the loop; ranks other than the first only do what changes the network."""
+        """Return what happens around the loop; other ranks than the first only change the network."""
         config = self._job.config
         freezing = [FreezeParts(config.freeze.parts, config.optimizer)] if config.freeze.parts else []
         return self._callbacks_of_first(freezing) if self._ranks.is_first else [*freezing]
 
     def _callbacks_of_first(self, freezing: Sequence[Callback]) -> list[Callback]:
-        config, every = self._job.config, self._every_epochs
+        config, every = self._job.config, self._job.evaluate_every_epochs
         # The order counts: a row is reported before anything can stop the training, the evaluation decides
         # what is best before the checkpoint is written, and a reporter hears of the checkpoint at last.
         callbacks: list[Callback] = [Report(self._reporter), self._meter, *freezing]

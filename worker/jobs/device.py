@@ -10,12 +10,22 @@ from worker.attempt import Attempt
 
 
 def take_device(attempt: Attempt) -> torch.device:
-    """Return the device that the job asks for, or for `auto` the one that its worker gave it; and show it.
+    """Return the one device that the job runs on; see `take_devices`."""
+    return take_devices(attempt)[0]
+
+
+def take_devices(attempt: Attempt) -> tuple[torch.device, ...]:
+    """Return the devices that the job asks for, or for `auto` the one that its worker gave it; and show them.
 
     Raises:
         DeviceError: there is no such device.
     """
     asked = str(attempt.job.config["device"])
-    device = select_devices(attempt.device if asked == AUTO else asked)[0]
-    attempt.report.device(device_name(device))
-    return device
+    devices = select_devices(attempt.device)[:1] if asked == AUTO else select_devices(asked)
+    attempt.report.device(names_of(devices))
+    return devices
+
+
+def names_of(devices: tuple[torch.device, ...]) -> str:
+    """Return devices as a configuration names them: `cpu`, `0`, `0,1`."""
+    return ",".join(map(device_name, devices))

@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 from app.jobs.protocol import Failure
 from detection.data.records import Split
 from detection.deploy.publish import Publication, publish
-from detection.devices import device_name
 from detection.families.reading import read_config
 from detection.training.job import TrainingJob
 from detection.training.recipes import settle
@@ -19,9 +18,10 @@ from detection.training.state import StopReason, StopRequest
 from worker.attempt import Attempt
 from worker.callbacks import TrainingReporter
 from worker.control import StoppedError
-from worker.jobs.device import take_device
+from worker.jobs.device import names_of, take_devices
 from worker.jobs.published import NewModel, evaluation_row, publish_model
 from worker.pictures import StoredDataset, open_dataset
+from worker.ranks.launch import train_on_ranks
 from worker.run_folder import take_over
 from worker.stored_model import open_model
 
@@ -36,7 +36,10 @@ def run(attempt: Attempt) -> None:
     dataset = open_dataset(attempt)
     training = _training(attempt, dataset)
     reporter = TrainingReporter(attempt.report, attempt.lease, training.folder)
-    result = train(training, reporter=reporter, requests=attempt.control.request)
+    if training.num_ranks == 1:
+        result = train(training, reporter=reporter, requests=attempt.control.request)
+    else:
+        result = train_on_ranks(attempt, training, dataset, reporter)
     attempt.report.flush()
     if not result.reason.publishes:
         _stop(attempt, training, result)
@@ -46,7 +49,7 @@ def run(attempt: Attempt) -> None:
 
 def _training(attempt: Attempt, dataset: StoredDataset) -> TrainingJob:
     config = read_config(attempt.job.config)
-    config = settle(config, device=device_name(take_device(attempt)))
+    config = settle(config, device=names_of(take_devices(attempt)))
     # Every later attempt must compute in this precision; so it is stored before there is a checkpoint.
     attempt.report.config({**attempt.job.config, "precision": config.precision.value})
     attempt.report.flush()
@@ -100,6 +103,7 @@ def _publish(
             "dataset_content_sha256": made.provenance["dataset_sha256"],
             "init_model_id": attempt.job.model_id,
             "device": str(training.devices[0]),
+            "ranks": [str(training.device_of(rank)) for rank in range(training.num_ranks)],
             "epochs_done": result.state.epoch,
             "epochs_planned": training.config.epochs,
             "ended_early": early,
