@@ -1,4 +1,4 @@
-"""The library's errors as plain data, so that one process can raise what happened in another. Plain Python."""
+"""The library's errors as plain data: one process can raise what happened in another. Plain Python."""
 
 from __future__ import annotations
 

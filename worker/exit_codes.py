@@ -17,8 +17,18 @@ class ExitCode(IntEnum):
     """It stopped because its user wants no more of it."""
     LOST_LEASE = 65
     """Somebody else owns the job now, or the database was away for longer than the lease."""
+    RANK_KILLED = 66
+    """A process of a training on several was killed, and the others ended with it."""
     DRAINED = 128 + signal.SIGTERM
     """It made room for a deploy: its state is saved, another process goes on later."""
+
+
+class RanksEndedError(Exception):
+    """The processes of a training on several have ended before it, and the job's log says why."""
+
+    def __init__(self, code: ExitCode) -> None:
+        self.code = code
+        super().__init__(code.name)
 
 
 DRAINED = Failure("drained", "the worker was stopped; the job goes on where it was", retryable=True)
@@ -30,6 +40,9 @@ def failure_of(code: int, *, hung: bool) -> Failure:
     """Say in a user's words why a process with this exit code did not end its job."""
     if hung:
         return Failure("hang", "the job process showed no sign of progress and was stopped", retryable=True)
+    if code == ExitCode.RANK_KILLED:
+        message = "a process of the training was killed, maybe for want of memory"
+        return Failure("killed", message, retryable=True)
     if code == -signal.SIGKILL:
         return Failure("killed", "the job process was killed, maybe for want of memory", retryable=True)
     if code < 0:

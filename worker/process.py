@@ -22,7 +22,7 @@ from detection.errors import DetectionError, NoSpaceError
 from detection.training.state import StopRequest
 from worker.attempt import Attempt, find_facts
 from worker.control import Control, StoppedError
-from worker.exit_codes import ExitCode
+from worker.exit_codes import ExitCode, RanksEndedError
 from worker.failures import NO_SPACE_DELAY_S, crash_line, failure_of, is_disk_full
 from worker.jobs import load_job
 from worker.lease import DatabaseAwayError, Lease
@@ -56,6 +56,8 @@ def main(arguments: list[str] | None = None) -> int:
         return ExitCode.LOST_LEASE
     except StoppedError as stopped:
         return ExitCode.CANCELLED if stopped.request is StopRequest.CANCEL else ExitCode.DRAINED
+    except RanksEndedError as ended:
+        return ended.code
 
 
 def _work(settings: Settings, lease: Lease, control: Control, device: str) -> ExitCode:
@@ -101,7 +103,7 @@ def _run(attempt: Attempt) -> None:
             raise
         failure = Failure("no_space", "the disk is full", retryable=True)
         attempt.try_again(failure, delay_s=NO_SPACE_DELAY_S)
-    except (LostLeaseError, DatabaseAwayError, StoppedError):
+    except (LostLeaseError, DatabaseAwayError, StoppedError, RanksEndedError):
         raise
     except Exception as error:
         _note_crash(attempt, error)

@@ -20,6 +20,22 @@ def thread_environment(num_jobs: int) -> dict[str, str]:
     return {name: os.environ.get(name, value) for name, value in wanted.items()}
 
 
+RANK_VARIABLES = {
+    # Ranks of one host talk over the loopback interface, whatever its name resolves to.
+    "GLOO_SOCKET_IFNAME": "lo",
+    "NCCL_SOCKET_IFNAME": "lo",
+    # A warning at every start that ranks look for weights without a gradient: they must.
+    "TORCH_CPP_LOG_LEVEL": "ERROR",
+}
+
+
+def rank_environment(num_ranks: int) -> dict[str, str]:
+    """Return the variables for the ranks of one job: they share its threads, and meet on this host only."""
+    own = os.environ.get(VARIABLES[0], "")
+    threads = int(own) if own.isdigit() else num_cores()
+    return {**dict.fromkeys(VARIABLES, str(max(threads // num_ranks, 1))), **WAITING, **RANK_VARIABLES}
+
+
 def num_cores(quota: Path = QUOTA) -> int:
     """Return the cores that this process may use."""
     allowed = len(os.sched_getaffinity(0))

@@ -8,7 +8,8 @@ from torch import Tensor, distributed
 def global_mean(count: Tensor) -> Tensor:
     """Return the count of all ranks, at least 1, divided by their number: without gradient.
 
-    Several counts in one tensor are counted side by side and cost no more than one. So the gradient averaged over ranks is the gradient of one process with the whole batch.
+    So the gradient averaged over ranks is the gradient of one process with the whole batch. Several counts in
+    one tensor are counted side by side, and cost no more than one.
 
     Differs from the reference: that normalises every rank by its own count.
     """

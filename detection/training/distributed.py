@@ -88,10 +88,10 @@ class Ranks:
     def _tell_failure(self, error: Exception) -> None:
         if not isinstance(error, DetectionError):
             error = RankError(self.rank, f"{type(error).__name__}: {error}")
-        self._gather_bytes(msgspec.json.encode(record_of(error)))
+        self._gather_bytes(msgspec.msgpack.encode(record_of(error)))
 
     def _hear_failure(self, rank: int) -> ErrorRecord:
-        return msgspec.json.decode(self._gather_bytes(b"")[rank], type=ErrorRecord)
+        return msgspec.msgpack.decode(self._gather_bytes(b"")[rank], type=ErrorRecord)
 
     def _gather_bytes(self, content: bytes) -> list[bytes]:
         lengths = self.gather(len(content))

@@ -78,6 +78,11 @@ class TrainingJob:
         return select_devices(self.config.device, batch_size=self.plan.batch_size)
 
     @property
+    def evaluate_every_epochs(self) -> int | None:
+        """None when there is nothing to measure on."""
+        return (self.config.evaluation.every_epochs or 1) if self.val_images else None
+
+    @property
     def num_ranks(self) -> int:
         """How many processes train together."""
         return self.config.processes or len(self.devices)

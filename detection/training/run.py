@@ -7,7 +7,7 @@ ranks each of them calls it; the first one logs, evaluates and saves.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ class TrainingResult:
     state: TrainingState
     saw: Seen
     """To be told of the measurement that publishing the model takes, which is a part of the progress."""
-    paces: Paces = Paces()
+    paces: Paces = field(default_factory=Paces)
     """For whoever publishes in another process."""
 
 
@@ -112,12 +112,11 @@ class _Run:
         self._training = training_of(job)
         samples = self._training.open_samples(job, cache_bytes=CACHE_BYTES // ranks.world)
         self._feed = TrainingFeed(job, samples, ranks)
-        self._every_epochs = (job.config.evaluation.every_epochs or 1) if job.val_images else None
         self._meter = ProgressMeter(
             reporter,
             job.plan,
             num_val_images=len(job.val_images),
-            evaluate_every_epochs=self._every_epochs,
+            evaluate_every_epochs=job.evaluate_every_epochs,
         )
 
     def run(self) -> TrainingResult:
@@ -173,7 +172,7 @@ class _Run:
         return payload
 
     def _callbacks(self) -> list[Callback]:
-        """Return what happens around the loop; ranks other than the first only do what changes the network."""
+        """Return what happens around the loop; other ranks than the first only change the network."""
         config = self._job.config
         changing: list[Callback] = [KeepZeros()] if self._job.keep_zeros else []
         if config.freeze.parts:
@@ -181,7 +180,7 @@ class _Run:
         return self._callbacks_of_first(changing) if self._ranks.is_first else changing
 
     def _callbacks_of_first(self, changing: Sequence[Callback]) -> list[Callback]:
-        config, every = self._job.config, self._every_epochs
+        config, every = self._job.config, self._job.evaluate_every_epochs
         # The order counts: a row is reported before anything can stop the training, the evaluation decides
         # what is best before the checkpoint is written, and a reporter hears of the checkpoint at last.
         callbacks: list[Callback] = [*changing, Report(self._reporter), self._meter]

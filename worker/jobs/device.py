@@ -23,8 +23,13 @@ def take_devices(attempt: Attempt, *, batch_size: int | None = None) -> tuple[to
     devices = select_devices(attempt.device, batch_size=batch_size)
     if devices[0].type == "cuda":
         torch.cuda.set_device(devices[0])
-    attempt.report.device(",".join(map(device_name, devices)))
+    attempt.report.device(names_of(devices))
     return devices
+
+
+def names_of(devices: tuple[torch.device, ...]) -> str:
+    """Return devices as a configuration names them: `cpu`, `0`, `0,1`."""
+    return ",".join(map(device_name, devices))
 
 
 def take_device(attempt: Attempt) -> torch.device:

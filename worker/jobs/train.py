@@ -15,7 +15,6 @@ from detection.data.crop_records import crop_dataset
 from detection.data.records import DatasetRecord, Split
 from detection.data.wording import counted
 from detection.deploy.publish import Publication, publish
-from detection.devices import device_name
 from detection.families.classifier import ClassifierConfig
 from detection.families.reading import read_config
 from detection.tasks import Task
@@ -28,10 +27,11 @@ from detection.training.state import StopReason, StopRequest
 from worker.attempt import Attempt
 from worker.callbacks import TrainingReporter
 from worker.control import StoppedError
-from worker.jobs.device import take_device
+from worker.jobs.device import names_of, take_devices
 from worker.jobs.published import NewModel, evaluation_row, publish_model
 from worker.jobs.reproduction import Original, announce_reproduction, compare_with_original, open_original
 from worker.pictures import StoredDataset, open_dataset
+from worker.ranks.launch import train_on_ranks
 from worker.run_folder import take_over
 from worker.stored_model import open_model
 
@@ -60,7 +60,10 @@ def run(attempt: Attempt) -> None:
     if original is not None:
         announce_reproduction(attempt, original, training)
     reporter = TrainingReporter(attempt.report, attempt.lease, training.folder)
-    result = train(training, reporter=reporter, requests=attempt.control.request)
+    if training.num_ranks == 1:
+        result = train(training, reporter=reporter, requests=attempt.control.request)
+    else:
+        result = train_on_ranks(attempt, training, dataset, reporter)
     attempt.report.flush()
     if not result.reason.publishes:
         _stop(attempt, training, result)
@@ -70,7 +73,8 @@ def run(attempt: Attempt) -> None:
 
 def _training(attempt: Attempt, dataset: StoredDataset, original: Original | None) -> TrainingJob:
     config = read_config(attempt.job.config)
-    config = settle(config, device=device_name(take_device(attempt)), threads=torch.get_num_threads())
+    devices = names_of(take_devices(attempt))
+    config = settle(config, device=devices, threads=torch.get_num_threads())
     # Every later attempt must compute in the same way; so it is stored before there is a checkpoint.
     settled = {"precision": config.precision.value, "threads": config.threads}
     attempt.report.config({**attempt.job.config, **settled})
@@ -170,6 +174,7 @@ def _provenance(
         "init_model_id": attempt.job.model_id,
         "init_sha256": None if training.initial_weights is None else sha256_of(training.initial_weights),
         "device": str(training.devices[0]),
+        "ranks": [str(training.device_of(rank)) for rank in range(training.num_ranks)],
         "epochs_done": result.state.epoch,
         "epochs_planned": training.config.epochs,
         "steps_done": result.state.step,

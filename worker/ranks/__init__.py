@@ -1,0 +1,1 @@
+"""A training on several ranks: torchrun, the ranks that it starts, and their line to the job process."""
