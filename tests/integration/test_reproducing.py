@@ -10,7 +10,6 @@ import pytest
 from fastapi.testclient import TestClient
 from safetensors.torch import load
 
-from app.database.tables import Model
 from app.jobs.states import JobStatus
 from app.main import create_app
 from tests.services import Home
@@ -18,7 +17,7 @@ from tests.tiny_dataset import add_tiny_dataset
 
 TINY = {
     "architecture": "yolox-nano",
-    "epochs": 3,
+    "epochs": 2,
     "batch_size": 2,
     "input_size": 64,
     "schedule": {"no_aug_epochs": 1},
@@ -78,7 +77,6 @@ def test_a_training_gives_the_same_weights_again(house: Home, api: TestClient) -
     first, second = (weights_of(api, each) for each in (original_id, reproduced["id"]))
     assert all(first[name].equal(value) for name, value in second.items())
 
-    another_seed_is_another_model(house, api, original)
     without_its_dataset_it_is_refused(api, original)
 
 
@@ -93,22 +91,6 @@ def is_told_whole(provenance: dict[str, Any]) -> None:
     libraries = {"python", "harrier", "torch", "torchvision", "numpy", "opencv-python", "onnx", "onnxruntime"}
     assert libraries <= provenance["versions"].keys()
     assert (provenance["threads"], provenance["config"]["threads"]) == (1, 1)
-
-
-def another_seed_is_another_model(house: Home, api: TestClient, original: dict[str, Any]) -> None:
-    """A model whose row says another seed than it was trained with cannot be had again."""
-    config = {**original["provenance"]["config"], "seed": 1}
-    with house.sessions() as session:
-        row = session.get_one(Model, original["id"])
-        row.provenance = {**row.provenance, "config": config}
-        session.commit()
-    job = ended(house, api, post(api, f"/models/{original['id']}/reproduce", {}))
-    told = job["result"]["reproduction"]
-    assert (told["identical"], told["within_tolerance"]) == (False, False)
-    assert told["differing_tensors"] > 0
-    assert told["max_relative_difference"] > told["tolerance"]
-    assert told["worst_tensor"] in weights_of(api, original["id"])
-    assert "beyond the tolerance" in job["log"]
 
 
 def without_its_dataset_it_is_refused(api: TestClient, original: dict[str, Any]) -> None:
