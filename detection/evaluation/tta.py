@@ -88,12 +88,12 @@ def detect_plain_and_augmented(
         ImageError: a picture cannot be read; an evaluation never leaves one out.
     """
     plain_options = evaluation_options(predictor.record)
-    augmented_options = replace(plain_options, passes=tuple(passes))
+    augmented_options = replace(plain_options, passes=tuple(passes)) if passes else None
 
     def look(batch: Sequence[Prepared]) -> list[tuple[Detections, ...]]:
         inferred = predictor.infer(batch)
         looks = [predictor.detect(batch, plain_options, plain=inferred)]
-        if passes:
+        if augmented_options is not None:
             looks.append(predictor.detect(batch, augmented_options, plain=inferred))
         return [tuple(each.detections for each in of_picture) for of_picture in zip(*looks, strict=True)]
 

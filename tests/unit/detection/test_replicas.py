@@ -31,6 +31,7 @@ from detection.training.recipes import resolve
 from detection.training.replicas import Replicas
 from detection.training.report import Report
 from detection.training.session import open_session
+from detection.training.tasks import training_of
 from detection.training.trainer import Callback, Trainer
 from tests.ranks import alone, on_ranks
 from tests.small_job import Series, config_of
@@ -79,7 +80,8 @@ def precise_trainer(ranks: Ranks, job: TrainingJob, callbacks: list[Callback]) -
     optimisation, state = open_session(job, None, ranks, log=lambda line: None)
     optimisation.detector.double()
     optimisation.replicas = Replicas(optimisation.detector, ranks)
-    feed = PreciseFeed(job, ranks)
+    samples = training_of(job).open_samples(job, cache_bytes=0)
+    feed = PreciseFeed(job, samples, ranks)
     return Trainer(optimisation, job.plan, feed, state, callbacks, log=lambda line: None)
 
 
