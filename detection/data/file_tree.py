@@ -103,14 +103,18 @@ class FileTree:
         one in a folder of the same split, then the one nearest to the file `near`. Where folders of the
         wanted path are not found, only an unmistakable picture is taken.
         """
-        return self._picture_index.best_match(_clean_parts(wanted), near=near, split=split)
+        for path in dict.fromkeys((wanted, wanted.strip())):  # a name may begin with a space
+            found = self._picture_index.best_match(_clean_parts(path), near=near, split=split)
+            if found is not None:
+                return found
+        return None
 
     def find_folder(self, wanted: str, *, near: str = "", split: Split | None = None) -> str | None:
         """Return the folder with pictures below it that a path from another machine means, or None.
 
         A path that names a split means a folder that does, too.
         """
-        parts = _clean_parts(wanted)
+        parts = _clean_parts(wanted.strip())
         if not parts:
             return ""
         found = self._folder_index.best_match(parts, near=near, split=split)
@@ -126,7 +130,7 @@ class FileTree:
 
     def find_file(self, wanted: str, *, near: str = "") -> str | None:
         """Return the file that a path from another machine means, or None."""
-        return self._file_index.best_match(_clean_parts(wanted), near=near, split=None)
+        return self._file_index.best_match(_clean_parts(wanted.strip()), near=near, split=None)
 
     def find_picture_by_stem(self, stem: str, *, near: str) -> str | None:
         """Return the picture with this name before its suffix, the one nearest to the file `near`.
@@ -192,7 +196,7 @@ def _walk(root: Path) -> Iterable[tuple[str, Path]]:
 
 
 def _clean_parts(path: str) -> list[str]:
-    text = unicodedata.normalize("NFC", path.strip()[-LONGEST_PATH:]).replace("\\", "/")
+    text = unicodedata.normalize("NFC", path[-LONGEST_PATH:]).replace("\\", "/")
     return [part for part in text.split("/") if part not in ("", ".", "..") and not part.endswith(":")]
 
 

@@ -61,6 +61,14 @@ def test_pictures_by_path(tree: FileTree, wanted: str, found: str | None) -> Non
     assert tree.find_picture(wanted) == found
 
 
+def test_a_name_may_begin_with_a_space_and_a_path_be_padded_with_some(tmp_path: Path) -> None:
+    write_files(tmp_path, {"images/\u2003c.jpg": b"", "images/c.jpg": b"", "images/d.jpg": b""})
+    tree = FileTree(tmp_path)
+    assert tree.find_picture("\u2003c.jpg") == "images/\u2003c.jpg"
+    assert tree.find_picture(" c.jpg ") == "images/c.jpg"
+    assert tree.find_picture(" d.jpg\n") == "images/d.jpg"
+
+
 def test_of_namesakes_the_split_then_the_nearest(tree: FileTree) -> None:
     assert tree.find_picture("a.jpg", split=Split.VAL) == "set/images/val/a.jpg"
     assert tree.find_picture("b.jpg", near="other/deep/labels.json") == "other/deep/b.jpg"
