@@ -9,18 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy.orm import Session
+from torch import Tensor
 
-from detection.analysis.channel_pruning import prune_channels
 from detection.analysis.complexity import Complexity, count_complexity
 from detection.analysis.modules import find_modules
-from detection.analysis.prune import prune_globally, prune_layers
 from detection.analysis.sparsity import sparsity, zero_fraction
 from detection.data.records import ImageRecord, Split
-from detection.data.wording import counted
 from detection.deploy.package import CHECKED_PICTURES, ModelFile, write_model
 from detection.model_files import ONNX_FILE
 from detection.models.detector import Detector
-from detection.registry import Registry
 from detection.training.progress import Seen
 from detection.training.provenance import describe_source, library_versions
 from worker.attempt import Attempt
@@ -29,36 +26,14 @@ from worker.jobs.device import begin_on_device
 from worker.jobs.finetune import FineTuning
 from worker.jobs.measuring import MeasuringProgress
 from worker.jobs.networks import load_detector
+from worker.jobs.pruners import PRUNERS, calibration_pictures
 from worker.jobs.published import NewModel, evaluation_row, publish_model
 from worker.pictures import StoredDataset, open_dataset
 from worker.stored_model import StoredModel, as_folder, open_graph, open_model
 
 BEFORE, AFTER = "before", "after"
-INHERITED = ("dataset_id", "dataset_sha256", "dataset_content_sha256", "folded")
+INHERITED = ("dataset_id", "dataset_sha256", "dataset_content_sha256")
 """What the provenance of a model says that is true of the pruned one, too."""
-
-Pruner = Callable[[Detector, float], str]
-"""Prunes a detector in place and returns a line for the log."""
-
-PRUNERS: Registry[Pruner] = Registry("scope of pruning")
-
-
-@PRUNERS.register("layer")
-def _prune_layers(detector: Detector, amount: float) -> str:
-    return f"pruned {amount:g} of each convolution: {prune_layers(detector, amount).sparsity:.4f} are zero"
-
-
-@PRUNERS.register("global")
-def _prune_globally(detector: Detector, amount: float) -> str:
-    pruned = prune_globally(detector, amount)
-    return f"pruned {amount:g} of all convolutions together: {pruned.sparsity:.4f} are zero"
-
-
-@PRUNERS.register("channels")
-def _prune_channels(detector: Detector, amount: float) -> str:
-    pruned = prune_channels(detector, amount)
-    lost = counted(len(pruned.layers), "layer")
-    return f"{lost} lost channels: {pruned.removed:.4f} of all parameters are gone"
 
 
 def run(attempt: Attempt) -> None:
@@ -131,13 +106,22 @@ class Pruning:
         """Prune, and fine-tune if that is wanted."""
         config, attempt = self._config, self._attempt
         attempt.report.stage("pruning")
-        pruned = load_detector(self._model)
-        attempt.report.line(PRUNERS[config["scope"]](pruned, config["amount"]))
+        pruned = load_detector(self._model).to(self._device)
+        prune = PRUNERS[config["scope"]]
+        attempt.report.line(prune(pruned, config["amount"], self._calibration()))
+        pruned.cpu()
         if config["training"] is None or self._dataset is None:
             return Outcome(pruned, self._second_half(progress), {}, lambda: None)
         tuning = FineTuning(attempt, self._model, self._dataset)
         detector, saw = tuning.train(pruned, keep_zeros=config["scope"] != "channels")
         return Outcome(detector, saw, tuning.provenance(), tuning.forget)
+
+    def _calibration(self) -> list[Tensor]:
+        """Return pictures for the norms behind channels that go; single weights leave them as they are."""
+        if self._dataset is None or self._config["scope"] != "channels":
+            return []
+        split, record = Split(self._config["split"]), self._model.record
+        return calibration_pictures(self._attempt, self._dataset, split, record, self._device)
 
     def _second_half(self, progress: Seen) -> Seen:
         measured = 0 if self._measuring is None else len(self._measuring.images(self._model.record))
