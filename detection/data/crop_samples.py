@@ -67,7 +67,8 @@ class CropSamples:
         rng = draws(self.seed, Purpose.SAMPLE, key.epoch, key.position)
         crop = self._crops[self.sampler.image_index(key.epoch, key.position)]
         pixels = self._cut(self._cache.picture(crop), crop, None if key.tail else rng)
-        fitted, _ = place_image(pixels, self._size_hw, self._convention)
+        placed, _ = place_image(pixels, self._size_hw, self._convention)
+        fitted = np.require(placed, requirements=["C", "W", "O"])  # perhaps it is a part of a kept picture
         height, width = self._size_hw
         whole = np.array([[0, 0, width, height]], np.float32)
         sample = Sample(fitted, whole, np.array([crop.boxes[0].class_id], np.int64))

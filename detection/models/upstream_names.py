@@ -151,12 +151,12 @@ def recognise(state: Mapping[str, Tensor], named: str | None = None) -> Recognis
         raise WeightsError(f"these weights belong to none of {', '.join(ARCHITECTURES)}{_sample(state)}")
     # What has neither norms nor a folded form of its own is told by its shapes alone.
     folded = task is Task.DETECT and not any(name.endswith(STATISTICS) for name in state)
-    faults = {
-        name: unlike(expected_shapes(name, num_classes, folded=folded), state) for name in names_for(task)
-    }
+    expected = {name: expected_shapes(name, num_classes, folded=folded) for name in names_for(task)}
+    faults = {name: unlike(shapes, state) for name, shapes in expected.items()}
     if named in faults and faults[named] and not folded and _is_narrower(named, num_classes, state):
         return Recognised(named, num_classes, folded, pruned=True)
-    nearest = min(faults, key=lambda name: len(faults[name]))
+    # Everything that a ResNet-18 has is in a ResNet-34, too: of those that fit it is the largest.
+    nearest = min(faults, key=lambda name: (len(faults[name]), -len(expected[name])))
     if faults[nearest]:
         raise WeightsError(
             f"these weights are nearest to {nearest}, but {len(faults[nearest])} of its entries are missing "

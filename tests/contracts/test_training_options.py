@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from detection.errors import ConfigError, DeviceError
-from detection.families import DEFAULT_FAMILY, FAMILIES
+from detection.families import DEFAULT_FAMILY, FAMILIES, family_of
 from detection.families.reading import read_config
 from detection.models import create_model
 from detection.training.job import TrainingJob
@@ -31,8 +31,8 @@ from detection.training.tasks.detect import detect_in_validation
 from tests.small_job import NUM_TRAIN, Series, final_digest, small_job
 
 ROOT = Path(__file__).resolve().parents[2]
-DEFAULT, NANODET = DEFAULT_FAMILY.name, "nanodet-plus"
-ARCHITECTURE = {DEFAULT: "yolox-nano", NANODET: "nanodet-plus-m"}
+DEFAULT, NANODET, CLASSIFIER = DEFAULT_FAMILY.name, "nanodet-plus", "classifier"
+ARCHITECTURE = {DEFAULT: "yolox-nano", NANODET: "nanodet-plus-m", CLASSIFIER: "mobilenet_v3_small"}
 BASE: dict[str, Any] = {
     "epochs": 1,
     "batch_size": 4,
@@ -48,6 +48,8 @@ COLOUR = {"augmentation": {"hsv": 1.0}}
 CROWDED = {"seed": 1}
 """Draws pictures whose boxes compete for priors from the first step on."""
 COLOURED = {"augmentation": {"colour": 1.0}}
+WIDE = {"crop": {"margin": 0.0}}
+"""The small pictures hold a little more than their boxes."""
 DECAY = {"optimizer": {"weight_decay": 0.5}}
 SIZES = {"augmentation": {"multi_scale": True, "multi_scale_range": [64, 160], "multi_scale_every": 1}}
 FROZEN = {"freeze": {"parts": ["backbone"]}}
@@ -133,6 +135,8 @@ ELSEWHERE = {
     "time_limit_s": "test_a_training_ends_at_its_time_limit",
     "processes": "test_what_takes_several_processes_is_refused",
     "sync_bn": "test_what_takes_several_processes_is_refused",
+    "task": "tests/unit/detection/test_recipes.py::test_the_task_follows_from_the_architecture",
+    "attribute": "tests/unit/detection/test_crop_samples.py::test_or_of_its_attribute",
 }
 """Options with a test of their own, and which."""
 OF_ALL: dict[str, list[Example]] = {
@@ -253,7 +257,30 @@ OF_NANODET: dict[str, list[Example]] = {
     "augmentation.multi_scale_range": [Example([96, 96], SIZES)],
     "augmentation.multi_scale_every": [Example(100, SIZES, steps=3)],
 }
-EXAMPLES = {DEFAULT: OF_ALL, NANODET: OF_NANODET}
+OF_CLASSIFIER: dict[str, list[Example]] = {
+    "architecture": [Example("resnet18")],
+    "epochs": [Example(2)],
+    "optimizer.kind": [Example("sgd"), Example("adam")],
+    "schedule.kind": [Example("yoloxwarmcos")],
+    "loss.label_smoothing": [Example(0.5)],
+    "crop.enlarge": [Example(3.0, WIDE)],
+    "crop.margin": [Example(60.0)],
+    "crop.detector_input_size": [Example(320, WIDE)],
+    "augmentation.scale": [Example([0.3, 0.4])],
+    "augmentation.translate": [Example(0.5)],
+    "augmentation.flip": [Example(1.0)],
+    "augmentation.colour": [Example(0.0)],
+    "augmentation.hue": [Example(60, COLOURED)],
+    "augmentation.saturation": [Example(200, COLOURED)],
+    "augmentation.value": [Example(200, COLOURED)],
+    "augmentation.multi_scale": [
+        Example(True, {"augmentation": {"multi_scale_range": [96, 96], "multi_scale_every": 1}}),
+        Example(False, same=True),
+    ],
+    "augmentation.multi_scale_range": [Example([96, 96], SIZES)],
+    "augmentation.multi_scale_every": [Example(100, SIZES, steps=3)],
+}
+EXAMPLES = {DEFAULT: OF_ALL, NANODET: OF_NANODET, CLASSIFIER: OF_CLASSIFIER}
 """Of the default family every option; of another its own ones, and those with a default of its own."""
 CASES = [
     (family, option, example)
@@ -294,7 +321,8 @@ def run(
 ) -> Outcome:
     """Train a number of steps as `POST /train` would with these settings."""
     config = read_config({"architecture": ARCHITECTURE[DEFAULT], **settings})
-    job = replace(small_job(folder, val=val), config=resolve(config, num_images=NUM_TRAIN))
+    family = family_of(config.architecture).name
+    job = replace(small_job(folder, val=val, family=family), config=resolve(config, num_images=NUM_TRAIN))
     series = series or Series()
     result = train(job, reporter=series, requests=lambda: StopRequest.DRAIN if steps in series.rows else None)
     return Outcome(job, series, result)

@@ -10,6 +10,7 @@ import pytest
 
 from detection.errors import ConfigError, UnknownNameError
 from detection.families.nanodet_plus import NanoDetAugmentationConfig, NanoDetConfig, NanoDetLossConfig
+from detection.families.reading import read_config
 from detection.families.yolox import YoloxAssignerConfig, YoloxAugmentationConfig, YoloxConfig
 from detection.input_convention import (
     NANODET_KEEP_RATIO,
@@ -18,6 +19,7 @@ from detection.input_convention import (
     InputConvention,
     Resize,
 )
+from detection.tasks import Task
 from detection.training.config import (
     FreezeConfig,
     OptimizerConfig,
@@ -322,3 +324,27 @@ def test_the_worker_settles_the_threads_once_and_shares_them_among_processes() -
     shared = [settle(replace(config, processes=each), device="cpu", threads=4).threads for each in (2, 3, 8)]
     assert shared == [2, 1, 1]
     assert settle(replace(config, threads=3), device="cpu", threads=4).threads == 3
+
+
+def test_the_task_follows_from_the_architecture() -> None:
+    assert read_config({"architecture": "resnet18"}).task is Task.CLASSIFY
+    assert read_config({"task": "classify"}).architecture == "resnet101"
+    assert read_config({}).task is Task.DETECT
+    for written in (
+        {"task": "classify", "architecture": "yolox-nano"},
+        {"task": "detect", "architecture": "resnet18"},
+    ):
+        with pytest.raises(ConfigError) as refusal:
+            resolve(read_config(written), num_images=10)
+        assert [fault.pointer for fault in refusal.value.faults] == ["/task"]
+
+
+def test_classifiers_begin_gently_where_weights_know_something_already() -> None:
+    from_nothing = resolve(read_config({"architecture": "resnet18"}), num_images=1000)
+    from_weights = resolve(read_config({"architecture": "resnet18", "init": "pretrained"}), num_images=1000)
+    assert (from_nothing.optimizer.lr, from_weights.optimizer.lr) == (1e-3, 2e-4)
+    assert (from_nothing.optimizer.weight_decay, from_nothing.batch_size) == (0.05, 32)
+    sgd = read_config({"architecture": "resnet18", "optimizer": {"kind": "sgd"}})
+    assert resolve(sgd, num_images=1000).optimizer.weight_decay == 5e-4
+    chosen = read_config({"architecture": "resnet18", "optimizer": {"lr_per_image": 1e-4}})
+    assert resolve(chosen, num_images=1000).optimizer.lr == pytest.approx(32e-4)
