@@ -18,7 +18,13 @@ import torch
 from detection.devices import CPU
 from detection.training.distributed import Ranks, joined_ranks
 
-PRELOADED = ["torch.distributed", "detection.training.run", "tests.small_job", "tests.tiny_training"]
+PRELOADED = [
+    "pytest",
+    "torch._dynamo",  # which DistributedDataParallel loads, for a second
+    "detection.data.importing",
+    "detection.training.run",
+    "tests.small_job",
+]
 TIMEOUT_S = 120
 
 

@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hint
 import pytest
 import torch
 
-from detection.errors import ConfigError, DeviceError
+from detection.errors import DeviceError
 from detection.families import DEFAULT_FAMILY, FAMILIES, family_of
 from detection.families.reading import read_config
 from detection.models import create_model
@@ -126,6 +126,7 @@ class Example(NamedTuple):
 
 
 RUN, CALLBACKS = "tests/unit/detection/test_run.py::", "tests/unit/detection/test_callbacks.py::"
+REPLICAS = "tests/unit/detection/test_replicas.py::"
 ELSEWHERE = {
     "init": RUN + "test_weights_may_start_from_a_file",
     "init_exclude": RUN + "test_weights_may_start_from_a_file",
@@ -133,8 +134,8 @@ ELSEWHERE = {
     "evaluation.tta": "tests/unit/detection/test_publish.py::"
     "test_augmentation_is_measured_beside_the_plain_look",
     "time_limit_s": "test_a_training_ends_at_its_time_limit",
-    "processes": "test_what_takes_several_processes_is_refused",
-    "sync_bn": "test_what_takes_several_processes_is_refused",
+    "processes": REPLICAS + "test_two_ranks_have_the_losses_and_weights_of_one_process",
+    "sync_bn": REPLICAS + "test_two_ranks_have_the_losses_and_weights_of_one_process",
     "task": "tests/unit/detection/test_recipes.py::test_the_task_follows_from_the_architecture",
     "attribute": "tests/unit/detection/test_crop_samples.py::test_or_of_its_attribute",
 }
@@ -428,14 +429,6 @@ def test_a_value_trains_and_changes_what_it_should(
     assert len(rows) >= 2
     assert all(math.isfinite(row["loss"]) for row in rows.values())
     assert (example.shows(outcome) == expected) is example.same
-
-
-@pytest.mark.parametrize("changes", [{"processes": 2}, {"sync_bn": True}])
-def test_what_takes_several_processes_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
-    """Until it is built; `POST /train` says so as well, in test_training.py."""
-    with pytest.raises(ConfigError) as refusal:
-        run(tmp_path, merged(BASE, changes), steps=2)
-    assert [f"/{name}" for name in changes] == [fault.pointer for fault in refusal.value.faults]
 
 
 def test_a_device_that_is_not_there_is_refused(tmp_path: Path) -> None:

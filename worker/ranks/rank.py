@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import structlog
 
-from app.logs import configure_logging, get_logger
+from app.logs import configure_logging
 from app.parent_death import die_with_parent
 from app.settings import get_settings
 from app.storage import open_storage
@@ -24,8 +24,6 @@ from worker.ranks.leaving import leave
 from worker.ranks.line import RankEnd, line_of_this_rank
 from worker.ranks.order import TrainingEnd, TrainingOrder, read_order
 from worker.ranks.reporting import CallingReporter, LoggingReporter
-
-log = get_logger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -48,9 +46,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         line.fail(rank, error)
         leave(1)
     except Exception as error:
-        log.exception("rank_crashed")
         line.crash(rank, crash_line(error))
-        leave(1)
+        raise
     leave(0)
 
 

@@ -85,9 +85,13 @@ def test_what_is_chosen_is_what_runs(api: Api) -> None:
         ({"classifier": True}, "/classifier"),
         ({"name": "a\u0007b"}, "/name"),
         ({"init": "x" * 65}, "/init"),
-        ({"processes": 2, "batch_size": 2}, "/processes"),
+        ({"processes": 2, "batch_size": 3}, "/batch_size"),
+        ({"device": "0,1", "batch_size": 3}, "/batch_size"),
+        ({"processes": 2, "freeze": {"parts": ["neck"], "batch_size": 3}}, "/freeze/batch_size"),
+        ({"device": "0,1", "processes": 3, "batch_size": 6}, "/processes"),
+        ({"device": "0", "processes": 2}, "/processes"),
         ({"sync_bn": True}, "/sync_bn"),
-        ({"device": "0,1", "batch_size": 2}, "/device"),
+        ({"sync_bn": True, "device": "cpu", "processes": 1}, "/sync_bn"),
         ({"device": "banana"}, "/device"),
         ({"device": "cpu,0"}, "/device"),
         ({"device": ""}, "/device"),
@@ -102,6 +106,25 @@ def test_a_wrong_field_is_named(api: Api, body: dict[str, Any], pointer: str) ->
     answer = api.post("/train", {"dataset_id": api.ready_dataset(), "epochs": 20, **body})
     assert pointer in pointers(assert_problem(answer, 422, "invalid_input"))
     assert api.rows(Job) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "batch_size", "processes"),
+    [
+        ({"processes": 3}, 3, 3),
+        ({"processes": 2, "device": "cpu", "sync_bn": True, "batch_size": 6}, 6, 2),
+        ({"device": "0,1"}, 4, 2),
+        ({"device": "0,1", "processes": 2, "sync_bn": True, "batch_size": 2}, 2, 2),
+        ({"device": "1", "processes": 1}, 4, 1),
+    ],
+)
+def test_several_processes_share_a_batch_evenly(
+    api: Api, body: dict[str, Any], batch_size: int, processes: int
+) -> None:
+    answer = api.post("/train", {"dataset_id": api.ready_dataset(), **body})
+    assert answer.status_code == 202, answer.text
+    config = answer.json()["config"]
+    assert (config["batch_size"], config["processes"]) == (batch_size, processes)
 
 
 def test_all_faults_are_listed_at_once(api: Api) -> None:

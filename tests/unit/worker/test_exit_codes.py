@@ -9,7 +9,13 @@ from worker.exit_codes import failure_of
 
 @pytest.mark.parametrize(
     ("code", "hung", "expected"),
-    [(-9, False, "killed"), (-11, False, "crashed"), (1, False, "internal_error"), (-15, True, "hang")],
+    [
+        (-9, False, "killed"),
+        (-11, False, "crashed"),
+        (1, False, "internal_error"),
+        (-15, True, "hang"),
+        (66, False, "killed"),
+    ],
 )
 def test_an_exit_code_says_what_happened(code: int, hung: bool, expected: str) -> None:
     failure = failure_of(code, hung=hung)
