@@ -1,1 +1,1 @@
-"""What a network costs: parameters and operations."""
+"""What a network costs, part by part, and what it can do without."""
