@@ -141,10 +141,6 @@ class NoCommonClassesError(ConflictError):
     code, title = "no_common_classes", "Model and dataset share no class"
 
 
-class NotADetectorError(ConflictError):
-    code, title = "not_a_detector", "The model is not a detector"
-
-
 class EmptySplitError(ConflictError):
     code, title = "empty_split", "The split has no pictures"
 

@@ -76,10 +76,9 @@ def _on(config: TrainingConfig, device: str) -> TrainingConfig:
 
 def _config_of(model: Model) -> TrainingConfig:
     """Return the configuration that a model was trained with, to the last field."""
-    if model.origin != "trained" or model.task != "detect":
-        kind = "a classifier" if model.task != "detect" else model.origin
+    if model.origin != "trained":
         raise NotReproducibleError(
-            f"the model {model.id} is {kind}: only a detector that was trained here can be reproduced"
+            f"the model {model.id} is {model.origin}: only one that was trained here can be reproduced"
         )
     missing = [name for name in NEEDED if model.provenance.get(name) is None]
     if missing:

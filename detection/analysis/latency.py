@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from detection.analysis.profiler import WARM_UP_RUNS, Now, synchronised_time
+from detection.analysis.profiler import WARM_UP_RUNS, Now
+from detection.clock import synchronised_time
 from detection.inference.backends import Backend
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,6 @@ import copy
 import logging
 import math
 import statistics
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from detection.devices import wait_for
-from detection.models.detector import Detector
+from detection.clock import synchronised_time
+from detection.models.network import Network
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +56,6 @@ class OpRow:
     output_shapes: Shapes
 
 
-def synchronised_time(device: torch.device) -> float:
-    """Return seconds from an arbitrary point, once the device has done all that was asked of it."""
-    wait_for(device)
-    return time.perf_counter()
-
-
 def profile(
     x: Maps,
     ops: Op | Sequence[Op],
@@ -95,25 +88,25 @@ def profile(
     return rows
 
 
-def profile_detector(
-    detector: Detector,
+def profile_parts(
+    network: Network,
     images_BCHW: Tensor,
     runs: int = 100,
     *,
     now: Now = synchronised_time,
     ran: Callable[[], None] = lambda: None,
 ) -> tuple[OpRow, ...]:
-    """Return a row for each part of a detector, backbone, neck and head, and one for the whole of it.
+    """Return a row for each part of a network, as backbone, neck and head, and one for the whole of it.
 
     Each part is fed with what the one before it makes of the images.
     """
     features: Maps = images_BCHW
     rows = list[OpRow]()
-    for name, part in detector.parts().items():
+    for name, part in network.parts().items():
         rows.extend(profile(features, part, runs, names=[name], now=now, ran=ran))
         with torch.no_grad():
             features = _placed(part, features)(features)
-    rows.extend(profile(images_BCHW, detector, runs, names=[WHOLE], now=now, ran=ran))
+    rows.extend(profile(images_BCHW, network, runs, names=[WHOLE], now=now, ran=ran))
     return tuple(rows)
 
 

@@ -12,15 +12,15 @@ from torch import Tensor
 from detection.analysis.model_info import ModelInfo, model_info
 from detection.analysis.modules import find_modules, module_class
 from detection.analysis.peak_memory import peak_memory
-from detection.analysis.profiler import WARM_UP_RUNS, OpRow, profile_detector, table_lines
+from detection.analysis.profiler import WARM_UP_RUNS, OpRow, profile_parts, table_lines
 from detection.analysis.sparsity import sparsity
 from detection.errors import ConfigError, Fault
-from detection.models.detector import Detector
+from detection.models.network import Network
 from detection.training.memory import is_out_of_memory
 from detection.training.reporting import ALL_SEEN
 from worker.attempt import Attempt
 from worker.jobs.device import begin_on_device
-from worker.jobs.networks import load_detector
+from worker.jobs.networks import load_network
 from worker.pace import Pace
 from worker.stored_model import open_model
 
@@ -28,21 +28,21 @@ from worker.stored_model import open_model
 def run(attempt: Attempt) -> None:
     config = attempt.job.config
     model, device = open_model(attempt), begin_on_device(attempt)
-    detector = load_detector(model).to(device)
-    found = _found(detector, config["type"])
+    network = load_network(model).to(device)
+    found = _found(network, config["type"])
     height, width = config["input_size"]
-    info = model_info(detector, (height, width))
+    info = model_info(network, (height, width))
     attempt.report.line(info.summary())
     attempt.report.stage("profiling")
     images = _images(config, device)
     try:
-        measured = _measured(attempt, detector, images)
+        measured = _measured(attempt, network, images)
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
         problem = f"{len(images)} pictures of {height} x {width} do not fit into the device's memory"
         raise ConfigError([Fault("/batch_size", problem)]) from error
-    counted = _counted(info, sparsity(detector), verbose=config["verbose"])
+    counted = _counted(info, sparsity(network), verbose=config["verbose"])
     wanted = {name: config[name] for name in ("input_size", "batch_size", "runs", "half")}
     result = {"model_id": model.id, "device": str(device), **wanted, **counted, **measured, "modules": found}
     attempt.succeed(result, lambda session: None)
@@ -68,13 +68,13 @@ class ProfilingProgress:
         )
 
 
-def _measured(attempt: Attempt, detector: Detector, images: Tensor) -> dict[str, Any]:
+def _measured(attempt: Attempt, network: Network, images: Tensor) -> dict[str, Any]:
     runs = int(attempt.job.config["runs"])
-    progress = ProfilingProgress(attempt, (len(detector.parts()) + 1) * (runs + WARM_UP_RUNS))
-    rows = profile_detector(detector, images, runs, ran=progress.ran)
+    progress = ProfilingProgress(attempt, (len(network.parts()) + 1) * (runs + WARM_UP_RUNS))
+    rows = profile_parts(network, images, runs, ran=progress.ran)
     for line in table_lines(rows):
         attempt.report.line(line)
-    own = detector.half() if images.dtype is torch.float16 else detector
+    own = network.half() if images.dtype is torch.float16 else network
     memory = peak_memory(lambda: own(images).sum().backward(), images.device)
     return {"parts": [_row(each) for each in rows], "memory": asdict(memory)}
 
@@ -86,12 +86,12 @@ def _images(config: Any, device: torch.device) -> Tensor:
     return images.to(device, torch.float16 if config["half"] else torch.float32)
 
 
-def _found(detector: Detector, wanted: str | None) -> list[dict[str, Any]] | None:
+def _found(network: Network, wanted: str | None) -> list[dict[str, Any]] | None:
     if wanted is None:
         return None
     return [
         {"index": each.index, "name": each.name, "class": type(each.module).__name__}
-        for each in find_modules(detector, module_class(detector, wanted))
+        for each in find_modules(network, module_class(network, wanted))
     ]
 
 

@@ -16,10 +16,10 @@ from detection.analysis.modules import find_modules
 from detection.analysis.sparsity import sparsity, zero_fraction
 from detection.data.records import ImageRecord, Split
 from detection.deploy.package import CHECKED_PICTURES, ModelFile, write_model
+from detection.environment import describe_environment
 from detection.model_files import ONNX_FILE
 from detection.models.detector import Detector
 from detection.training.progress import Seen
-from detection.training.provenance import describe_source, library_versions
 from worker.attempt import Attempt
 from worker.jobs.compared import Measurement, Measuring, file_bytes, latencies_ms
 from worker.jobs.device import begin_on_device
@@ -205,8 +205,7 @@ class Pruning:
                 "init_model_id": self._model.id,
                 "pruned": {name: result[name] for name in what},
                 "device": str(self._device),
-                "source": describe_source(),
-                "versions": library_versions(),
+                **describe_environment((self._device,)),
             },
             folder=folder,
             files=files,

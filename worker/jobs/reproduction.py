@@ -14,9 +14,13 @@ from sqlalchemy.orm import Session
 from app.database.tables import Model, ModelFile
 from detection.errors import DatasetFormatError, WeightsError
 from detection.model_files import WEIGHTS_FILE
+from detection.tasks import Task
 from detection.training.job import TrainingJob
 from detection.training.reproduction import differences, report_reproduction
 from worker.attempt import Attempt
+
+SCORE_OF_TASK = {Task.DETECT: "ap", Task.CLASSIFY: "accuracy"}
+"""The number among a model's metrics that says how good it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +30,7 @@ class Original:
     id: str
     name: str
     provenance: Mapping[str, Any]
-    ap: float | None
+    metrics: Mapping[str, Any] | None
     weights: Path
 
     @property
@@ -60,7 +64,7 @@ def open_original(attempt: Attempt) -> Original | None:
         id=model.id,
         name=model.name,
         provenance=model.provenance,
-        ap=(model.metrics or {}).get("ap"),
+        metrics=model.metrics,
         weights=attempt.storage.local_path(key, attempt.scratch / "original"),
     )
 
@@ -91,29 +95,31 @@ def compare_with_original(
     original: Original,
     *,
     provenance: Mapping[str, Any],
-    ap: float | None,
+    metrics: Mapping[str, Any] | None,
     folder: Path,
 ) -> dict[str, Any]:
     """Return how a reproduction compares with its original, and say it in the log.
 
     Args:
-        provenance, ap: of the model that came out.
+        provenance, metrics: of the model that came out.
         folder: where its files are.
     """
+    score = SCORE_OF_TASK[Task(provenance["config"]["task"])]
+    own, first = ((measured or {}).get(score) for measured in (metrics, original.metrics))
     report = {
         "model_id": original.id,
         **report_reproduction(
             original.provenance, provenance, load_file(original.weights), load_file(folder / WEIGHTS_FILE)
         ),
-        "ap": ap,
-        "original_ap": original.ap,
+        score: own,
+        f"original_{score}": first,
     }
     attempt.report.line(f"compared with the model {original.id}: {report['summary']}")
-    attempt.report.line(f"AP {_told(ap)}, that of the original {_told(original.ap)}")
+    attempt.report.line(f"{score} {_told(own)}, that of the original {_told(first)}")
     for difference in differences(original.provenance, provenance):
         attempt.report.line(f"not as it was then: {difference}")
     return report
 
 
-def _told(ap: float | None) -> str:
-    return "not measured" if ap is None else f"{ap:.4f}"
+def _told(score: float | None) -> str:
+    return "not measured" if score is None else f"{score:.4f}"

@@ -134,8 +134,9 @@ def _publish(
     provenance = _provenance(attempt, training, dataset, made, result)
     outcome: dict[str, Any] = {}
     if original is not None:
-        ap = None if made.metrics is None else made.metrics["ap"]
-        compared = compare_with_original(attempt, original, provenance=provenance, ap=ap, folder=folder)
+        compared = compare_with_original(
+            attempt, original, provenance=provenance, metrics=made.metrics, folder=folder
+        )
         outcome = {"reproduction": compared}
     attempt.report.flush()
     model = NewModel(

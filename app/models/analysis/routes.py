@@ -20,10 +20,10 @@ from app.errors import (
     DatasetNotReadyError,
     EmptySplitError,
     NoCommonClassesError,
-    NotADetectorError,
     NotFoundError,
     OverloadedError,
     QuotaExceededError,
+    WrongTaskError,
 )
 from app.jobs.schemas import JobRead
 from app.keys.service import Scope
@@ -42,7 +42,7 @@ LOCATION = {"Location": {"description": "The job.", "schema": {"type": "string"}
     response_model=JobRead,
     responses={
         202: {"headers": LOCATION},
-        **answers(NotFoundError, NotADetectorError, OverloadedError, *CREATING),
+        **answers(NotFoundError, OverloadedError, *CREATING),
     },
 )
 def profile_model(
@@ -71,7 +71,7 @@ def profile_model(
         202: {"headers": LOCATION},
         **answers(
             NotFoundError,
-            NotADetectorError,
+            WrongTaskError,
             DatasetNotReadyError,
             EmptySplitError,
             NoCommonClassesError,

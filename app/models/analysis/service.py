@@ -14,7 +14,7 @@ from app.audit import Author
 from app.database.tables import Dataset, Model
 from app.datasets.schemas import DatasetStatus
 from app.datasets.service import ready_dataset
-from app.errors import EmptySplitError, NoCommonClassesError, NotADetectorError
+from app.errors import EmptySplitError, NoCommonClassesError, WrongTaskError
 from app.jobs.protocol import add_job
 from app.jobs.schemas import JobRead
 from app.jobs.service import check_queue_has_room, commit_and_announce
@@ -28,6 +28,7 @@ from detection.architectures import ARCHITECTURES, Architecture
 from detection.data.records import Split
 from detection.families import family_of
 from detection.model_record import ModelRecord
+from detection.tasks import Task
 from detection.training.recipes import begin_with, resolve
 
 NO_DATASET = (
@@ -45,10 +46,9 @@ def queue_profile(
     author: Author,
     once: Once,
 ) -> JobRead:
-    """Queue the profile of a detector at an input size that it can take."""
+    """Queue the profile of a model at an input size that it can take."""
     model = get_model(session, model_id)
-    architecture = _architecture(model)
-    size = _input_size(wish, model, architecture)
+    size = _input_size(wish, model, ARCHITECTURES[model.architecture])
     check_queue_has_room(session, settings)
     job = add_job(
         session,
@@ -72,7 +72,7 @@ def queue_pruning(
 ) -> JobRead:
     """Queue the pruning of a detector, with the dataset that tells what it costs."""
     model = get_model(session, model_id)
-    architecture = _architecture(model)
+    architecture = _detector(model)
     dataset, unmeasured = _dataset(session, model, wish)
     training = _training(model, architecture, dataset, wish) if wish.finetune_epochs else None
     check_queue_has_room(session, settings)
@@ -90,9 +90,9 @@ def queue_pruning(
     return commit_and_announce(session, bell, job, action="model.prune", author=author, once=once)
 
 
-def _architecture(model: Model) -> Architecture:
-    if model.architecture not in ARCHITECTURES:
-        raise NotADetectorError(f"the model {model.id} is a {model.architecture}, not a detector")
+def _detector(model: Model) -> Architecture:
+    if model.task != Task.DETECT:
+        raise WrongTaskError(f"the model {model.id} is a classifier; only detectors are pruned")
     return ARCHITECTURES[model.architecture]
 
 

@@ -144,8 +144,12 @@ def test_wrong_pruning_is_named(api: Api, wish: dict[str, Any], pointer: str) ->
     assert pointers(problem) == [pointer]
 
 
+def test_only_detectors_are_pruned_and_all_models_profiled(api: Api) -> None:
+    classifier = api.model(architecture="resnet18", task="classify", input_size=[224, 224])
+    assert_problem(api.post(f"/models/{classifier}/prune", {}), 409, "wrong_task")
+    assert api.post(f"/models/{classifier}/profile", {}).status_code == 202
+
+
 @pytest.mark.parametrize("call", ["profile", "prune"])
-def test_only_detectors_are_analysed(api: Api, call: str) -> None:
-    classifier = api.model(architecture="resnet18")
-    assert_problem(api.post(f"/models/{classifier}/{call}", {}), 409, "not_a_detector")
+def test_only_models_that_exist_are_analysed(api: Api, call: str) -> None:
     assert_problem(api.post(f"/models/nothing/{call}", {}), 404, "not_found")

@@ -100,7 +100,6 @@ def test_a_dataset_that_is_gone_or_another_is_refused(api: Api) -> None:
     [
         ({"origin": "imported"}, "is imported"),
         ({"origin": "pruned"}, "is pruned"),
-        ({"task": "classify"}, "is a classifier"),
         (
             {"provenance": {"step": None, "dataset_content_sha256": None}},
             "did not record step, dataset_content",
