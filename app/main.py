@@ -32,6 +32,7 @@ from app.settings import Settings, get_settings
 from app.task_queue import Bell
 from app.training import routes as training
 from app.usage import routes as usage
+from app.web import routes as web
 
 REQUEST_HEADERS = (
     "Authorization",
@@ -102,6 +103,7 @@ def create_app(
         operations,
         health,
         docs,
+        web,
     ):
         app.include_router(module.router)
     add_error_handlers(app)
@@ -124,7 +126,7 @@ def _add_surroundings(app: FastAPI, state: State) -> None:
             expose_headers=ANSWER_HEADERS,
         )
     if state.settings.root_path:
-        check_prefix(state.settings.root_path, [*app.openapi()["paths"], *docs.PATHS])
+        check_prefix(state.settings.root_path, [*app.openapi()["paths"], *docs.PATHS, *web.PATHS])
         app.add_middleware(Prefix, prefix=state.settings.root_path)
     app.add_middleware(RequestContext, measures=state.measures)
     if state.settings.trusted_proxies:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from importlib import resources
-from importlib.metadata import version
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse
 
 from app.api.context import SECURITY_HEADERS
 from app.errors import NotFoundError
@@ -41,15 +40,6 @@ PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
-WELCOME = """Harrier {version}: a labelled image archive becomes an object detector behind a REST endpoint.
-
-  docs           every call, to try out in a browser
-  openapi.json   the same for programs
-  readyz         whether everything runs
-
-  POST datasets with a zip, POST train, GET jobs/ID until it has succeeded, POST detect with a picture.
-"""
-"""For those who ask with curl; the paths are relative to this one."""
 START = """SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#swagger-ui",
@@ -61,13 +51,6 @@ START = """SwaggerUIBundle({
   validatorUrl: null,
 });
 """
-
-
-@router.get("/")
-def home() -> Response:
-    """Lead to the documentation; relative, so that it works behind any prefix. Who does not follow, reads."""
-    welcome = WELCOME.format(version=version("harrier"))
-    return PlainTextResponse(welcome, status_code=307, headers={"Location": "docs"})
 
 
 @router.get("/docs")

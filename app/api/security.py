@@ -16,8 +16,9 @@ from app.database.session import Sessions
 from app.errors import CrossSiteError, HarrierError, HostNotAllowedError, UnauthorizedError
 from app.keys.service import AT_HOME, Caller, find_caller, keys_are_needed
 from app.settings import Settings
+from app.web.routes import PATHS as PAGE_PATHS
 
-PUBLIC = frozenset({"/", "/livez", "/readyz", "/openapi.json", *DOCUMENTATION_PATHS})
+PUBLIC = frozenset({"/livez", "/readyz", "/openapi.json", *DOCUMENTATION_PATHS, *PAGE_PATHS})
 USUAL_PORTS = {"http": ":80", "https": ":443"}
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 

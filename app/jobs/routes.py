@@ -58,6 +58,9 @@ def list_jobs(
     job_status: Annotated[
         JobStatus | None, Query(alias="status", description="Only jobs in this state.")
     ] = None,
+    model_id: Annotated[
+        str | None, Query(pattern=r"^[A-Za-z0-9-]{1,64}$", description="Only jobs that read this model.")
+    ] = None,
 ) -> object:
     """List jobs, newest first."""
     query = select(Job)
@@ -65,6 +68,8 @@ def list_jobs(
         query = query.where(Job.kind == kind)
     if job_status is not None:
         query = query.where(Job.status == job_status)
+    if model_id is not None:
+        query = query.where(Job.model_id == model_id)
     rows, cursor = newest_first(session, query, Job.id, wanted)
     return Page[JobRead](items=service.read_jobs(session, rows), next_cursor=cursor)
 

@@ -139,6 +139,7 @@ def test_jobs_are_listed_by_kind_and_status(api: Api) -> None:
     assert ids(kind="train") == [train]
     assert ids(status="cancelled") == [other]
     assert ids(kind="train", status="cancelled") == []
+    assert ids(model_id="m1") == []
     assert pointers(assert_problem(api.get("/jobs?kind=cook"), 422, "invalid_input")) == ["/kind"]
 
 

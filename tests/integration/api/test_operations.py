@@ -111,16 +111,6 @@ def test_measures_are_what_prometheus_reads(api: Api) -> None:
     assert (jobs.labels, jobs.value) == ({"kind": "train", "queue": "gpu", "status": "queued"}, 1)
 
 
-def test_home_leads_to_the_documentation(api: Api) -> None:
-    answer = api.get("/", follow_redirects=False)
-    assert (answer.status_code, answer.headers["location"]) == (307, "docs")
-    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
-    for word in (api.get("/version").json()["version"], "openapi.json", "readyz", "POST train"):
-        assert word in answer.text, "who asks with curl and does not follow should learn something"
-    page = api.get("/")
-    assert page.headers["content-type"] == "text/html; charset=utf-8"
-
-
 def test_the_documentation_needs_no_network(api: Api) -> None:
     page = api.get("/docs")
     linked = re.findall(r'(?:src|href)="([^"]+)"', page.text)

@@ -1,0 +1,95 @@
+// The models: what each is, how good, and what it costs.
+
+import { get } from "./api.js";
+import { element, facts, note, shown, size, table, when } from "./elements.js";
+import { details } from "./jobs.js";
+import { costs } from "./profile.js";
+
+export async function showModels() {
+  const page = await get("models?limit=100");
+  return [
+    element("h1", {}, "Models"),
+    page.items.length
+      ? table("Models", COLUMNS, page.items)
+      : note("There is none yet: train one with POST /train, or bring one with POST /models/import."),
+  ];
+}
+
+export async function showModel(id, signal) {
+  const here = `models/${encodeURIComponent(id)}`;
+  const [model, evaluations] = await Promise.all([get(here), get(`${here}/evaluations?limit=20`)]);
+  return [
+    element("h1", {}, model.name),
+    described(model),
+    await costs(model, signal),
+    element("h2", {}, "Evaluations"),
+    evaluations.items.length ? table("Evaluations", MEASURED, evaluations.items) : note("It was not measured yet."),
+    ...pruning(model),
+    element("h2", {}, "Where it comes from"),
+    details("Provenance", model.provenance),
+    details("Record", model.record),
+  ];
+}
+
+/** What pruning has changed, of a model that was pruned. */
+function pruning(model) {
+  const { pruned } = model.provenance;
+  if (!pruned) return [];
+  const compared = Object.entries(pruned).flatMap(([name, value]) => rows(name, value));
+  return [element("h2", {}, "What pruning changed"), table("Before and after pruning", COMPARED, compared)];
+}
+
+function rows(name, value) {
+  if (value === null || typeof value !== "object") return [];
+  if ("before" in value && "after" in value) return [{ name, ...value }];
+  return Object.entries(value).flatMap(([inner, each]) => rows(`${name} ${inner}`, each));
+}
+
+const COMPARED = [
+  { title: "What", value: (row) => row.name.replaceAll("_", " ") },
+  { title: "Before", value: (row) => row.before, digits: 4 },
+  { title: "After", value: (row) => row.after, digits: 4 },
+];
+
+const metric = (name) => (row) => row.metrics?.[name];
+
+const COLUMNS = [
+  { title: "Model", value: (model) => element("a", { href: `#model/${encodeURIComponent(model.id)}` }, model.name) },
+  { title: "Alias", value: (model) => model.alias },
+  { title: "Architecture", value: (model) => model.architecture },
+  { title: "Classes", value: (model) => model.classes.length, digits: 0 },
+  { title: "AP", value: metric("ap"), digits: 3 },
+  { title: "AP50", value: metric("ap50"), digits: 3 },
+  { title: "Accuracy", value: metric("accuracy"), digits: 3 },
+  { title: "GFLOPs", value: (model) => model.gflops, digits: 2 },
+  { title: "Made", value: (model) => when(model.created_at) },
+];
+
+const MEASURED = [
+  { title: "Split", value: (row) => row.split },
+  { title: "AP", value: metric("ap"), digits: 4 },
+  { title: "AP50", value: metric("ap50"), digits: 4 },
+  { title: "AP75", value: metric("ap75"), digits: 4 },
+  { title: "Accuracy", value: metric("accuracy"), digits: 4 },
+  { title: "AP gained by test-time augmentation", value: (row) => row.tta?.difference?.ap, digits: 4 },
+  { title: "When", value: (row) => when(row.created_at) },
+];
+
+function described(model) {
+  const metrics = model.metrics ?? {};
+  const fraction = (name) => (metrics[name] === undefined ? null : shown(metrics[name], 4));
+  return facts([
+    ["alias", model.alias],
+    ["architecture", model.architecture],
+    ["origin", model.origin],
+    ["classes", model.classes.length > 12 ? `${model.classes.slice(0, 12).join(", ")}, …` : model.classes.join(", ")],
+    ["input", size(model.input_size)],
+    ["parameters", shown(model.parameters, 0)],
+    ["GFLOPs", shown(model.gflops, 2)],
+    ["AP", fraction("ap")],
+    ["AP50", fraction("ap50")],
+    ["accuracy", fraction("accuracy")],
+    ["split", metrics.split],
+    ["made", when(model.created_at)],
+  ]);
+}

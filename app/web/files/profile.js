@@ -1,0 +1,83 @@
+// What a model costs: the newest profile as tables, and a button that measures anew.
+
+import { follow, get, post } from "./api.js";
+import { element, facts, failure, note, shown, size, table } from "./elements.js";
+import { state } from "./jobs.js";
+
+const GOING_ON = ["queued", "running", "cancelling"];
+
+export async function costs(model, signal) {
+  const place = element("div");
+  const told = element("p", { class: "note" });
+  const jobs = await get(`jobs?kind=profile&model_id=${encodeURIComponent(model.id)}&limit=20`);
+  const newest = jobs.items.find((job) => job.status === "succeeded");
+  const running = jobs.items.find((job) => GOING_ON.includes(job.status));
+  place.append(newest ? profile(newest.result) : note("It was not profiled yet."));
+  const watch = (job) => follow(job.id, (each) => tell(each, told, place), { signal });
+  const begin = async (event) => {
+    event.target.disabled = true;
+    try {
+      await watch(await post(`models/${encodeURIComponent(model.id)}/profile`, { verbose: true }));
+    } catch (error) {
+      told.replaceChildren(failure(error));
+    } finally {
+      event.target.disabled = false;
+    }
+  };
+  if (running) watch(running).catch((error) => told.replaceChildren(failure(error)));
+  const button = element("button", { type: "button", onclick: begin }, "Profile it");
+  return element("section", {}, element("h2", {}, "What it costs"), button, told, place);
+}
+
+function tell(job, told, place) {
+  const succeeded = job.status === "succeeded";
+  told.textContent = succeeded ? "" : state(job);
+  if (succeeded) place.replaceChildren(profile(job.result));
+}
+
+function profile(found) {
+  return element(
+    "div",
+    {},
+    facts([
+      ["layers", shown(found.layers, 0)],
+      ["parameters", shown(found.parameters, 0)],
+      ["of them learn", shown(found.gradients, 0)],
+      ["sparsity", shown(found.sparsity, 4)],
+      ["GFLOPs", shown(found.gflops, 3)],
+      ["input", `${found.batch_size} × ${size(found.input_size)} on ${found.device}`],
+      ["runs", shown(found.runs, 0)],
+      ["peak memory", found.memory.peak_bytes === null ? null : `${shown(found.memory.peak_bytes / 1e6, 1)} MB`],
+    ]),
+    table("Profile by part", PARTS, found.parts),
+    found.tensors ? tensors(found.tensors) : null,
+  );
+}
+
+function tensors(rows) {
+  const title = `${rows.length} parameter tensors`;
+  return element("details", {}, element("summary", {}, title), table(title, TENSORS, rows));
+}
+
+const deviation = (mean, std) => (mean === null ? null : `${shown(mean, 2)} ± ${shown(std, 2)}`);
+const shapes = (each) => each.map(size).join(", ");
+
+const PARTS = [
+  { title: "Part", value: (row) => row.part },
+  { title: "Parameters", value: (row) => row.parameters, digits: 0 },
+  { title: "GFLOPs", value: (row) => row.gflops, digits: 3 },
+  { title: "Forward, ms", value: (row) => deviation(row.forward_ms, row.forward_ms_std), digits: 2 },
+  { title: "Backward, ms", value: (row) => deviation(row.backward_ms, row.backward_ms_std), digits: 2 },
+  { title: "Input", value: (row) => shapes(row.input_shapes) },
+  { title: "Output", value: (row) => shapes(row.output_shapes) },
+];
+
+const TENSORS = [
+  { title: "No.", value: (row) => row.index, digits: 0 },
+  { title: "Name", value: (row) => row.name },
+  { title: "Learns", value: (row) => (row.gradient ? "yes" : "no") },
+  { title: "Numbers", value: (row) => row.count, digits: 0 },
+  { title: "Shape", value: (row) => size(row.shape) },
+  { title: "Mean", value: (row) => row.mean, digits: 6 },
+  { title: "Deviation", value: (row) => row.std, digits: 6 },
+];
