@@ -25,7 +25,6 @@ from detection.models.network import Network, TrainingMoment
 from detection.registry import Registry
 from detection.targets import Targets
 
-
 BN_MOMENTUM = 0.1
 
 
