@@ -15,13 +15,10 @@ from app.cli.models import import_file
 from app.cli.terminal import say, show, show_table
 from app.cli.transfer import receive
 from app.settings import get_settings
-from detection.architectures import ARCHITECTURES
-from detection.tasks import Task
 
 HOST = "https://github.com"
 YOLOX = "Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0"
 NANODET = "RangiLyu/nanodet/releases/download/v1.0.0-alpha-1"
-TORCHVISION = "https://download.pytorch.org/models"
 FILES = {
     "yolox-nano": f"{YOLOX}/yolox_nano.pth",
     "yolox-tiny": f"{YOLOX}/yolox_tiny.pth",
@@ -31,16 +28,7 @@ FILES = {
     "yolox-x": f"{YOLOX}/yolox_x.pth",
     "nanodet-plus-m": f"{NANODET}/nanodet-plus-m_416_checkpoint.ckpt",
     "nanodet-plus-m-1.5x": f"{NANODET}/nanodet-plus-m-1.5x_416_checkpoint.ckpt",
-    "resnet18": f"{TORCHVISION}/resnet18-f37072fd.pth",
-    "resnet34": f"{TORCHVISION}/resnet34-b627a593.pth",
-    "resnet50": f"{TORCHVISION}/resnet50-0676ba61.pth",
-    "resnet101": f"{TORCHVISION}/resnet101-63fe2227.pth",
-    "mobilenet_v3_small": f"{TORCHVISION}/mobilenet_v3_small-047dcff4.pth",
-    "mobilenet_v3_large": f"{TORCHVISION}/mobilenet_v3_large-8738ca79.pth",
-    "efficientnet_b0": f"{TORCHVISION}/efficientnet_b0_rwightman-7f5810bc.pth",
-    "convnext_tiny": f"{TORCHVISION}/convnext_tiny-983f1562.pth",
 }
-"""Below `HOST`, unless another one is named."""
 TIMEOUT_S = 30.0
 
 app = typer.Typer(no_args_is_help=True)
@@ -49,7 +37,7 @@ app = typer.Typer(no_args_is_help=True)
 @app.command("list")
 def list_all() -> None:
     """List what can be had, and from where."""
-    show_table(("NAME", "ADDRESS"), ((name, address_of(name)) for name in FILES))
+    show_table(("NAME", "ADDRESS"), ((name, f"{HOST}/{file}") for name, file in FILES.items()))
 
 
 @app.command("get")
@@ -60,7 +48,7 @@ def get(
         Path | None, typer.Option(dir_okay=False, help="Only save the file, do not import it.")
     ] = None,
 ) -> None:
-    """Download weights trained on COCO or ImageNet and import them: then `init: "pretrained"` finds them."""
+    """Download weights trained on COCO and import them: then `init: "pretrained"` finds them."""
     if name not in FILES:
         raise CommandError(f"there are no weights {name!r}; there are: {', '.join(FILES)}")
     api = Api(get_settings())
@@ -68,7 +56,7 @@ def get(
         api.get("/version")  # before megabytes are fetched for a server that does not answer
     with tempfile.TemporaryDirectory() as folder:
         fetched = Path(folder) / Path(FILES[name]).name
-        digest = fetch(address_of(name), fetched)
+        digest = fetch(f"{HOST}/{FILES[name]}", fetched)
         say(f"sha256 {digest}")
         if sha256 is not None and digest != sha256.lower():
             raise CommandError(f"the sha256 is not the expected {sha256.lower()}; nothing was kept")
@@ -76,17 +64,7 @@ def get(
             output.write_bytes(fetched.read_bytes())
             show(str(output))
             return
-        show(import_file(api, fetched, {"name": f"{name} ({_learnt_from(name)})", "architecture": name}))
-
-
-def address_of(name: str) -> str:
-    """Return where the weights of an architecture can be had."""
-    file = FILES[name]
-    return file if file.startswith("https://") else f"{HOST}/{file}"
-
-
-def _learnt_from(name: str) -> str:
-    return "ImageNet" if ARCHITECTURES[name].task is Task.CLASSIFY else "COCO"
+        show(import_file(api, fetched, {"name": f"{name} (COCO)", "architecture": name}))
 
 
 def fetch(address: str, target: Path, *, transport: httpx2.BaseTransport | None = None) -> str:

@@ -31,12 +31,17 @@ def newest_pretrained(session: Session, architecture: Architecture) -> Model:
     if not published:
         raise NoPretrainedWeightsError(
             f"no {PUBLISHED_ON[architecture.task]} weights of {architecture.name} were imported yet: send a"
-            " file of the original project to POST /models/import,"
-            f" or run `harrier weights get {architecture.name}`."
+            f" file of the original project to POST /models/import{_or_download(architecture)}."
             " To start from a model with other classes, give its id as `init`",
             links={"import": "/models/import"},
         )
     return next((model for model in published if not _is_folded(model)), published[0])
+
+
+def _or_download(architecture: Architecture) -> str:
+    """Return the second way to have weights; those of torchvision are not on the pages that it knows."""
+    detects = architecture.task is Task.DETECT
+    return f", or run `harrier weights get {architecture.name}`" if detects else ""
 
 
 def _knows_published_classes(model: Model) -> bool:

@@ -70,7 +70,7 @@ def test_a_file_of_an_unknown_kind_is_refused_at_once(api: Api) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("format", "folders"),
+        ("format", "csv"),
         ("validation_fraction", "1.5"),
         ("validation_fraction", "nan"),
         ("seed", "-1"),
@@ -88,7 +88,7 @@ def test_a_wrong_field_is_named(api: Api, field: str, value: str) -> None:
 
 
 def test_what_a_failed_upload_leaves_is_removed(api: Api) -> None:
-    api.upload(format="folders")
+    api.upload(format="csv")
     api.upload(b"no archive")
     assert [path for path in (api.settings.scratch / "uploads").rglob("*") if path.is_file()] == []
     assert list(api.state.storage.keys("uploads/")) == []
@@ -252,6 +252,7 @@ def test_pictures_can_be_leafed_through(api: Api) -> None:
             "y2": 40,
             "crowd": False,
             "difficult": False,
+            "attributes": {},
         }
     ]
 
@@ -334,7 +335,8 @@ def test_an_export_is_a_zip_with_every_picture(api: Api, form: str) -> None:
 def test_an_export_needs_a_format_we_write(api: Api) -> None:
     here = f"/datasets/{api.ready_dataset()}/export"
     assert_problem(api.get(here), 422, "invalid_input")
-    assert_problem(api.get(here, params={"format": "folders"}), 422, "invalid_input")
+    assert_problem(api.get(here, params={"format": "csv"}), 422, "invalid_input")
+    assert_problem(api.get(here, params={"format": "folders"}), 409, "not_writable")
 
 
 def test_an_import_of_a_deleted_dataset_cannot_be_resumed(api: Api) -> None:

@@ -8,7 +8,9 @@ import pytest
 
 from app.database.tables import Job, OutboxRow
 from app.jobs.states import Queue
+from detection.architectures import names_for
 from detection.data.coco_classes import COCO_CLASSES
+from detection.tasks import Task
 from tests.integration.api.conftest import Api, MakeApi, assert_problem, pointers
 
 NANODETS = ("nanodet-plus-m", "nanodet-plus-m-1.5x")
@@ -222,7 +224,8 @@ def test_a_body_that_is_no_json_is_refused(api: Api) -> None:
 
 def test_every_architecture_shows_its_configuration(api: Api) -> None:
     names = [shown["name"] for shown in api.get("/architectures").json()]
-    assert names == [*(f"yolox-{size}" for size in ("nano", "tiny", "s", "m", "l", "x")), *NANODETS]
+    detectors = [*(f"yolox-{size}" for size in ("nano", "tiny", "s", "m", "l", "x")), *NANODETS]
+    assert names == [*detectors, *names_for(Task.CLASSIFY)]
     for name in names:
         shown = api.get(f"/architectures/{name}").json()
         assert shown["default_config"]["architecture"] == name

@@ -428,7 +428,7 @@ def test_names_in_a_file_are_cut_in_messages(tmp_path: Path, save: Callable[[Sta
     save({"module." * 100_000 + "\x1b[0m": torch.zeros(1)}, path)
     with pytest.raises(WeightsError, match=r"example 'module.*…'") as refused:
         read_weights(path)
-    assert len(str(refused.value)) < 300
+    assert len(str(refused.value)) < 400
 
 
 def test_unused_names_are_cut_in_the_report(tmp_path: Path, detector: Detector) -> None:
