@@ -163,7 +163,7 @@ class _Run:
 
         Opened anew each time: what the first rank has saved, the others have not heard of.
         """
-        with rank_zero_first(self._ranks):
+        with rank_zero_first(self._ranks, log=self._reporter.on_log):
             self._store = open_checkpoints(self._job, log=self._reporter.on_log)
         payload = self._store.load_latest()
         steps = self._ranks.gather(0 if payload is None else int(payload["state"]["step"]))

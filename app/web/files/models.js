@@ -24,18 +24,19 @@ export async function showModel(id, signal) {
     await costs(model, signal),
     element("h2", {}, "Evaluations"),
     evaluations.items.length ? table("Evaluations", MEASURED, evaluations.items) : note("It was not measured yet."),
-    ...pruning(model),
+    ...(await pruning(model)),
     element("h2", {}, "Where it comes from"),
     details("Provenance", model.provenance),
     details("Record", model.record),
   ];
 }
 
-/** What pruning has changed, of a model that was pruned. */
-function pruning(model) {
+/** What pruning has changed, of a model that was pruned: all that its job measured, as long as that is there. */
+async function pruning(model) {
   const { pruned } = model.provenance;
   if (!pruned) return [];
-  const compared = Object.entries(pruned).flatMap(([name, value]) => rows(name, value));
+  const job = await get(`jobs/${encodeURIComponent(model.job_id)}`).catch(() => null);
+  const compared = Object.entries(job?.result ?? pruned).flatMap(([name, value]) => rows(name, value));
   return [element("h2", {}, "What pruning changed"), table("Before and after pruning", COMPARED, compared)];
 }
 
@@ -77,7 +78,7 @@ const MEASURED = [
 
 function described(model) {
   const metrics = model.metrics ?? {};
-  const fraction = (name) => (metrics[name] === undefined ? null : shown(metrics[name], 4));
+  const fraction = (name) => (metrics[name] == null ? null : shown(metrics[name], 4));
   return facts([
     ["alias", model.alias],
     ["architecture", model.architecture],
