@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
+from app.api.faults import field_fault
 from app.api.idempotency import Once
 from app.audit import Author, note_write
 from app.database.tables import Dataset, Evaluation, Job, JobTransition, Model, ModelFile, new_id, utc_now
@@ -187,6 +188,8 @@ def queue_evaluation(
 ) -> JobRead:
     """Queue the measuring of a model on a split; at least one class must be common, by name."""
     model = get_model(session, model_id)
+    if wish.tta is not None and model.task == Task.CLASSIFY:
+        raise field_fault("tta", "a classifier looks at every crop once; only detectors have passes")
     dataset, _ = ready_dataset(session, wish.dataset_id)
     if not dataset.splits.get(wish.split, {}).get("images"):
         raise EmptySplitError(f"the dataset has no pictures in `{wish.split}`")

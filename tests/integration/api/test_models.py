@@ -275,6 +275,12 @@ def test_an_evaluation_may_ask_for_test_time_augmentation(api: Api) -> None:
         assert_problem(api.post(here, {"dataset_id": dataset_id, "tta": tta}), 422, "invalid_input")
 
 
+def test_a_classifier_is_not_measured_in_passes(api: Api) -> None:
+    here = f"/models/{api.model(task='classify', architecture='resnet18')}/evaluate"
+    problem = assert_problem(api.post(here, {"dataset_id": "any", "tta": True}), 422, "invalid_input")
+    assert pointers(problem) == ["/tta"]
+
+
 def test_an_evaluation_needs_pictures_and_a_common_class(api: Api) -> None:
     model_id, dataset_id = api.model(), api.ready_dataset()
     here = f"/models/{model_id}/evaluate"
