@@ -23,7 +23,7 @@ from worker.jobs.reproduction import Original, announce_reproduction, open_origi
 
 def original_of(training: TrainingJob, **provenance: object) -> Original:
     told = {"step": 6, "dataset_content_sha256": training.identity.dataset_sha256, **provenance}
-    return Original(id="m1", name="cells", provenance=told, ap=0.5, weights=Path("weights"))
+    return Original(id="m1", name="cells", provenance=told, metrics={"ap": 0.5}, weights=Path("weights"))
 
 
 def test_an_ordinary_training_has_no_original(open_attempt: OpenAttempt) -> None:
