@@ -137,7 +137,7 @@ def attempt(context: WorkerContext, open_attempt: OpenAttempt) -> Attempt:
 
 @pytest.fixture
 def training(attempt: Attempt) -> TrainingJob:
-    return replace(train_job._training(attempt, open_dataset(attempt)), convention=NANODET_STRETCH, None)
+    return replace(train_job._training(attempt, open_dataset(attempt), None), convention=NANODET_STRETCH)
 
 
 class Torchrun:
