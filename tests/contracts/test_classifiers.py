@@ -20,7 +20,8 @@ from detection.model_files import ONNX_FILE, RECORD_FILE, WEIGHTS_FILE, read_rec
 from detection.models.classifier import CLASSIFIERS, Classifier, build_classifier, imagenet_classes
 from detection.models.network import TrainingMoment
 from detection.models.networks import create_served_network
-from detection.models.weights import load_matching, read_weights
+from detection.models.transfer import load_matching
+from detection.models.weights import read_weights
 from detection.targets import Targets
 from detection.tasks import Task
 from detection.training.gradients import compute_gradients

@@ -20,9 +20,9 @@ from detection.models.detector import Detector
 from detection.training.checkpoints import Payload
 from detection.training.job import TrainingJob
 from detection.training.run import open_checkpoints, train
-from detection.training.session import build_detector
 from detection.training.snapshot import load_evaluated_weights
 from detection.training.state import StopRequest
+from detection.training.tasks.detect import DetectTraining
 from tests.small_job import Series, small_job
 
 
@@ -84,7 +84,7 @@ def test_without_being_told_zeros_learn_too(family: str, tmp_path: Path) -> None
 def test_widths_stay_and_the_result_can_be_served(family: str, tmp_path: Path) -> None:
     job, pruned = start_from(tmp_path, family, lambda detector: prune_channels(detector, 0.5))
     payload = two_attempts(job)
-    detector = build_detector(job).eval()
+    detector = DetectTraining().build_network(job).eval()
     load_evaluated_weights(payload, detector)
     detector.drop_training_parts()
 

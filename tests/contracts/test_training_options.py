@@ -20,14 +20,16 @@ import pytest
 import torch
 
 from detection.errors import DeviceError
+from detection.evaluation.evaluate import detect_in_all
 from detection.families import DEFAULT_FAMILY, FAMILIES, family_of
 from detection.families.reading import read_config
+from detection.inference.backends.eager import EagerBackend
+from detection.inference.predictor import Predictor
 from detection.models import create_model
 from detection.training.job import TrainingJob
 from detection.training.recipes import resolve
 from detection.training.run import TrainingResult, train
 from detection.training.state import StopReason, StopRequest
-from detection.training.tasks.detect import detect_in_validation
 from tests.small_job import NUM_TRAIN, Series, final_digest, small_job
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,9 +90,9 @@ def num_measured(outcome: Outcome) -> object:
     """Count what an evaluation of this training would look at, with weights that know nothing."""
     torch.manual_seed(0)
     detector = create_model(outcome.job.config.architecture, num_classes=2).eval()
-    found = detect_in_validation(
-        outcome.job, detector, interrupted=lambda: False, saw=lambda num_images: None
-    )
+    job = outcome.job
+    predictor = Predictor(EagerBackend(detector, job.devices[0]), job.record)
+    found = detect_in_all(predictor, job.val_images, job.read)
     assert found is not None
     return [len(each) for each in found]
 
