@@ -1,4 +1,4 @@
-"""A model of any family that was pruned can learn again: its zeros stay, and so do its widths."""
+"""A detector of any family that was pruned can learn again: its zeros stay, and so do its widths."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from detection.analysis.prune import prune_layers
 from detection.families import FAMILIES, architectures_of
 from detection.models import create_served_model
 from detection.models.detector import Detector
+from detection.tasks import Task
 from detection.training.checkpoints import Payload
 from detection.training.job import TrainingJob
 from detection.training.run import open_checkpoints, train
@@ -25,8 +26,10 @@ from detection.training.state import StopRequest
 from detection.training.tasks.detect import DetectTraining
 from tests.small_job import Series, small_job
 
+DETECTORS = [name for name in FAMILIES.names() if FAMILIES[name].config.task is Task.DETECT]
 
-@pytest.fixture(scope="module", params=FAMILIES.names())
+
+@pytest.fixture(scope="module", params=DETECTORS)
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -139,6 +139,8 @@ ELSEWHERE = {
     "processes": REPLICAS + "test_two_ranks_have_the_losses_and_weights_of_one_process",
     "sync_bn": REPLICAS + "test_two_ranks_have_the_losses_and_weights_of_one_process",
     "task": "tests/unit/detection/test_recipes.py::test_the_task_follows_from_the_architecture",
+    "threads": "tests/unit/detection/test_recipes.py::"
+    "test_the_worker_settles_the_threads_once_and_shares_them_among_processes",
     "attribute": "tests/unit/detection/test_crop_samples.py::test_or_of_its_attribute",
 }
 """Options with a test of their own, and which."""
