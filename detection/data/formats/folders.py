@@ -94,28 +94,43 @@ class FoldersFormat:
 
 def _places(tree: FileTree) -> dict[str, _Place]:
     folders = {picture: folder_of(picture).split("/") if "/" in picture else [] for picture in tree.pictures}
-    inside = [each for each in folders.values() if each]
-    depth = _common_depth(inside)
-    has_splits = bool(inside) and all(split_of_word(each[depth]) is not None for each in inside)
-    places = {}
-    for picture, own in folders.items():
-        below = own[depth:]
-        split = split_of_word(below[0]) if below and has_splits else None
-        places[picture] = _Place(split, tuple(below[1:] if has_splits else below))
-    return places
+    depth = _common_depth([*folders.values()])
+    below = {picture: own[depth:] for picture, own in folders.items()}
+    has_splits = _has_splits([own for own in below.values() if own])
+    return {picture: _place(own, has_splits=has_splits) for picture, own in below.items()}
+
+
+def _place(folders: list[str], *, has_splits: bool) -> _Place:
+    if not has_splits:
+        return _Place(None, tuple(folders))
+    split = split_of_word(folders[0]) if folders else None
+    return _Place(split, () if split is None else tuple(folders[1:]))
 
 
 def _common_depth(folders: list[list[str]]) -> int:
-    """Return how many folders hold everything without being a class or a split."""
+    """Return how many folders hold everything without being a class or a split.
+
+    A picture that lies beside the folders, like a preview, does not make a class of the folder around them,
+    as long as most of the pictures lie in them.
+    """
     depth = 0
-    while (
-        folders
-        and all(len(each) > depth + 1 for each in folders)
-        and len({each[depth] for each in folders}) == 1
-        and split_of_word(folders[0][depth]) is None
-    ):
+    while True:
+        here = [each for each in folders if len(each) > depth]
+        deeper = sum(len(each) > depth + 1 for each in here)
+        is_one = len({each[depth] for each in here}) == 1
+        if not is_one or split_of_word(here[0][depth]) is not None or 2 * deeper <= len(here):
+            return depth
         depth += 1
-    return depth
+
+
+def _has_splits(folders: list[list[str]]) -> bool:
+    """Tell whether the outermost folders are splits: all of them, or those with most pictures in classes.
+
+    One folder that is called like a split among others is a class, unless it holds most pictures, in folders.
+    """
+    in_splits = [each for each in folders if split_of_word(each[0]) is not None]
+    in_classes = sum(len(each) > 1 for each in in_splits)
+    return bool(folders) and (len(in_splits) == len(folders) or 2 * in_classes > len(folders))
 
 
 def _labelled(picture: str, split: Split | None, name: str) -> LabelledImage:

@@ -93,6 +93,28 @@ def test_a_picture_in_no_folder_is_a_finding(tmp_path: Path) -> None:
     assert [each.file for each in read.findings if each.code == "image_unlisted"] == ["cover.jpg"]
 
 
+@pytest.mark.parametrize(
+    ("labelled", "stray"),
+    [
+        (("root/cat/1.jpg", "root/dog/1.jpg"), "root/preview.jpg"),
+        (("root/train/cat/1.jpg", "root/val/cat/1.jpg", "root/train/dog/1.jpg"), "root/preview.jpg"),
+        (("train/cat/1.jpg", "val/cat/1.jpg", "train/dog/1.jpg", "val/dog/1.jpg"), "extra/x.jpg"),
+        (("train/cat/1.jpg", "val/cat/1.jpg", "train/dog/1.jpg"), "train/x.jpg"),
+    ],
+    ids=["beside classes", "beside splits", "in no split", "in no class"],
+)
+def test_a_stray_picture_leaves_the_rest_as_it_is(
+    tmp_path: Path, labelled: Sequence[str], stray: str
+) -> None:
+    read = imported(tmp_path, *labelled, stray, format="folders", validation_fraction=0.0)
+    assert read.dataset.classes == ("cat", "dog")
+    expected = {
+        name: ("val" if "val/" in name else "train", "cat" if "cat/" in name else "dog") for name in labelled
+    }
+    assert shown(read.dataset) == expected
+    assert [each.file for each in read.findings if each.code == "image_unlisted"] == [stray]
+
+
 def test_nothing_in_folders_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DatasetFormatError, match="Looked for folders: pictures in at least two folders"):
         imported(tmp_path, "a.jpg", format="folders")
