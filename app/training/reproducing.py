@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
 
+from app.api.faults import fault_at
 from app.api.idempotency import Once
 from app.audit import Author
 from app.database.tables import Dataset, Model, ModelFile
@@ -23,6 +24,7 @@ from app.training.schemas import ReproduceWish
 from app.usage.service import take_room
 from detection.families.reading import read_config
 from detection.training.config import RANDOM, TrainingConfig, num_devices
+from detection.training.recipes import faults_of
 
 LONGEST_NAME = 200
 REPRODUCED = " (reproduced)"
@@ -45,6 +47,7 @@ def queue_reproduction(
     Raises:
         NotFoundError: there is no such model.
         NotReproducibleError: something that its training needs is gone or was never recorded.
+        InvalidInputError: its configuration cannot run on the device that is wished for.
     """
     model = session.get(Model, model_id)
     if model is None:
@@ -54,6 +57,7 @@ def queue_reproduction(
     _check_start(session, model.provenance, config)
     if wish.device is not None:
         config = _on(config, wish.device)
+        _check_device(config)
     check_queue_has_room(session, settings)
     take_room(session, settings)
     job = add_job(
@@ -72,6 +76,19 @@ def _on(config: TrainingConfig, device: str) -> TrainingConfig:
     """Return a configuration for another device; one process per device stays one process per device."""
     per_device = config.processes == num_devices(config.device)
     return replace(config, device=device, processes=num_devices(device) if per_device else config.processes)
+
+
+def _check_device(config: TrainingConfig) -> None:
+    """Refuse a device on which the rest of the configuration makes no sense.
+
+    The rest must stay as it was, so it is the device that is wrong, whatever field a check points at.
+    """
+    if faults := faults_of(config):
+        problems = [
+            f"`{fault.pointer[1:].replace('/', '.')}` of the first training: {fault.problem}"
+            for fault in faults
+        ]
+        raise fault_at("/device", f"`{config.device}` does not fit its configuration: {'; '.join(problems)}")
 
 
 def _config_of(model: Model) -> TrainingConfig:

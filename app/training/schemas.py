@@ -25,6 +25,9 @@ def _known_device(text: str) -> str:
         raise ValueError(
             "should be `auto`, `cpu`, or accelerators by number, separated by commas: `0`, `0,1`"
         )
+    numbers = [int(number) for number in text.split(",") if number.isdigit()]
+    if len(set(numbers)) != len(numbers):
+        raise ValueError(f"names an accelerator twice: `{text}`")
     return text
 
 

@@ -74,8 +74,7 @@ def resolve(config: C, *, num_images: int) -> C:
     if not isinstance(config, family.config):
         problem = f"{architecture.name} needs a {family.config.__name__}, not a {type(config).__name__}"
         raise ConfigError([Fault("/architecture", problem)])
-    faults = [fault for check in checks_of(family) for fault in check(config, architecture)]
-    if faults:
+    if faults := _contradictions(config, architecture):
         raise ConfigError(faults)
     config = family.complete(config, architecture)
     if config.init == RANDOM:
@@ -98,12 +97,24 @@ def resolve(config: C, *, num_images: int) -> C:
         augmentation=_augmentation(config.augmentation, input_size, architecture.input_multiple),
         evaluation=_evaluation(config, architecture),
     )
-    _refuse_lone_cells(resolved, architecture)
+    if faults := _lone_cell_faults(resolved, architecture):
+        raise ConfigError(faults)
     return resolved
 
 
-def _refuse_lone_cells(config: TrainingConfig, architecture: Architecture) -> None:
-    """Raise ConfigError where batch norm would see a single value per channel, of which it learns nothing."""
+def faults_of(config: TrainingConfig) -> list[Fault]:
+    """Return what contradicts itself in a resolved configuration, some field of which was changed since."""
+    architecture = ARCHITECTURES[config.architecture]
+    return [*_contradictions(config, architecture), *_lone_cell_faults(config, architecture)]
+
+
+def _contradictions(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+    checks = checks_of(family_of(config.architecture))
+    return [fault for check in checks for fault in check(config, architecture)]
+
+
+def _lone_cell_faults(config: TrainingConfig, architecture: Architecture) -> list[Fault]:
+    """Tell where batch norm would see a single value per channel, of which it learns nothing."""
     sides = {"/input_size": config.input_size or architecture.input_size}
     if config.augmentation.multi_scale and config.augmentation.multi_scale_range:
         sides["/augmentation/multi_scale_range"] = config.augmentation.multi_scale_range[0]
@@ -111,7 +122,7 @@ def _refuse_lone_cells(config: TrainingConfig, architecture: Architecture) -> No
     batch_sizes = (config.batch_size, config.freeze.batch_size)
     smallest_batch = min(size // seen_together for size in batch_sizes if isinstance(size, int))
     stride = architecture.coarsest_stride
-    faults = [
+    return [
         Fault(
             where,
             f"a side of {side} leaves one cell of the last feature map, too little to learn from with one"
@@ -121,8 +132,6 @@ def _refuse_lone_cells(config: TrainingConfig, architecture: Architecture) -> No
         for where, side in sides.items()
         if smallest_batch == 1 and side <= stride
     ]
-    if faults:
-        raise ConfigError(faults)
 
 
 def begin_with(config: C, convention: InputConvention) -> C:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -16,9 +17,10 @@ from tests.integration.api.conftest import Api, assert_problem
 DATASET_SHA256, CONTENT_SHA256 = "a" * 64, "c" * 64
 
 
-def trained(api: Api, *, init: str = "random", **changes: Any) -> str:
+def trained(api: Api, *, init: str = "random", wish: Mapping[str, Any] | None = None, **changes: Any) -> str:
     """Put a model in place as a training on the CPU leaves it, with its dataset."""
-    config = settle(resolve(YoloxConfig(epochs=3, init=init), num_images=4), device="cpu", threads=2)
+    asked = YoloxConfig(**{"epochs": 3, "init": init, "device": "cpu", **(wish or {})})
+    config = settle(resolve(asked, num_images=8), device=asked.device, threads=2)
     provenance = {
         "config": asdict(config),
         "step": 3,
@@ -64,8 +66,27 @@ def test_only_the_device_can_be_another(api: Api) -> None:
     assert config == {**original, "device": "1"}
     assert config["precision"] == "fp32", "not what a training of its own would take there"
     assert reproduce(api, model_id, device="0,1").json()["config"]["processes"] == 2
-    for body in ({"epochs": 5}, {"device": "gpu"}, {"device": 0}):
+    for body in ({"epochs": 5}, {"device": "gpu"}, {"device": 0}, {"device": "0,00"}):
         assert_problem(reproduce(api, model_id, **body), 422, "invalid_input")
+
+
+@pytest.mark.parametrize(
+    ("wish", "device", "field"),
+    [
+        ({"processes": 2}, "0", "processes"),
+        ({"device": "0,1", "sync_bn": True}, "cpu", "sync_bn"),
+        ({"device": "0,1", "batch_size": 8}, "0,1,2", "batch_size"),
+    ],
+)
+def test_a_device_that_its_configuration_cannot_run_on_is_refused(
+    api: Api, wish: dict[str, Any], device: str, field: str
+) -> None:
+    model_id = trained(api, wish=wish)
+    assert reproduce(api, model_id).status_code == 202
+    problem = assert_problem(reproduce(api, model_id, device=device), 422, "invalid_input")
+    [fault] = problem["errors"]
+    assert fault["pointer"] == "/device"
+    assert f"`{field}` of the first training" in fault["problem"]
 
 
 def test_a_training_from_weights_begins_with_the_same_ones(api: Api) -> None:

@@ -96,6 +96,7 @@ def test_what_is_chosen_is_what_runs(api: Api) -> None:
         ({"sync_bn": True, "device": "cpu", "processes": 1}, "/sync_bn"),
         ({"device": "banana"}, "/device"),
         ({"device": "cpu,0"}, "/device"),
+        ({"device": "0,0"}, "/device"),
         ({"device": ""}, "/device"),
         ({"weight_init": {"gain": 5}}, "/weight_init/gain"),
         ({"init": "pretrained", "weight_init": {"gain": 3}}, "/weight_init/gain"),
