@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import platform
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from detection.devices import CPU, describe_devices
+from detection.processor import processor_name
 from detection.training.provenance import describe_source, library_versions
-
-PROCESSORS = Path("/proc/cpuinfo")
 
 
 def describe_environment(devices: tuple[torch.device, ...] = (CPU,)) -> dict[str, Any]:
@@ -29,13 +27,3 @@ def describe_environment(devices: tuple[torch.device, ...] = (CPU,)) -> dict[str
         "threads": torch.get_num_threads(),
         "platform": f"{platform.system()} {platform.machine()}",
     }
-
-
-def processor_name(processors: Path = PROCESSORS) -> str:
-    """Return the name of the CPU, or its kind where the system does not tell more."""
-    try:
-        lines = processors.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.machine()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.machine()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,11 +12,10 @@ from app.jobs.states import Queue
 from app.settings import Settings
 from detection.device_choice import AUTO, CPU, read_choice
 from detection.errors import DeviceError
+from detection.processor import PROCESSORS, processor_name
 from worker.memory import memory_limit_bytes
-from worker.nvml import Gpu, find_gpu, visible_gpus
+from worker.nvml import Gpu, used_memory_bytes, visible_gpus
 from worker.slots import Slots
-
-PROCESSOR = Path("/proc/cpuinfo")
 
 
 def open_slots(settings: Settings, queue: Queue, gpus: Sequence[Gpu]) -> Slots:
@@ -56,24 +54,27 @@ def device_environment(gpus: Sequence[Gpu]) -> dict[str, str]:
     }
 
 
-def processor(path: Path = PROCESSOR) -> Device:
+def processor(path: Path = PROCESSORS) -> Device:
     """Return the CPU of this host, with the memory that processes here may use."""
-    return Device(CPU, _processor_name(path), memory_limit_bytes())
+    return Device(CPU, processor_name(path), memory_limit_bytes())
 
 
 def describe_accelerators(devices: Iterable[Device]) -> list[dict[str, Any]]:
-    """Return number, driver's name, name and memory of accelerators, as they are now."""
-    described = ((device, find_gpu(device.uuid or "")) for device in devices)
-    return [_described(device, gpu) for device, gpu in described if gpu is not None]
+    """Return number, driver's name, name and memory of accelerators, all of them.
+
+    A driver that does not answer once leaves none out: other workers would take it for one that nobody has,
+    and refuse the jobs that wait for it.
+    """
+    return [_described(device) for device in devices]
 
 
-def _described(device: Device, gpu: Gpu) -> dict[str, Any]:
+def _described(device: Device) -> dict[str, Any]:
     return {
         "index": int(device.number),
-        "uuid": gpu.uuid,
-        "name": gpu.name,
-        "memory_total_bytes": gpu.memory_total_bytes,
-        "memory_used_bytes": gpu.memory_used_bytes,
+        "uuid": device.uuid,
+        "name": device.name,
+        "memory_total_bytes": device.memory_bytes,
+        "memory_used_bytes": None if device.uuid is None else used_memory_bytes(device.uuid),
     }
 
 
@@ -90,13 +91,3 @@ def _chosen(spec: str, gpus: Sequence[Gpu]) -> list[Device]:
         if str(number) not in existing:
             raise DeviceError(spec, f"HARRIER_DEVICE names {number}, which this host does not have", names)
     return [existing[str(number)] for number in choice.numbers]
-
-
-def _processor_name(path: Path) -> str:
-    """Return the processor as it calls itself, or its kind where it does not."""
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.machine())

@@ -66,6 +66,18 @@ def find_gpu(uuid: str) -> Gpu | None:
             return None
 
 
+def used_memory_bytes(uuid: str) -> int | None:
+    """Return how much memory of an accelerator is in use; None where the driver does not say."""
+    with _driver() as is_there:
+        if not is_there:
+            return None
+        try:
+            handle = pynvml.nvmlDeviceGetHandleByUUID(uuid)
+            return int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
+        except pynvml.NVMLError:
+            return None
+
+
 def _named(entry: str, gpus: list[Gpu]) -> Gpu | None:
     if entry.isascii() and entry.isdigit():
         return gpus[int(entry)] if int(entry) < len(gpus) else None

@@ -127,5 +127,5 @@ def _problem(job: InLine, offers: Sequence[Offer]) -> str:
     what = "it" if len(choice.numbers) == 1 else "all of these"
     return (
         f"device {job.device!r}: no live worker of the queue {offers[0].queue} has {what}; "
-        f"there are: {list_offers(offers)}"
+        f"there are: {list_offers(offers)}; choose `auto` or one of these"
     )

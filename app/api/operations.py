@@ -86,7 +86,8 @@ class WorkerRead(Shape):
     """Of its process, on that host."""
     devices: list[Any]
     """The accelerators that its jobs may use, by `index`, which is how jobs ask for them; without any it
-    computes on the CPU. `job_id` is the job that one is leased to, whichever worker's, or null."""
+    computes on the CPU. `memory_used_bytes` is null when the driver does not say. `job_id` is the job that
+    one is leased to, whichever worker's, or null."""
     cpu_jobs: int
     """Jobs that it does side by side on the CPU."""
     versions: dict[str, Any]

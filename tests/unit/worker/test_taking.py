@@ -169,7 +169,8 @@ def test_a_device_that_no_worker_has_is_a_failure_that_lists_what_there_is(
         "code": "device_missing",
         "message": (
             "device '7': no live worker of the queue gpu has it; there are: "
-            "auto, 0 (Fast Card), 1 (Fast Card), cpu on here; auto, 3 (Card of GPU-3), cpu on there"
+            "auto, 0 (Fast Card), 1 (Fast Card), cpu on here; auto, 3 (Fast Card), cpu on there; "
+            "choose `auto` or one of these"
         ),
         "retryable": False,
         "details": {
