@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
-import os
 import signal
-import socket
 import sys
-from pathlib import Path
 
 import structlog
 
@@ -29,6 +26,7 @@ from worker.lease import DatabaseAwayError, Lease
 from worker.limits import limit_resources
 from worker.report import JobReport
 from worker.scratch import scratch_folder
+from worker.standard_input import line_from_parent
 
 log = get_logger(__name__)
 
@@ -41,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     settings = get_settings()
     configure_logging(settings)
     structlog.contextvars.bind_contextvars(job_id=options.job_id, fence=options.fence)
-    control = Control(_line_to_keeper())
+    control = Control(line_from_parent())
     control.listen()
     lease = Lease(
         create_sessions(create_database_engine(settings)),
@@ -114,14 +112,6 @@ def _note_crash(attempt: Attempt, error: Exception) -> None:
     """Leave word in the job's own log; the traceback itself goes to the worker's."""
     attempt.report.line(crash_line(error))
     attempt.report.flush()
-
-
-def _line_to_keeper() -> socket.socket:
-    """Take the line from the standard input, and leave an empty one there."""
-    line = socket.socket(fileno=os.dup(sys.stdin.fileno()))
-    with Path(os.devnull).open("rb") as nothing:
-        os.dup2(nothing.fileno(), sys.stdin.fileno())
-    return line
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:

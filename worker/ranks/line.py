@@ -6,10 +6,7 @@ may say why it ends, and torchrun which rank it was that ended. A message is one
 
 from __future__ import annotations
 
-import os
 import socket
-import sys
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -58,14 +55,6 @@ Message = Call | Failed | Crashed | Died
 def line_pair() -> tuple[socket.socket, socket.socket]:
     """Return both ends of a new line: the job process's, and that of everybody else."""
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-
-
-def line_of_this_rank() -> socket.socket:
-    """Take the line from the standard input, and leave an empty one there."""
-    line = socket.socket(fileno=os.dup(sys.stdin.fileno()))
-    with Path(os.devnull).open("rb") as nothing:
-        os.dup2(nothing.fileno(), sys.stdin.fileno())
-    return line
 
 
 class JobEnd:

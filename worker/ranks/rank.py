@@ -21,9 +21,10 @@ from detection.training.job import TrainingJob
 from detection.training.run import TrainingResult, train
 from worker.failures import crash_line
 from worker.ranks.leaving import leave
-from worker.ranks.line import RankEnd, line_of_this_rank
+from worker.ranks.line import RankEnd
 from worker.ranks.order import TrainingEnd, TrainingOrder, read_order
 from worker.ranks.reporting import CallingReporter, LoggingReporter
+from worker.standard_input import line_from_parent
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     faulthandler.register(signal.SIGUSR1)
     die_with_parent(signal.SIGKILL, parent_pid=options.torchrun)
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-    order, line = read_order(options.order), RankEnd(line_of_this_rank())
+    order, line = read_order(options.order), RankEnd(line_from_parent())
     settings = get_settings()
     configure_logging(settings)
     structlog.contextvars.bind_contextvars(job_id=order.job_id, fence=order.fence, rank=rank)

@@ -62,9 +62,10 @@ def test_what_the_first_rank_tells_arrives_and_it_hears_the_answers() -> None:
     script = """
 import sys
 from detection.training.reporting import Progress
-from worker.ranks.line import RankEnd, line_of_this_rank
+from worker.ranks.line import RankEnd
 from worker.ranks.reporting import CallingReporter
-reporter = CallingReporter(RankEnd(line_of_this_rank()))
+from worker.standard_input import line_from_parent
+reporter = CallingReporter(RankEnd(line_from_parent()))
 reporter.on_stage("training")
 reporter.on_start(3)
 reporter.on_metrics(4, 1, {"loss": float("nan")})
