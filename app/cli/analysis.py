@@ -169,7 +169,8 @@ def _comparison(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
 def _time(row: Mapping[str, Any], name: str) -> str:
     if row[name] is None:
         return ""
-    return f"{row[name]:.2f} ± {row[f'{name}_std']:.2f}"
+    deviation = row[f"{name}_std"]  # a single run has none
+    return f"{row[name]:.2f}" + ("" if deviation is None else f" ± {deviation:.2f}")
 
 
 def _decimals(value: float | None, places: int) -> str:

@@ -47,7 +47,7 @@ class OpRow:
     """2 x multiply-adds of convolutions and matrix products for the input as it is, in billions."""
     forward_ms: float
     forward_ms_std: float
-    """Deviation of the runs."""
+    """Deviation of the runs; NaN for a single one."""
     backward_ms: float
     """Of the sum of all outputs; NaN for an op that nothing can be learnt through."""
     backward_ms_std: float
@@ -138,12 +138,17 @@ def _profile(x: Maps, op: Op, name: str, runs: int, now: Now, ran: Callable[[], 
         parameters=sum(each.numel() for each in parameters),
         gflops=counter.get_total_flops() / 1e9,
         forward_ms=statistics.fmean(forward),
-        forward_ms_std=statistics.pstdev(forward),
+        forward_ms_std=_deviation(forward),
         backward_ms=statistics.fmean(backward),
-        backward_ms_std=math.nan if math.isnan(backward[0]) else statistics.pstdev(backward),
+        backward_ms_std=_deviation(backward),
         input_shapes=_shapes(x),
         output_shapes=_shapes(outputs),
     )
+
+
+def _deviation(times: Sequence[float]) -> float:
+    """Return how far the runs are from their mean; NaN for one run, which says nothing of it."""
+    return math.nan if len(times) == 1 or math.isnan(times[0]) else statistics.pstdev(times)
 
 
 def _placed(op: Op, x: Maps) -> Op:
@@ -183,8 +188,12 @@ def _cells(row: OpRow) -> tuple[str, ...]:
         row.name,
         f"{row.parameters:,}",
         f"{row.gflops:.3f}",
-        f"{row.forward_ms:.2f} ± {row.forward_ms_std:.2f}",
-        f"{row.backward_ms:.2f} ± {row.backward_ms_std:.2f}",
+        _time(row.forward_ms, row.forward_ms_std),
+        _time(row.backward_ms, row.backward_ms_std),
         " ".join("x".join(map(str, shape)) for shape in row.input_shapes),
         " ".join("x".join(map(str, shape)) for shape in row.output_shapes),
     )
+
+
+def _time(mean: float, deviation: float) -> str:
+    return f"{mean:.2f}" if math.isnan(deviation) else f"{mean:.2f} ± {deviation:.2f}"

@@ -59,7 +59,10 @@ function tensors(rows) {
   return element("details", {}, element("summary", {}, title), table(title, TENSORS, rows));
 }
 
-const deviation = (mean, std) => (mean === null ? null : `${shown(mean, 2)} ± ${shown(std, 2)}`);
+const deviation = (mean, std) => {
+  if (mean === null || std === null) return mean === null ? null : shown(mean, 2);
+  return `${shown(mean, 2)} ± ${shown(std, 2)}`;
+};
 const shapes = (each) => each.map(size).join(", ");
 
 const PARTS = [

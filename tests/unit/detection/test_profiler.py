@@ -125,3 +125,10 @@ def test_the_most_memory_that_was_held_at_a_time_is_told() -> None:
     assert 1_000_000 <= peak.peak_bytes < 1_600_000
     assert "CPU" in peak.measured
     assert peak_memory(lambda: None, CPU).peak_bytes is None
+
+
+def test_a_single_run_has_no_deviation() -> None:
+    (row,) = profile(torch.zeros(1, 3, 8, 8), nn.Conv2d(3, 4, 1), runs=1)
+    assert math.isnan(row.forward_ms_std)
+    assert math.isnan(row.backward_ms_std)
+    assert "±" not in table_lines([row])[1]
