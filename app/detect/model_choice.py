@@ -20,6 +20,9 @@ from detection.tasks import Task
 DEFAULT_ALIAS = "production"
 MOST_REMEMBERED = 100
 
+_IS_DERIVED = or_(Model.origin == "pruned", Model.provenance["reproduction"].as_string().is_not(None))
+"""Of a model that was made to be compared with another: it serves when it is told to, or alone."""
+
 _Version = tuple[str, datetime]
 """A model's id, and when its row last changed."""
 
@@ -98,8 +101,9 @@ def _find(session: Session, wanted: str | None, task: Task) -> _Version:
     query = select(Model.id, Model.updated_at, Model.task).limit(1)
     if wanted is None:
         # An id sorts by the time it was made.
-        query = query.where(Model.task == task)
-        query = query.order_by(case((Model.alias == DEFAULT_ALIAS, 0), else_=1), Model.id.desc())
+        query = query.where(Model.task == task).order_by(
+            case((Model.alias == DEFAULT_ALIAS, 0), else_=1), case((_IS_DERIVED, 1), else_=0), Model.id.desc()
+        )
     else:
         query = query.where(or_(Model.id == wanted, Model.alias == wanted))
         query = query.order_by(case((Model.id == wanted, 0), else_=1))

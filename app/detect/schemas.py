@@ -28,7 +28,8 @@ class DetectParameters(Wish):
     """Which model looks, and what it should report."""
 
     model: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    """Id or alias; without it the model with the alias `production`, and without that the newest."""
+    """Id or alias; without it the model with the alias `production`, and without that the newest that is
+    neither pruned nor a reproduction, if there is one."""
     score_threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.3
     """Detections below it are left out."""
     nms_iou: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None

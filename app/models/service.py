@@ -319,7 +319,9 @@ def _shown(model: Model, files: Sequence[ModelFile]) -> ModelRead:
 
 def _links(model: Model) -> dict[str, str]:
     here = f"/models/{model.id}"
-    calls = ["weights", "export", "evaluate", "evaluations", "profile", "prune"]
+    calls = ["weights", "export", "evaluate", "evaluations", "profile"]
+    if model.task == Task.DETECT:
+        calls.append("prune")
     if model.origin == "trained":
         calls.append("reproduce")
     links = {name: f"{here}/{name}" for name in calls}

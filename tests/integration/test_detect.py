@@ -312,6 +312,15 @@ def test_the_model_is_looked_up_anew_for_every_request(api: TestClient, settings
     assert model() == model(model="production") == "m1"
     assert model(model="first") == "not_found"
     set_alias("m1", None)
+    for derived in ({"origin": "pruned"}, {"provenance": {"reproduction": {"identical": True}}}):
+        with sessions() as session:
+            session.execute(update(Model).where(Model.id == "m2").values(**derived))
+            session.commit()
+        assert model() == "m1", "m2 is newer, and made to be compared"
+        assert model(model="m2") == "m2"
+        with sessions() as session:
+            session.execute(update(Model).where(Model.id == "m2").values(origin="trained", provenance={}))
+            session.commit()
     set_alias("m2", "production")
     assert model(model="production") == "m2"
     with sessions() as session:

@@ -362,3 +362,12 @@ def test_changes_of_models_are_events(api: Api) -> None:
     api.client.patch(f"/models/{model_id}", json={"alias": "production"})
     api.client.delete(f"/models/{model_id}")
     assert [event["status"] for event in api.events(f"models/{model_id}")] == ["changed", "deleted"]
+
+
+def test_links_are_what_can_be_asked_of_a_model(api: Api) -> None:
+    def links(**values: str) -> set[str]:
+        return set(api.get(f"/models/{api.model(**values)}").json()["links"]) & {"prune", "reproduce"}
+
+    assert links(origin="trained") == {"prune", "reproduce"}
+    assert links(origin="imported") == {"prune"}
+    assert links(origin="trained", task="classify", architecture="resnet18") == {"reproduce"}
