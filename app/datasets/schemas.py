@@ -77,6 +77,8 @@ class SplitCounts(Shape):
     """Pictures, also those without boxes."""
     boxes: int
     """Boxes in them."""
+    crowds: int = 0
+    """How many of these mark a crowd, and no single object."""
 
 
 class DatasetFailure(Shape):
@@ -98,7 +100,10 @@ class DatasetRead(Shape):
         requested_format="auto",
         format="voc",
         classes=["Platelets", "RBC", "WBC"],
-        splits={"train": {"images": 205, "boxes": 2789}, "val": {"images": 87, "boxes": 1166}},
+        splits={
+            "train": {"images": 205, "boxes": 2789, "crowds": 0},
+            "val": {"images": 87, "boxes": 1166, "crowds": 0},
+        },
         attributes={"colour": {"blue": {"train": 310, "val": 92}, "red": {"train": 1704, "val": 731}}},
         options={"validation_fraction": 0.2, "seed": 0, "classes": None},
         sha256="2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",

@@ -18,11 +18,13 @@ def num_train_crops(dataset: Dataset, attribute: str | None) -> int:
 
     Raises:
         InvalidInputError: no box has the attribute, or it has a value that the training split lacks.
-        EmptySplitError: the training split has no box at all.
+        EmptySplitError: the training split has no box, or crowds alone, which are no crops.
     """
     num_crops = _num_boxes(dataset) if attribute is None else _num_labelled(dataset, attribute)
     if num_crops == 0:
-        raise EmptySplitError("the dataset has no boxes to train on, and a classifier learns from boxes")
+        raise EmptySplitError(
+            "the dataset has no boxes of single objects to train on, and a classifier learns from those"
+        )
     return num_crops
 
 
@@ -30,7 +32,8 @@ def _num_boxes(dataset: Dataset) -> int:
     if len(dataset.classes) < 2:
         classes = ", ".join(map(repr, dataset.classes))
         raise fault_at("/dataset_id", f"there is nothing to tell apart: its only class is {classes}")
-    return int(dataset.splits.get(Split.TRAIN, {}).get("boxes", 0))
+    train = dataset.splits.get(Split.TRAIN, {})
+    return int(train.get("boxes", 0)) - int(train.get("crowds", 0))
 
 
 def _num_labelled(dataset: Dataset, attribute: str) -> int:

@@ -30,18 +30,26 @@ def newest_pretrained(session: Session, architecture: Architecture) -> Model:
     published = [model for model in imported if _knows_published_classes(model)]
     if not published:
         raise NoPretrainedWeightsError(
-            f"no {PUBLISHED_ON[architecture.task]} weights of {architecture.name} were imported yet: send a"
-            f" file of the original project to POST /models/import{_or_download(architecture)}."
+            f"no {PUBLISHED_ON[architecture.task]} weights of {architecture.name} were imported yet:"
+            f" {_how_to_have_them(architecture)}."
             " To start from a model with other classes, give its id as `init`",
             links={"import": "/models/import"},
         )
     return next((model for model in published if not _is_folded(model)), published[0])
 
 
-def _or_download(architecture: Architecture) -> str:
-    """Return the second way to have weights; those of torchvision are not on the pages that it knows."""
-    detects = architecture.task is Task.DETECT
-    return f", or run `harrier weights get {architecture.name}`" if detects else ""
+def _how_to_have_them(architecture: Architecture) -> str:
+    """Say where the published weights are; torchvision knows the addresses of those of classifiers."""
+    if architecture.task is Task.DETECT:
+        return (
+            "send a file of the original project to POST /models/import,"
+            f" or run `harrier weights get {architecture.name}`"
+        )
+    return (
+        "send torchvision's file to POST /models/import; its address is what this prints:"
+        ' `python -c "import torchvision; print(torchvision.models.get_model_weights('
+        f"'{architecture.name}').DEFAULT.url)\"`"
+    )
 
 
 def _knows_published_classes(model: Model) -> bool:

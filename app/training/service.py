@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy.orm import Session
 
-from app.api.faults import invalid_input
+from app.api.faults import fault_at, invalid_input
 from app.api.idempotency import Once
 from app.audit import Author
 from app.database.tables import Dataset, Model
@@ -35,6 +35,7 @@ from app.training.schemas import (
 )
 from app.usage.service import take_room
 from detection.architectures import ARCHITECTURES, Architecture
+from detection.data.formats.folders import FoldersFormat
 from detection.data.records import Split
 from detection.errors import UnknownNameError
 from detection.families import family_of
@@ -124,6 +125,12 @@ def _num_train_samples(dataset: Dataset, config: TrainingConfig) -> int:
     """Return how many pictures, or crops, there are to train on."""
     if isinstance(config, ClassifierConfig):
         return num_train_crops(dataset, config.attribute)
+    if dataset.format == FoldersFormat.name:
+        raise fault_at(
+            "/dataset_id",
+            "its pictures lie in a folder per class and have no boxes, so a detector has nothing to find;"
+            ' a classifier learns from them: `"task": "classify"`',
+        )
     num_images = int(dataset.splits.get(Split.TRAIN, {}).get("images", 0))
     if num_images == 0:
         raise EmptySplitError("the dataset has no pictures to train on")

@@ -24,7 +24,7 @@ from detection.data.finding_log import FindingLog
 from detection.data.findings import Action, Finding, Severity
 from detection.data.importing import ImportedDataset, read_dataset
 from detection.data.manifest import write_manifest
-from detection.data.records import DatasetRecord, Split
+from detection.data.records import DatasetRecord, ImageRecord, Split
 from detection.data.summary import summarise
 from detection.data.wording import counted
 from detection.errors import DetectionError
@@ -192,10 +192,18 @@ class DatasetImport:
 def _splits(dataset: DatasetRecord) -> dict[str, dict[str, int]]:
     splits = {split: dataset.of_split(split) for split in Split}
     return {
-        split.value: {"images": len(images), "boxes": sum(len(image.boxes) for image in images)}
+        split.value: {
+            "images": len(images),
+            "boxes": sum(len(image.boxes) for image in images),
+            **({"crowds": crowds} if (crowds := _num_crowds(images)) else {}),
+        }
         for split, images in splits.items()
         if images
     }
+
+
+def _num_crowds(images: Sequence[ImageRecord]) -> int:
+    return sum(box.crowd for image in images for box in image.boxes)
 
 
 def _summary(dataset: DatasetRecord, counts: Mapping[str, int]) -> list[str]:

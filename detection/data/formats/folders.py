@@ -86,9 +86,7 @@ class FoldersFormat:
         """
         for image in dataset.images:
             if not _is_whole(image):
-                boxes = counted(len(image.boxes), "box", "boxes")
-                problem = f"a folder per class holds pictures of one thing each, but this one has {boxes}"
-                raise DatasetFormatError(image.file_name, "", problem)
+                raise DatasetFormatError(image.file_name, "", _why_not(image))
         return _files(dataset, read_picture)
 
 
@@ -141,6 +139,16 @@ def _labelled(picture: str, split: Split | None, name: str) -> LabelledImage:
 def _is_whole(image: ImageRecord) -> bool:
     edges = [(box.x1, box.y1, box.x2, box.y2) for box in image.boxes if not box.crowd]
     return edges == [(0, 0, image.width, image.height)] and len(image.boxes) == 1
+
+
+def _why_not(image: ImageRecord) -> str:
+    has = f"has {counted(len(image.boxes), 'box', 'boxes')}"
+    if len(image.boxes) == 1:
+        has = "has a box that is not the whole picture"
+    return (
+        f"a folder per class holds pictures of one thing each, but this one {has};"
+        " `coco`, `yolo` and `voc` have places for boxes"
+    )
 
 
 def _files(dataset: DatasetRecord, read_picture: ReadPicture) -> Iterator[ExportedFile]:

@@ -145,6 +145,27 @@ def test_the_dataset_must_be_there_and_ready(api: Api) -> None:
     assert_problem(api.post("/train", {"dataset_id": empty}), 409, "empty_split")
 
 
+def test_a_detector_needs_boxes_and_a_classifier_single_objects(api: Api) -> None:
+    folders = api.ready_dataset(format="folders")
+    problem = assert_problem(api.post("/train", {"dataset_id": folders}), 422, "invalid_input")
+    assert pointers(problem) == ["/dataset_id"]
+    assert '`"task": "classify"`' in problem["detail"]
+    assert api.post("/train", {"dataset_id": folders, "task": "classify"}).status_code == 202
+    crowds = {"images": 4, "boxes": 4, "crowds": 4}
+    crowded = api.ready_dataset(splits={"train": crowds})
+    assert api.get(f"/datasets/{crowded}").json()["splits"] == {"train": crowds}
+    problem = assert_problem(
+        api.post("/train", {"dataset_id": crowded, "task": "classify"}), 409, "empty_split"
+    )
+    assert "no boxes of single objects" in problem["detail"]
+
+
+def test_pretrained_of_a_classifier_says_where_torchvisions_file_is(api: Api) -> None:
+    wish = {"dataset_id": api.ready_dataset(), "architecture": "resnet18", "init": "pretrained"}
+    problem = assert_problem(api.post("/train", wish), 409, "no_pretrained_weights")
+    assert "torchvision.models.get_model_weights('resnet18').DEFAULT.url" in problem["detail"]
+
+
 def test_pretrained_is_the_newest_import_of_the_architecture(api: Api) -> None:
     dataset_id = api.ready_dataset()
     problem = assert_problem(

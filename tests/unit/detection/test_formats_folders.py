@@ -126,6 +126,14 @@ def test_a_dataset_of_boxes_cannot_be_written() -> None:
         FoldersFormat().write(dataset, lambda image: b"")
 
 
+def test_one_box_that_is_a_part_of_a_picture_is_told_from_many() -> None:
+    part = BoxRecord(class_id=0, x1=1, y1=0, x2=12, y2=8)
+    image = ImageRecord(id="000000", file_name="a.jpg", width=12, height=8, split=Split.TRAIN, boxes=(part,))
+    dataset = DatasetRecord(format="coco", classes=("cat",), images=(image,))
+    with pytest.raises(DatasetFormatError, match="a box that is not the whole picture; `coco`, `yolo`"):
+        FoldersFormat().write(dataset, lambda image: b"")
+
+
 def test_classes_that_no_folder_can_be_called_get_folders_of_their_own(tmp_path: Path) -> None:
     classes = ("a/b", "a\\b", "A_B", "..", "x" * 200 + "ä" * 60)
     images = tuple(
