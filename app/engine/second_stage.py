@@ -7,7 +7,6 @@ one, so it is decoded once more, and only when there is a box.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from app.detect.wire import Box, Classification, ServedModel
 from app.engine.batcher import Batcher
 from app.engine.lanes import Turn
 from app.engine.loader import LoadedClassifier
+from detection.clock import Stopwatch
 from detection.crops import cut
 from detection.images import BYTES_PER_PIXEL, Pixels, decode_image
 from detection.inference.second_stage import Classification as Seen
@@ -74,7 +74,7 @@ async def classify_boxes(
     Raises:
         ImageError: the picture cannot be used.
     """
-    started = time.perf_counter()
+    watch = Stopwatch(classifier.loaded.classifier.backend.device)
     if not boxes:
         return (), 0.0
     crops = await turn.run(_cut_all, image, boxes, detector, classifier.loaded.classifier, max_pixels)
@@ -84,7 +84,7 @@ async def classify_boxes(
         box if crop is None else _with(box, next(seen), classes)
         for box, crop in zip(boxes, crops, strict=True)
     )
-    return classified, (time.perf_counter() - started) * 1000
+    return classified, watch.lap_ms()
 
 
 def _cut_all(

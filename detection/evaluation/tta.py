@@ -29,9 +29,9 @@ class PlainAndAugmented:
     def asked_for(self) -> list[Detections]:
         return self.plain if self.augmented is None else self.augmented
 
-    def measure(self, images: Sequence[ImageRecord], classes: Sequence[str]) -> Measured:
+    def measure(self, images: Sequence[ImageRecord], classes: Sequence[str]) -> MeasuredPasses:
         """Compare with the boxes of the same pictures by COCO's rules."""
-        return Measured(
+        return MeasuredPasses(
             passes=self.passes,
             plain=measure_detections(images, self.plain, classes),
             augmented=None if self.augmented is None else measure_detections(images, self.augmented, classes),
@@ -39,7 +39,7 @@ class PlainAndAugmented:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class MeasuredPasses:
     """COCO metrics without augmentation and with it."""
 
     passes: tuple[TtaPass, ...]

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from detection.architectures import Architecture, names_for
+from detection.device_choice import AUTO, CPU
 from detection.errors import Fault
 from detection.training.config import (
-    AUTO,
-    CPU,
     KINDS_WITH_GAIN,
     RANDOM,
     OptimizerKind,

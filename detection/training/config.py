@@ -44,9 +44,6 @@ Truth = Annotated[bool, _Exactly()]
 
 RANDOM = "random"
 """The `init` of weights that start from nothing."""
-AUTO = "auto"
-CPU = "cpu"
-"""Words for `device`; everything else is the number of an accelerator, or several."""
 
 
 class WeightInitKind(StrEnum):

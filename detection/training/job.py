@@ -40,6 +40,8 @@ class TrainingJob:
     """Of the initial weights; None is the architecture's."""
     keep_zeros: bool = False
     """Weights of convolutions that are zero at the start do not learn: those of a pruned model."""
+    notes: tuple[str, ...] = ()
+    """Lines for the log about what is learnt from."""
     until_step: int | None = None
     """Train up to this step and take its weights; None is up to the end, and the best."""
 

@@ -24,9 +24,13 @@ DESCRIBE = ("describe", "--tags", "--long", "--always")
 DIRTY = "-dirty"
 
 
-def git_describe(folder: Path) -> str:
-    """Return `git describe --tags --long --always` of a folder, or an empty string outside a repository."""
-    return _git(folder, *DESCRIBE)
+def git_describe(folder: Path, *options: str) -> str:
+    """Return `git describe --tags --long --always` of a folder, or an empty string outside a repository.
+
+    Args:
+        options: more of them, for git.
+    """
+    return _git(folder, *DESCRIBE, *options)
 
 
 def file_date(path: Path) -> str:
@@ -48,7 +52,7 @@ def describe_source(file: Path = Path(__file__)) -> str:
     folder = file.parent
     if not _git(folder, "ls-files", "--error-unmatch", "--", file.name):
         return file_date(file)
-    return _git(folder, *DESCRIBE, f"--dirty={DIRTY}") or file_date(file)
+    return git_describe(folder, f"--dirty={DIRTY}") or file_date(file)
 
 
 def _git(folder: Path, *arguments: str) -> str:

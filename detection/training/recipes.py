@@ -11,13 +11,12 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from detection.architectures import ARCHITECTURES, Architecture, DetectorArchitecture
+from detection.device_choice import AUTO, CPU
 from detection.errors import ConfigError, Fault
 from detection.families import Family, family_of
 from detection.input_convention import InputConvention
 from detection.training.checks import COMMON_CHECKS, LARGEST_SIDE, SMALLEST_SIDE, Check
 from detection.training.config import (
-    AUTO,
-    CPU,
     KINDS_WITH_GAIN,
     RANDOM,
     WEIGHT_INIT_GAIN,

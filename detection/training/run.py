@@ -6,13 +6,14 @@ ranks each of them calls it; the first one logs, evaluates and saves.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from detection.devices import describe_devices
 from detection.errors import CheckpointError, ConfigError, DeviceMemoryError, TrainingDivergedError
 from detection.evaluation.metrics import Metrics
 from detection.models.network import Network
@@ -108,7 +109,8 @@ class _Run:
     def __init__(self, job: TrainingJob, reporter: Reporter, requests: StopRequests, ranks: Ranks) -> None:
         self._job, self._reporter, self._requests, self._ranks = job, reporter, requests, ranks
         reporter.on_stage("preparing")
-        reporter.on_log(describe_run(job.devices))
+        for line in _first_lines(job, ranks):
+            reporter.on_log(line)
         self._training = training_of(job)
         samples = self._training.open_samples(job, cache_bytes=CACHE_BYTES // ranks.world)
         self._feed = TrainingFeed(job, samples, ranks)
@@ -221,3 +223,12 @@ class _Run:
     def _noted_micro_batches(self) -> int:
         path: Path = self._job.folder / MEMORY_NOTE
         return int(msgspec.json.decode(path.read_bytes())["micro_batches"]) if path.exists() else 1
+
+
+def _first_lines(job: TrainingJob, ranks: Ranks) -> Iterator[str]:
+    yield describe_run(job.devices)
+    if ranks.world > 1:
+        where = describe_devices(tuple(dict.fromkeys(job.device_of(rank) for rank in range(ranks.world))))
+        synchronised = ", synchronised batch norm" if job.config.sync_bn else ""
+        yield f"{ranks.world} processes on {where}{synchronised}"
+    yield from job.notes

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from detection.analysis.complexity import count_complexity
+from detection.data.wording import counted
 from detection.layers.sync_norm import convert_to_synced
 from detection.models.batch_norm_statistics import recreate_norms
 from detection.models.network import Network
@@ -57,7 +58,7 @@ def open_session(
     build = training_of(job).build_network
     detector = _new_network(job, ranks, log=log) if payload is None else build(job)
     if state.frozen:
-        freeze(detector, config.freeze.parts)
+        freeze(detector, config.freeze.parts)  # of a new one they are already
     if config.sync_bn:
         convert_to_synced(detector)
     detector = detector.to(ranks.device).to(memory_format=torch.channels_last)
@@ -81,6 +82,10 @@ def _new_network(job: TrainingJob, ranks: Ranks, *, log: Log) -> Network:
             _note_transfer(job, report)
     if job.convention is not None and job.record.input_convention != job.convention:
         log("the weights were trained with pictures brought to the input in another way (`keep_ratio`)")
+    if job.plan.epoch(0).frozen:
+        freeze(detector, job.config.freeze.parts)
+        epochs = counted(job.config.freeze.epochs or job.config.epochs, "epoch")
+        log(f"frozen for {epochs}: {' and '.join(job.config.freeze.parts)}")
     log(count_complexity(detector, job.input_size_hw).summary())
     training_only = _training_only(detector)
     if training_only:

@@ -72,6 +72,8 @@ def test_a_training_on_two_ranks_outlives_what_may_happen_to_it(home: Home) -> N
     check_invariants(home, job_id)
     with home.sessions() as session:
         model = session.scalars(select(Model).where(Model.job_id == job_id)).one()
+        log = session.scalars(select(JobEvent).where(JobEvent.job_id == job_id, JobEvent.kind == "log")).all()
+    assert "2 processes on CPU, synchronised batch norm" in [each.data["line"] for each in log]
     assert model.provenance["ranks"] == ["cpu", "cpu"]
     assert model.provenance["config"]["processes"] == 2
     assert model.metrics is not None

@@ -64,6 +64,7 @@ def test_a_training_gives_the_same_weights_again(house: Home, api: TestClient) -
     assert (told["within_tolerance"], told["differing_tensors"], told["worst_tensor"]) == (True, 0, None)
     assert (told["max_abs_difference"], told["max_relative_difference"]) == (0.0, 0.0)
     assert told["tensors_sha256"] == told["original_tensors_sha256"]
+    assert told["original_model_id"] == original_id
     assert told["ap"] == told["original_ap"] == original["metrics"]["ap"]
     assert told["differences"] == []
     assert told["model_id"] == original_id

@@ -9,7 +9,7 @@ from typing import Any
 from detection.data.records import Split
 from detection.evaluation.coco import CocoMetrics
 from detection.evaluation.curves import detail_detections
-from detection.evaluation.tta import detect_plain_and_augmented
+from detection.evaluation.tta import MeasuredPasses, detect_plain_and_augmented
 from detection.inference.passes import TtaPass, describe_passes, passes_of
 from detection.inference.predictor import DetectOptions, Predictor
 from detection.tasks import Task
@@ -18,6 +18,7 @@ from worker.jobs.device import begin_on_device
 from worker.jobs.evaluate_classifier import measure_classifier
 from worker.jobs.measuring import MeasuringProgress, add_evaluation, classes_apart, matched_ids, with_ids
 from worker.jobs.published import evaluation_row
+from worker.jobs.score import SCORE_OF_TASK, shown
 from worker.pictures import open_dataset
 from worker.stored_model import as_folder, open_model
 
@@ -47,6 +48,7 @@ def run(attempt: Attempt) -> None:
         raise RuntimeError("an evaluation that nobody interrupts has a result")
     classes = model.record.classes
     measured = found.measure(images, classes)
+    attempt.report.line(_outcome(measured))
     as_metrics = partial(_metrics, split=split, of_dataset=dataset.record.classes, of_model=classes)
     evaluation = evaluation_row(
         attempt,
@@ -61,6 +63,17 @@ def run(attempt: Attempt) -> None:
     )
     result = {"evaluation_id": evaluation.id, **({"tta": measured.comparison} if passes else {})}
     attempt.succeed(result, partial(add_evaluation, evaluation, as_metrics(measured.plain)))
+
+
+def _outcome(measured: MeasuredPasses) -> str:
+    """Return the AP in a line for the log: as the model serves, and what augmentation changes about it."""
+    plain = SCORE_OF_TASK[Task.DETECT].told(measured.plain.ap)
+    comparison = measured.comparison
+    if comparison is None:
+        return plain
+    difference = comparison["difference"]["ap"]
+    change = "" if difference is None else f", {difference:+.4f}"
+    return f"{plain}, augmented {shown(comparison['augmented']['ap'])}{change}"
 
 
 def _passes(config: Mapping[str, Any]) -> tuple[TtaPass, ...]:

@@ -15,9 +15,11 @@ from detection.evaluation.classification import (
     measure_answers,
 )
 from detection.inference.second_stage import CropClassifier
+from detection.tasks import Task
 from worker.attempt import Attempt
 from worker.jobs.measuring import MeasuringProgress, add_evaluation, classes_apart, matched_ids, with_ids
 from worker.jobs.published import evaluation_row
+from worker.jobs.score import SCORE_OF_TASK
 from worker.pictures import StoredDataset
 from worker.stored_model import StoredModel, as_folder
 
@@ -44,13 +46,15 @@ def measure_classifier(
     if said is None:
         raise RuntimeError("an evaluation that nobody interrupts has a result")
     counts = count_answers(crops, said, len(classes))
+    measured = measure_answers(counts, classes)
+    attempt.report.line(SCORE_OF_TASK[Task.CLASSIFY].told(measured.accuracy))
     evaluation = evaluation_row(
         attempt,
         model.id,
         dataset_sha256=dataset.sha256,
         split=split.value,
         metrics={
-            **measure_answers(counts, classes).as_json(),
+            **measured.as_json(),
             "split": split.value,
             **classes_apart(labelled.classes, classes),
         },

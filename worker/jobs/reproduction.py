@@ -18,9 +18,7 @@ from detection.tasks import Task
 from detection.training.job import TrainingJob
 from detection.training.reproduction import differences, report_reproduction
 from worker.attempt import Attempt
-
-SCORE_OF_TASK = {Task.DETECT: "ap", Task.CLASSIFY: "accuracy"}
-"""The number among a model's metrics that says how good it is."""
+from worker.jobs.score import SCORE_OF_TASK, shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,10 +102,10 @@ def compare_with_original(
         provenance, metrics: of the model that came out.
         folder: where its files are.
     """
-    score = SCORE_OF_TASK[Task(provenance["config"]["task"])]
+    score = SCORE_OF_TASK[Task(provenance["config"]["task"])].field
     own, first = ((measured or {}).get(score) for measured in (metrics, original.metrics))
     report = {
-        "model_id": original.id,
+        "original_model_id": original.id,
         **report_reproduction(
             original.provenance, provenance, load_file(original.weights), load_file(folder / WEIGHTS_FILE)
         ),
@@ -115,11 +113,7 @@ def compare_with_original(
         f"original_{score}": first,
     }
     attempt.report.line(f"compared with the model {original.id}: {report['summary']}")
-    attempt.report.line(f"{score} {_told(own)}, that of the original {_told(first)}")
+    attempt.report.line(f"{score} {shown(own)}, that of the original {shown(first)}")
     for difference in differences(original.provenance, provenance):
         attempt.report.line(f"not as it was then: {difference}")
     return report
-
-
-def _told(score: float | None) -> str:
-    return "not measured" if score is None else f"{score:.4f}"

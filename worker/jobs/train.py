@@ -11,14 +11,9 @@ import torch
 from sqlalchemy.orm import Session
 
 from app.jobs.protocol import Failure
-from detection.data.crop_records import crop_dataset
-from detection.data.records import DatasetRecord, Split
-from detection.data.wording import counted
+from detection.data.records import Split
 from detection.deploy.publish import Publication, publish
-from detection.families.classifier import ClassifierConfig
 from detection.families.reading import read_config
-from detection.tasks import Task
-from detection.training.config import TrainingConfig
 from detection.training.durable import sha256_of
 from detection.training.job import TrainingJob
 from detection.training.recipes import settle
@@ -30,6 +25,8 @@ from worker.control import StoppedError
 from worker.jobs.device import names_of, take_devices
 from worker.jobs.published import NewModel, evaluation_row, publish_model
 from worker.jobs.reproduction import Original, announce_reproduction, compare_with_original, open_original
+from worker.jobs.score import SCORE_OF_TASK
+from worker.learnt import learnt_from
 from worker.pictures import StoredDataset, open_dataset
 from worker.ranks.launch import train_on_ranks
 from worker.run_folder import take_over
@@ -47,9 +44,6 @@ REASON_OF_EARLY_END = {
     "early_stopping": "stopped for want of a better",
     "reproduction": "stopped where the weights of the reproduced model were taken,",
 }
-SCORE_OF_TASK = {Task.DETECT: "AP", Task.CLASSIFY: "accuracy"}
-LONGEST_LINE = 1000
-"""Characters: there may be thousands of classes."""
 
 
 def run(attempt: Attempt) -> None:
@@ -80,29 +74,17 @@ def _training(attempt: Attempt, dataset: StoredDataset, original: Original | Non
     attempt.report.config({**attempt.job.config, **settled})
     attempt.report.flush()
     start = None if attempt.job.model_id is None else open_model(attempt)
+    learnt, notes = learnt_from(dataset.record, config)
     return TrainingJob(
         config=config,
-        dataset=_learnt_from(attempt, dataset.record, config),
+        dataset=learnt,
+        notes=notes,
         read=dataset.pictures,
         folder=take_over(attempt.settings.checkpoints / attempt.job.id, attempt.job.fence),
         initial_weights=None if start is None else start.weights,
         convention=None if start is None else start.record.input_convention,
         until_step=None if original is None else original.step,
     )
-
-
-def _learnt_from(attempt: Attempt, dataset: DatasetRecord, config: TrainingConfig) -> DatasetRecord:
-    """Return the pictures of a training: those of the dataset, or the crops of their boxes."""
-    if not isinstance(config, ClassifierConfig):
-        return dataset
-    crops = crop_dataset(dataset, config.attribute)
-    sizes = {split: len(crops.record.of_split(split)) for split in Split}
-    in_splits = ", ".join(f"{number:,} in {split}" for split, number in sizes.items() if number)
-    attempt.report.line(f"crops: {in_splits}; classes: {', '.join(crops.record.classes)}"[:LONGEST_LINE])
-    if crops.left_out:
-        boxes = counted(crops.left_out, "box", "boxes")
-        attempt.report.line(f"{boxes} without the attribute {config.attribute!r} were left out")
-    return crops.record
 
 
 def _stop(attempt: Attempt, training: TrainingJob, result: TrainingResult) -> None:
@@ -194,7 +176,7 @@ def _ended_early(training: TrainingJob, result: TrainingResult) -> str | None:
 
 def _reason_of(early: str, training: TrainingJob) -> str:
     reason = REASON_OF_EARLY_END[early]
-    return f"{reason} {SCORE_OF_TASK[training.config.task]}" if early == "early_stopping" else reason
+    return f"{reason} {SCORE_OF_TASK[training.config.task].word}" if early == "early_stopping" else reason
 
 
 def _extent(training: TrainingJob, result: TrainingResult) -> str:

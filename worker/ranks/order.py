@@ -9,8 +9,6 @@ import msgspec
 
 from app.datasets.contents import DatasetContents
 from app.storage import Storage
-from detection.data.crop_records import crop_dataset
-from detection.families.classifier import ClassifierConfig
 from detection.families.reading import read_config
 from detection.input_convention import InputConvention
 from detection.training.durable import write_durably
@@ -18,6 +16,7 @@ from detection.training.job import TrainingJob
 from detection.training.progress import Paces
 from detection.training.run import TrainingResult
 from detection.training.state import StopReason, TrainingState
+from worker.learnt import learnt_from
 from worker.pictures import Pictures
 
 
@@ -43,12 +42,11 @@ class TrainingOrder(msgspec.Struct, frozen=True, kw_only=True):
     def training(self, storage: Storage) -> TrainingJob:
         """Return the training as the library takes it."""
         config = read_config(self.config)
-        dataset = DatasetContents(storage).manifest(self.dataset_prefix)
-        if isinstance(config, ClassifierConfig):
-            dataset = crop_dataset(dataset, config.attribute).record
+        dataset, notes = learnt_from(DatasetContents(storage).manifest(self.dataset_prefix), config)
         return TrainingJob(
             config=config,
             dataset=dataset,
+            notes=notes,
             read=Pictures(storage, self.dataset_prefix, self.pictures),
             folder=self.folder,
             initial_weights=self.initial_weights,

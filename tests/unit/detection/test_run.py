@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -70,6 +71,18 @@ def test_a_training_tells_what_it_does(whole: Whole) -> None:
         *("epoch", "loss", "box", "objectness", "class", "l1", "assigned", "lr"),
     }
     assert {"ap", "ap50"} <= set(series.rows[3])
+
+
+def test_what_is_frozen_is_said_and_does_not_count_as_learning(tmp_path: Path) -> None:
+    job = small_job(tmp_path, freeze=FreezeConfig(parts=("backbone",), epochs=1))
+    _, lines = after_one_step(replace(job, notes=("crops: two",)))
+    assert lines[1] == "crops: two"
+    frozen = next(number for number, line in enumerate(lines) if line.startswith("frozen for "))
+    assert lines[frozen].endswith(": backbone")
+    parameters, gradients = re.findall(r"([0-9,]+) (?:parameters|gradients)", lines[frozen + 1])
+    network = create_model(job.config.architecture, num_classes=2)
+    backbone = sum(each.numel() for each in network.parts()["backbone"].parameters())
+    assert int(parameters.replace(",", "")) - int(gradients.replace(",", "")) == backbone
 
 
 def test_losses_add_up_and_l1_is_there_in_the_tail_only(whole: Whole) -> None:
