@@ -174,7 +174,7 @@ def _overlap(shape: _Shape, other: _Shape) -> float:
 
 
 def _drawn(canvas: NDArray[np.float32], shape: _Shape, rng: Generator) -> _Shape:
-    """Draw a shape in a colour that the ground under it lets stand out, and return it with the colour's name."""
+    """Draw a shape in a colour that stands out from the ground, and return it with the colour's name."""
     x1, y1, x2, y2 = map(int, shape.box)
     under = canvas[y1 : y2 + 1, x1 : x2 + 1].mean(axis=(0, 1))
     colour = _bright_colour(rng)
@@ -209,10 +209,8 @@ def main(arguments: list[str] | None = None) -> None:
     except OSError as error:
         sys.exit(f"cannot write to {folder}: {error.strerror}")
     *most, last = (f"{name}s" for name in CLASSES)
-    shapes = f"{', '.join(most)} and {last}"
-    sys.stdout.write(
-        f"{folder.absolute()}: {NUM_IMAGES} pictures of {shapes} with their labels ({chosen.format.upper()})\n"
-    )
+    shapes, layout = f"{', '.join(most)} and {last}", chosen.format.upper()
+    sys.stdout.write(f"{folder.absolute()}: {NUM_IMAGES} pictures of {shapes} with their labels ({layout})\n")
 
 
 if __name__ == "__main__":

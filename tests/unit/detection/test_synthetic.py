@@ -82,7 +82,9 @@ def test_the_command_says_what_it_made(
 ) -> None:
     written: list[tuple[Path, str]] = []
     monkeypatch.setattr(
-        synthetic, "write_synthetic_dataset", lambda folder, format_name: written.append((folder, format_name))
+        synthetic,
+        "write_synthetic_dataset",
+        lambda folder, format_name: written.append((folder, format_name)),
     )
     synthetic.main([str(tmp_path / "shapes")])
     assert written == [(tmp_path / "shapes", "yolo")]
