@@ -72,6 +72,10 @@ DESCRIPTION = """Upload a labelled image archive, train an object detector on it
 1. `POST /datasets` with a zip, then `GET /datasets/{id}/report`
 2. `POST /train`, then `GET /jobs/{id}`
 3. `POST /detect` with a picture
+
+A second stage classifies what was detected: `POST /train` with `task: classify` learns from crops of boxes,
+or from an archive with one folder per class, and `/detect?classifier=` asks it about every box. Detectors are
+measured by COCO's rules (AP), classifiers by their accuracy; `tta` looks at each picture several times.
 """
 
 

@@ -1,13 +1,15 @@
-"""`harrier models profile` and `harrier models prune`: what a model costs, and what it can do without."""
+"""`harrier models profile`, `prune` and `evaluate`: what a model costs, can do without, and is worth."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
 
 from app.cli.client import Api, CommandError
+from app.cli.passes import TtaFlips, TtaScales, wanted_passes
 from app.cli.progress import follow_job
 from app.cli.terminal import show, show_json, show_table
 from app.settings import get_settings
@@ -20,6 +22,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu, or an accelerator by numbe
 def add_to(app: typer.Typer) -> None:
     app.command()(profile)
     app.command()(prune)
+    app.command()(evaluate)
 
 
 def profile(
@@ -81,6 +84,48 @@ def prune(
         return
     show_table(("", "BEFORE", "AFTER"), _comparison(result))
     show(result["model_id"])
+
+
+def evaluate(
+    model: ModelId,
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="Id of a dataset that is ready.")],
+    split: Annotated[str, typer.Option(help="train, val or test")] = "val",
+    device: Device = "auto",
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Of a detector: measure with test-time augmentation as well.")
+    ] = False,
+    tta_scales: TtaScales = None,
+    tta_flips: TtaFlips = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure a model on a split of a dataset; waits for the job and prints the metrics."""
+    passes = wanted_passes(tta, tta_scales, tta_flips)
+    body = {
+        "dataset_id": dataset,
+        "split": split,
+        "device": device,
+        "tta": None if passes is None else json.loads(passes),
+    }
+    evaluation_id = _result(f"/models/{model}/evaluate", body)["evaluation_id"]
+    found = Api(get_settings()).get(f"/evaluations/{evaluation_id}")
+    if as_json:
+        show_json(found)
+        return
+    show_table(*_measured(found))
+    show(found["id"])
+
+
+def _measured(found: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+    """Return headings and rows: one column, or with passes three."""
+    if found["tta"] is None:
+        numbers = {name: value for name, value in found["metrics"].items() if isinstance(value, float)}
+        return ("METRIC", "VALUE"), [(name, f"{value:.4f}") for name, value in numbers.items()]
+    ways = ("plain", "augmented", "difference")
+    rows = [
+        (name, *(_decimals(found["tta"][way][name], 5 if way == "difference" else 4) for way in ways))
+        for name in found["tta"]["plain"]
+    ]
+    return ("METRIC", *(way.upper() for way in ways)), rows
 
 
 def _result(path: str, body: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from app.database.upgrade import UnusableDatabaseError
 from app.errors import HarrierError
 from app.supervisor.home import CannotServeError
 
+MODELS = "List, import, rename, alias, evaluate, profile, prune, reproduce and download models."
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -26,7 +28,7 @@ detect.add_to(app)
 app.add_typer(datasets.app, name="datasets", help="Upload and list datasets.")
 app.add_typer(jobs.app, name="jobs", help="Watch, cancel and resume jobs.")
 analysis.add_to(models.app)
-app.add_typer(models.app, name="models", help="List, import, profile, prune and download models.")
+app.add_typer(models.app, name="models", help=MODELS)
 app.add_typer(keys.app, name="keys", help="API keys of this home.")
 app.add_typer(weights.app, name="weights", help="Pretrained weights of the original project.")
 

@@ -19,8 +19,12 @@ app = typer.Typer(no_args_is_help=True)
 @app.command("add")
 def add(
     source: Annotated[Path, typer.Argument(help="A folder, or a zip, tar, tar.gz or tar.zst archive.")],
-    name: Annotated[str | None, typer.Option(help="Default is the name of the file or folder.")] = None,
-    form: Annotated[str, typer.Option("--format", help="auto, coco, yolo or voc.")] = "auto",
+    name: Annotated[
+        str | None, typer.Option(help="Default is that of the folder, or of the file without its ending.")
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="auto, coco, yolo, voc, or folders: one per class.")
+    ] = "auto",
     validation_fraction: Annotated[float | None, typer.Option(min=0, max=1)] = None,
     seed: Annotated[int | None, typer.Option(help="Of the split, when the archive has none.")] = None,
     classes: Annotated[str | None, typer.Option(help="JSON: classes to merge, rename or drop.")] = None,
@@ -29,7 +33,7 @@ def add(
     """Upload pictures with their labels; prints the id of the dataset."""
     api = Api(get_settings())
     given = {
-        "name": name or source.absolute().name,
+        "name": name or _own_name(source),
         "format": form,
         "validation_fraction": validation_fraction,
         "seed": seed,
@@ -44,6 +48,11 @@ def add(
         for split, counts in dataset["splits"].items():
             say(f"  {split}: {counts['images']} pictures, {counts['boxes']} boxes")
     show(dataset["id"])
+
+
+def _own_name(source: Path) -> str | None:
+    """Return the name of a folder; that of an archive is made by the server."""
+    return source.absolute().name if source.is_dir() else None
 
 
 @app.command("list")

@@ -12,6 +12,7 @@ import typer
 
 from app.cli.client import Api, CommandError, problem_code, problem_text
 from app.cli.gauge import counted_pictures
+from app.cli.passes import TtaFlips, TtaScales, wanted_passes
 from app.cli.terminal import show
 from app.settings import get_settings
 
@@ -39,9 +40,11 @@ def detect(
     tta: Annotated[
         bool,
         typer.Option(
-            "--tta", help="Look three times, at several scales and mirrored: slower, a little better."
+            "--tta", help="Look three times, smaller and mirrored: slower; measure whether it helps."
         ),
     ] = False,
+    tta_scales: TtaScales = None,
+    tta_flips: TtaFlips = None,
 ) -> None:
     """Detect in pictures; a picture that fails is listed with its error, and the exit status is then 1."""
     given = {
@@ -51,7 +54,7 @@ def detect(
         "max_detections": max_detections,
         "classifier": classifier,
         "classes": classes,
-        "tta": "true" if tta else None,
+        "tta": wanted_passes(tta, tta_scales, tta_flips),
     }
     parameters = {name: value for name, value in given.items() if value is not None}
     files = list(_pictures(sources))

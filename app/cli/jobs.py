@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -29,8 +29,14 @@ def list_all(
         return
     show_table(
         ("ID", "KIND", "STATUS", "STAGE", "FACTS", "NAME"),
-        ((row["id"], row["kind"], row["status"], row["stage"], facts(row), row["name"]) for row in rows),
+        ((row["id"], row["kind"], row["status"], row["stage"], _facts(row), row["name"]) for row in rows),
     )
+
+
+def _facts(job: dict[str, Any]) -> str:
+    """Return what a job measured, and in one line why it failed."""
+    failure = " ".join(job["failure"]["message"].split()) if job["failure"] else ""
+    return "  ".join(part for part in (facts(job), failure) if part)
 
 
 @app.command("show")

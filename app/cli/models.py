@@ -29,7 +29,7 @@ def list_all(
         show_json(rows)
         return
     show_table(
-        ("ID", "ALIAS", "ARCHITECTURE", "CLASSES", "AP", "AP50", "NAME"),
+        ("ID", "ALIAS", "ARCHITECTURE", "CLASSES", "AP", "AP50", "ACCURACY", "NAME"),
         (
             (
                 row["id"],
@@ -38,6 +38,7 @@ def list_all(
                 len(row["classes"]),
                 _metric(row, "ap"),
                 _metric(row, "ap50"),
+                _metric(row, "accuracy"),
                 row["name"],
             )
             for row in rows
@@ -56,12 +57,14 @@ def import_weights(
     weights: Annotated[Path, typer.Argument(help=".pth, .ckpt, .safetensors or .onnx")],
     name: Annotated[str | None, typer.Option(help="Default is the name of the file.")] = None,
     architecture: Annotated[str | None, typer.Option(help="Where the file does not tell it.")] = None,
-    classes: Annotated[str | None, typer.Option(help="JSON list; default is COCO when there are 80.")] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="JSON list; default is COCO's of 80, and ImageNet's of 1000.")
+    ] = None,
     input_convention: Annotated[
-        str | None, typer.Option(help="A name such as yolox-legacy or nanodet-keep-ratio, or JSON.")
+        str | None, typer.Option(help="A name such as yolox-legacy, nanodet-keep-ratio or imagenet, or JSON.")
     ] = None,
 ) -> None:
-    """Make a model from weights of the original project; prints its id."""
+    """Make a model from weights of the original projects or of torchvision; prints its id."""
     if not weights.is_file():
         raise CommandError(f"there is no file at {weights.absolute()}")
     given = {

@@ -17,6 +17,12 @@ from app.cli.terminal import notes, say
 
 ENDED = frozenset({"succeeded", "failed", "cancelled"})
 POLL_S = 1.0
+FORMS = (
+    ("loss", "loss {:.3f}"),
+    ("ap", "AP {:.3f}"),
+    ("ap50", "AP50 {:.3f}"),
+    ("accuracy", "accuracy {:.3f}"),
+)
 SHORTEST_S = 0.3
 """Between two looks: a training tells more than a person can read."""
 QUIET_S = 20.0
@@ -116,20 +122,25 @@ def _stage(job: dict[str, Any]) -> str:
 
 
 def facts(job: dict[str, Any]) -> str:
-    """Return what a job measured in one line: epoch, loss, AP, time left."""
+    """Return what a job measured in one line: epoch, loss, AP or accuracy, time left."""
     progress, metrics = job["progress"], job["metrics"]
     parts = []
     if progress.get("epoch") is not None and progress.get("epochs"):
         parts.append(f"epoch {progress['epoch']}/{progress['epochs']}")
-    for name, form in (("loss", "loss {:.3f}"), ("ap", "AP {:.3f}"), ("ap50", "AP50 {:.3f}")):
+    for name, form in FORMS:
         if isinstance(metrics.get(name), int | float):
             parts.append(form.format(metrics[name]))
     if job["eta_s"] and job["status"] not in ENDED:
-        minutes, seconds = divmod(round(job["eta_s"]), 60)
-        parts.append(f"{minutes}:{seconds:02d} left")
+        parts.append(f"{_duration(round(job['eta_s']))} left")
     if job["queue_position"]:
         parts.append(f"number {job['queue_position']} in the queue{_why(job)}")
     return "  ".join(parts)
+
+
+def _duration(seconds: int) -> str:
+    minutes, seconds = divmod(seconds, 60)
+    hours, rest = divmod(minutes, 60)
+    return f"{hours} h {rest:02d} min" if hours else f"{minutes}:{seconds:02d}"
 
 
 def _why(job: dict[str, Any]) -> str:

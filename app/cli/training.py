@@ -33,7 +33,15 @@ def train(
     epochs: Annotated[int | None, typer.Option(min=1)] = None,
     batch_size: Annotated[str | None, typer.Option(help="A number, or auto.")] = None,
     input_size: Annotated[int | None, typer.Option(help="Side of the square network input, pixels.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, or an accelerator by number: 0")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, an accelerator by number: 0, or several: 0,1")
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, help="That share each batch; default is one per device.")
+    ] = None,
+    sync_bn: Annotated[
+        bool, typer.Option("--sync-bn", help="Batch norm sees the pictures of all processes.")
+    ] = False,
     seed: Annotated[int | None, typer.Option(min=0)] = None,
     settings: Annotated[
         list[str] | None,
@@ -53,6 +61,8 @@ def train(
         "batch_size": _number_or_text(batch_size) if batch_size is not None else None,
         "input_size": input_size,
         "device": device,
+        "processes": processes,
+        "sync_bn": sync_bn or None,
         "seed": seed,
     }
     body = {field: value for field, value in given.items() if value is not None}

@@ -242,7 +242,11 @@ def evaluate_model(
     once: OnceDep,
     response: Response,
 ) -> object:
-    """Measure a model on a split of a dataset by COCO's rules. Classes are matched by name."""
+    """Measure a model on a split of a dataset. Classes are matched by name.
+
+    A detector is measured by COCO's rules (AP); with `tta` plainly and with test-time augmentation, and the
+    difference is reported. A classifier is measured by accuracy, recall and precision, on crops of the boxes.
+    """
     once.same_as({"model_id": model_id, **body.model_dump(mode="json")})
     job = service.queue_evaluation(session, settings, bell, model_id, body, author=author, once=once)
     response.headers["Location"] = f"/jobs/{job.id}"
@@ -271,5 +275,5 @@ def list_evaluations(model_id: Id, session: ReadingDep, wanted: PagingDep) -> ob
     responses=answers(NotFoundError),
 )
 def show_evaluation(evaluation_id: Id, session: ReadingDep) -> object:
-    """Show one evaluation: COCO metrics, per class as well, curves and confusion matrix as numbers."""
+    """Show one evaluation: AP or accuracy, also by class, curves and confusion matrix as numbers."""
     return service.get_evaluation(session, evaluation_id)

@@ -199,7 +199,7 @@ def queue_evaluation(
     job = add_job(
         session,
         JobKind.EVALUATE,
-        name=f"{model.name} on {dataset.name}"[:200],
+        name=f"evaluation of {model.name} on {dataset.name}"[:200],
         config={"model_id": model_id, **wish.model_dump(mode="json")},
         dataset_id=dataset.id,
         model_id=model_id,

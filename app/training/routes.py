@@ -20,6 +20,7 @@ from app.api.dependencies import (
     create_router,
     needs,
 )
+from app.api.shapes import example_of
 from app.errors import (
     ArchitectureMismatchError,
     DatasetNotReadyError,
@@ -79,7 +80,12 @@ def start_training(
     once: OnceDep,
     response: Response,
 ) -> object:
-    """Queue a training. Poll `GET /jobs/{id}` for its progress, or follow `GET /jobs/{id}/events`."""
+    """Queue a training of a detector, or of a classifier (`task: classify`).
+
+    Poll `GET /jobs/{id}` for its progress, or follow `GET /jobs/{id}/events`. A detector is measured by
+    COCO's rules (AP), with `evaluation.tta` at the end also with test-time augmentation; a classifier by its
+    accuracy on the crops of `val`.
+    """
     request: TrainRequest = body
     once.same_as(asdict(request))
     job = service.queue_training(session, bell, settings, request, author=author, once=once)
@@ -99,21 +105,22 @@ def start_training(
 )
 def reproduce_model(
     model_id: Id,
-    body: ReproduceWish,
     session: SessionDep,
     bell: BellDep,
     settings: SettingsDep,
     author: AuthorDep,
     once: OnceDep,
     response: Response,
+    body: Annotated[ReproduceWish | None, Body(examples=[example_of(ReproduceWish)])] = None,
 ) -> object:
     """Start the training that made a model again: same configuration, pictures and first weights.
 
     The job goes up to the step whose weights the model has. `result.reproduction` says whether the weights
     are the same to the bit, how far they are apart, and what was not as it was the first time.
     """
-    once.same_as({"model_id": model_id, **body.model_dump(mode="json")})
-    job = reproducing.queue_reproduction(session, bell, settings, model_id, body, author=author, once=once)
+    wish = body or ReproduceWish()
+    once.same_as({"model_id": model_id, **wish.model_dump(mode="json")})
+    job = reproducing.queue_reproduction(session, bell, settings, model_id, wish, author=author, once=once)
     response.headers["Location"] = f"/jobs/{job.id}"
     return job
 

@@ -24,11 +24,13 @@ PATHS = ("/", *(f"/page/{name}" for name in NAMES))
 """Whoever may reach the server may have these; what they show needs a key wherever the API needs one."""
 WELCOME = """Harrier {version}: a labelled image archive becomes an object detector behind a REST endpoint.
 
+  .              this address in a browser: a page of models and jobs
   docs           every call, to try out in a browser
   openapi.json   the same for programs
   readyz         whether everything runs
 
   POST datasets with a zip, POST train, GET jobs/ID until it has succeeded, POST detect with a picture.
+  POST train with "task": "classify" makes a classifier, which detect?classifier=ID asks about every box.
 """
 """The paths are relative to this one."""
 

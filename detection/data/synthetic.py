@@ -1,7 +1,8 @@
 """A dataset made by a program: shapes on textured grounds, for a first training without any download.
 
 Every picture depends on the seed and its number only. Classes are told apart by outline alone: colours,
-sizes and grounds are drawn alike for all of them, and thin lines cross the picture as distraction.
+sizes and grounds are drawn alike for all of them, and thin lines cross the picture as distraction. Which
+channel of its colour is the strongest is an attribute of each box, for a second stage to learn.
 
 `python -m detection.data.synthetic FOLDER` writes one.
 """
@@ -12,7 +13,7 @@ import argparse
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cv2
@@ -29,6 +30,10 @@ from detection.images import Pixels, encode_jpeg
 
 NUM_IMAGES = 400
 CLASSES = ("circle", "square", "triangle")
+COLOURS = ("blue", "green", "red")
+"""By the strongest channel, in the order of OpenCV."""
+LAYOUTS = ("yolo", "coco", "voc")
+"""That the command offers: a folder per class has pictures of one thing only."""
 VALIDATION_EVERY = 5
 """Every fifth picture is for validation."""
 EMPTY_SHARE = 0.05
@@ -50,6 +55,8 @@ class _Shape:
     class_id: int
     outline: NDArray[np.float64]
     """[n, 2]: x and y of a closed polygon, pixels."""
+    colour: str = ""
+    """One of `COLOURS`, as soon as it is drawn."""
 
     @property
     def box(self) -> tuple[float, float, float, float]:
@@ -94,7 +101,14 @@ def _files(num_images: int, size: int, seed: int, format_name: str) -> Iterator[
 
 def _record(number: int, size: int, shapes: list[_Shape]) -> ImageRecord:
     boxes = tuple(
-        BoxRecord(class_id=shape.class_id, x1=round(x1, 2), y1=round(y1, 2), x2=round(x2, 2), y2=round(y2, 2))
+        BoxRecord(
+            class_id=shape.class_id,
+            x1=round(x1, 2),
+            y1=round(y1, 2),
+            x2=round(x2, 2),
+            y2=round(y2, 2),
+            attributes=(("colour", shape.colour),),
+        )
         for shape in shapes
         for x1, y1, x2, y2 in [shape.box]
     )
@@ -107,9 +121,7 @@ def _picture(rng: Generator, size: int) -> tuple[Pixels, list[_Shape]]:
     canvas = _ground(rng, size)
     for _ in range(int(rng.integers(5))):
         _draw_line(canvas, rng)
-    shapes = _shapes(rng, size)
-    for shape in shapes:
-        _draw_shape(canvas, shape, rng)
+    shapes = [_drawn(canvas, shape, rng) for shape in _shapes(rng, size)]
     canvas += rng.standard_normal(canvas.shape, np.float32) * np.float32(rng.uniform(2.0, 8.0))
     return np.clip(canvas, 0, 255).astype(np.uint8), shapes
 
@@ -161,7 +173,8 @@ def _overlap(shape: _Shape, other: _Shape) -> float:
     return shared / min((ax2 - ax1) * (ay2 - ay1), (bx2 - bx1) * (by2 - by1))
 
 
-def _draw_shape(canvas: NDArray[np.float32], shape: _Shape, rng: Generator) -> None:
+def _drawn(canvas: NDArray[np.float32], shape: _Shape, rng: Generator) -> _Shape:
+    """Draw a shape in a colour that stands out from the ground, and return it with the colour's name."""
     x1, y1, x2, y2 = map(int, shape.box)
     under = canvas[y1 : y2 + 1, x1 : x2 + 1].mean(axis=(0, 1))
     colour = _bright_colour(rng)
@@ -169,6 +182,7 @@ def _draw_shape(canvas: NDArray[np.float32], shape: _Shape, rng: Generator) -> N
         colour = _bright_colour(rng)
     corners = np.round((shape.outline - 0.5) * 2**SUBPIXEL_BITS).astype(np.int32)
     cv2.fillPoly(canvas, [corners], colour.tolist(), shift=SUBPIXEL_BITS)
+    return replace(shape, colour=COLOURS[int(colour.argmax())])
 
 
 def _bright_colour(rng: Generator) -> NDArray[np.float64]:
@@ -185,14 +199,18 @@ def main(arguments: list[str] | None = None) -> None:
     """Write the dataset into the folder that the command line names, and say what it is."""
     parser = argparse.ArgumentParser(prog="python -m detection.data.synthetic", description=__doc__)
     parser.add_argument("folder", type=Path, help="where the pictures and labels go; made if it is not there")
-    folder: Path = parser.parse_args(arguments).folder
+    parser.add_argument(
+        "--format", default="yolo", choices=LAYOUTS, help="yolo, the default, has no place for colours"
+    )
+    chosen = parser.parse_args(arguments)
+    folder: Path = chosen.folder
     try:
-        write_synthetic_dataset(folder)
+        write_synthetic_dataset(folder, format_name=chosen.format)
     except OSError as error:
         sys.exit(f"cannot write to {folder}: {error.strerror}")
     *most, last = (f"{name}s" for name in CLASSES)
-    shapes = f"{', '.join(most)} and {last}"
-    sys.stdout.write(f"{folder.absolute()}: {NUM_IMAGES} pictures of {shapes} with their labels (YOLO)\n")
+    shapes, layout = f"{', '.join(most)} and {last}", chosen.format.upper()
+    sys.stdout.write(f"{folder.absolute()}: {NUM_IMAGES} pictures of {shapes} with their labels ({layout})\n")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import Response, status
+from typing import Annotated
+
+from fastapi import Body, Response, status
 
 from app.api.dependencies import (
     CREATING,
@@ -16,6 +18,7 @@ from app.api.dependencies import (
     create_router,
     needs,
 )
+from app.api.shapes import example_of
 from app.errors import (
     DatasetNotReadyError,
     EmptySplitError,
@@ -47,17 +50,18 @@ LOCATION = {"Location": {"description": "The job.", "schema": {"type": "string"}
 )
 def profile_model(
     model_id: Id,
-    body: ProfileWish,
     session: SessionDep,
     settings: SettingsDep,
     bell: BellDep,
     author: AuthorDep,
     once: OnceDep,
     response: Response,
+    body: Annotated[ProfileWish | None, Body(examples=[example_of(ProfileWish)])] = None,
 ) -> object:
     """Count and time a model, part by part, as it is before fusing; the job's result is the table."""
-    once.same_as({"model_id": model_id, **body.model_dump(mode="json")})
-    job = service.queue_profile(session, settings, bell, model_id, body, author=author, once=once)
+    wish = body or ProfileWish()
+    once.same_as({"model_id": model_id, **wish.model_dump(mode="json")})
+    job = service.queue_profile(session, settings, bell, model_id, wish, author=author, once=once)
     response.headers["Location"] = f"/jobs/{job.id}"
     return job
 
@@ -83,16 +87,17 @@ def profile_model(
 )
 def prune_model(
     model_id: Id,
-    body: PruneWish,
     session: SessionDep,
     settings: SettingsDep,
     bell: BellDep,
     author: AuthorDep,
     once: OnceDep,
     response: Response,
+    body: Annotated[PruneWish | None, Body(examples=[example_of(PruneWish)])] = None,
 ) -> object:
     """Make a new model without the least important weights or channels, and measure what that cost."""
-    once.same_as({"model_id": model_id, **body.model_dump(mode="json")})
-    job = service.queue_pruning(session, settings, bell, model_id, body, author=author, once=once)
+    wish = body or PruneWish()
+    once.same_as({"model_id": model_id, **wish.model_dump(mode="json")})
+    job = service.queue_pruning(session, settings, bell, model_id, wish, author=author, once=once)
     response.headers["Location"] = f"/jobs/{job.id}"
     return job

@@ -31,6 +31,14 @@ def test_a_profile_is_a_job_with_everything_filled_in(api: Api) -> None:
     assert api.bell.rings == [(job["id"], Queue.GPU)]
 
 
+@pytest.mark.parametrize("call", ["profile", "prune"])
+def test_a_call_without_a_body_means_the_defaults(api: Api, call: str) -> None:
+    here = f"/models/{api.model()}/{call}"
+    answer = api.client.post(here)
+    assert answer.status_code == 202, answer.json()
+    assert answer.json()["config"] == api.post(here, {}).json()["config"]
+
+
 @pytest.mark.parametrize(
     ("given", "meant"), [(640, [640, 640]), ([640, 320], [640, 320]), (None, [416, 416])]
 )

@@ -254,6 +254,8 @@ def test_an_evaluation_is_a_job(api: Api) -> None:
     model_id, dataset_id = api.model(), api.ready_dataset()
     job = api.post(f"/models/{model_id}/evaluate", {"dataset_id": dataset_id}).json()
     assert (job["kind"], job["queue"]) == ("evaluate", "gpu")
+    model, dataset = api.get(f"/models/{model_id}").json(), api.get(f"/datasets/{dataset_id}").json()
+    assert job["name"] == f"evaluation of {model['name']} on {dataset['name']}"
     assert job["config"] == {
         "model_id": model_id,
         "dataset_id": dataset_id,

@@ -18,7 +18,15 @@ def test_who_asks_with_curl_reads_where_to_go(api: Api) -> None:
     answer = api.get("/")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
-    for word in (api.get("/version").json()["version"], "docs", "openapi.json", "readyz", "POST train"):
+    for word in (
+        api.get("/version").json()["version"],
+        "docs",
+        "openapi.json",
+        "readyz",
+        "browser",
+        "POST train",
+        "classify",
+    ):
         assert word in answer.text
 
 

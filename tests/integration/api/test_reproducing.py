@@ -53,6 +53,13 @@ def test_the_same_training_is_queued_again(api: Api) -> None:
     assert job["queue"] == "gpu"
 
 
+def test_a_call_without_a_body_leaves_the_device_as_it_was(api: Api) -> None:
+    model_id = trained(api)
+    answer = api.client.post(f"/models/{model_id}/reproduce")
+    assert answer.status_code == 202, answer.json()
+    assert answer.json()["config"] == reproduce(api, model_id).json()["config"]
+
+
 def test_a_long_name_still_ends_with_what_it_is(api: Api) -> None:
     name = reproduce(api, trained(api, name="x" * 200)).json()["name"]
     assert len(name) == 200

@@ -261,6 +261,10 @@ class TestLists:
         model = {"id": "m1", "alias": None, "architecture": "yolox-s", "classes": [], "name": "n"}
         server.answer("/models", page({**model, "metrics": {"ap": 0.25, "ap50": None}}))
         assert "0.250" in run("models", "list")
+        server.answers["/models"].clear()
+        server.answer("/models", page({**model, "metrics": {"accuracy": 0.875}}))
+        assert "ACCURACY" in run("models", "list")
+        assert "0.875" in run("models", "list")
         assert json.loads(run("models", "list", "--json"))[0]["id"] == "m1"
 
 
@@ -286,6 +290,9 @@ class TestDatasets:
         (tmp_path / "cells.tar").write_bytes(b"an archive")
         server.answer("/datasets", {"id": "d1", "job_id": "j1"}, 202)
         assert run("datasets", "add", tmp_path / "cells.tar", "--no-wait", "--name", "c").strip() == "d1"
+        assert b'name="name"\r\n\r\nc' in server.bodies("/datasets")[0]
+        run("datasets", "add", tmp_path / "cells.tar", "--no-wait")
+        assert b'name="name"' not in server.bodies("/datasets")[1]  # the server makes one: cells
         assert b'filename="cells.tar"' in server.bodies("/datasets")[0]
         assert b"an archive" in server.bodies("/datasets")[0]
 
@@ -308,6 +315,12 @@ class TestTraining:
             "freeze": {"parts": ["neck"]},
             "precision": "fp32",
         }
+
+    def test_several_processes(self, server: FakeServer, run: Run) -> None:
+        server.answer("/train", {**JOB, "status": "queued"}, 202)
+        run("train", "d1", "--device", "0,1", "--processes", 2, "--sync-bn")
+        (body,) = map(json.loads, server.bodies("/train"))
+        assert body == {"dataset_id": "d1", "device": "0,1", "processes": 2, "sync_bn": True}
 
     def test_watching_ends_with_the_model(self, server: FakeServer, run: Run) -> None:
         server.answer("/train", {**JOB, "status": "queued"}, 202)
@@ -378,6 +391,13 @@ class TestJobs:
         waiting["waiting_for"] = {"code": "device_busy", "message": "device 0 of here is in use by job j2"}
         assert facts(waiting) == "number 3 in the queue: device 0 of here is in use by job j2"
         assert facts({**JOB, "status": "running", "eta_s": 125.2}).endswith("2:05 left")
+        assert facts({**JOB, "status": "running", "eta_s": 21541.0}).endswith("5 h 59 min left")
+        assert facts({**JOB, "metrics": {"accuracy": 0.9}}) == "epoch 2/2  accuracy 0.900"
+
+    def test_the_list_says_why_a_job_failed(self, server: FakeServer, run: Run) -> None:
+        failure = {"code": "device_missing", "message": "device '7':\nno live worker has it"}
+        server.answer("/jobs", page({**JOB, "status": "failed", "failure": failure}))
+        assert "AP50 0.750  device '7': no live worker has it  night" in run("jobs", "list")
 
 
 class TestGauges:
@@ -586,8 +606,44 @@ class TestAnalysis:
         assert lines[-1] == "m2"
         assert json.loads(run("models", "prune", "m1", "--json")) == PRUNED
 
+    def test_evaluate(self, server: FakeServer, run: Run) -> None:
+        server.answer("/models/m1/evaluate", {**JOB, "status": "queued"}, 202)
+        server.answer("/jobs/j1", {**JOB, "result": {"evaluation_id": "e1"}})
+        plain = {"id": "e1", "metrics": {"ap": 0.25, "split": "val", "per_class": []}, "tta": None}
+        server.answer("/evaluations/e1", plain)
+        shown = run("models", "evaluate", "m1", "d1", "--split", "test").splitlines()
+        assert shown == ["METRIC  VALUE", "ap      0.2500", "e1"]
+        assert json.loads(server.bodies("/models/m1/evaluate")[0]) == {
+            "dataset_id": "d1",
+            "split": "test",
+            "device": "auto",
+        }
+        assert json.loads(run("models", "evaluate", "m1", "d1", "--json")) == plain
+
+    def test_evaluate_with_passes(self, server: FakeServer, run: Run) -> None:
+        server.answer("/models/m1/evaluate", {**JOB, "status": "queued"}, 202)
+        server.answer("/jobs/j1", {**JOB, "result": {"evaluation_id": "e1"}})
+        tta = {"plain": {"ap": 0.25}, "augmented": {"ap": None}, "difference": {"ap": -0.00001}}
+        server.answer("/evaluations/e1", {"id": "e1", "metrics": {}, "tta": tta})
+        shown = run("models", "evaluate", "m1", "d1", "--tta").splitlines()
+        assert [line.split() for line in shown] == [
+            ["METRIC", "PLAIN", "AUGMENTED", "DIFFERENCE"],
+            ["ap", "0.2500", "-0.00001"],
+            ["e1"],
+        ]
+        assert json.loads(server.bodies("/models/m1/evaluate")[0])["tta"] is True
+
 
 class TestDetect:
+    def test_passes_are_chosen(self, server: FakeServer, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "a.jpg").write_bytes(b"?")
+        server.answer("/detect", {"model": "m1", "images": [{"width": 4, "height": 3, "detections": []}]})
+        run("detect", "a.jpg", "--tta-scales", "1,1.3", "--tta-flips", "none,lr")
+        asked = httpx2.URL(server.asked[0].path).params
+        assert json.loads(asked["tta"]) == {"scales": [1, 1.3], "flips": ["none", "lr"]}
+        run("detect", "a.jpg", "--tta-flips", "lr", fails="--tta-scales")
+        run("detect", "a.jpg", "--tta-scales", "big", fails="wants numbers such as 1,1.3")
+
     def test_files_and_folders_in_order_and_a_busy_server_is_asked_again(
         self, server: FakeServer, run: Run, tmp_path: Path
     ) -> None:

@@ -80,14 +80,33 @@ def test_boxes_are_tight() -> None:
 def test_the_command_says_what_it_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    written: list[Path] = []
-    monkeypatch.setattr(synthetic, "write_synthetic_dataset", written.append)
+    written: list[tuple[Path, str]] = []
+    monkeypatch.setattr(
+        synthetic,
+        "write_synthetic_dataset",
+        lambda folder, format_name: written.append((folder, format_name)),
+    )
     synthetic.main([str(tmp_path / "shapes")])
-    assert written == [tmp_path / "shapes"]
+    assert written == [(tmp_path / "shapes", "yolo")]
     printed = (
         f"{tmp_path / 'shapes'}: 400 pictures of circles, squares and triangles with their labels (YOLO)\n"
     )
     assert capsys.readouterr().out == printed
+
+
+def test_the_colour_of_a_shape_is_an_attribute(tmp_path: Path) -> None:
+    write_synthetic_dataset(tmp_path, num_images=8, size=128, format_name="coco")
+    compared = 0
+    for image in read_dataset(tmp_path).dataset.images:
+        pixels = cv2.imread(str(next(tmp_path.rglob(image.file_name))))
+        assert pixels is not None
+        for box in image.boxes:
+            x, y = round((box.x1 + box.x2) / 2), round((box.y1 + box.y2) / 2)
+            middle = pixels[y - 2 : y + 3, x - 2 : x + 3].mean(axis=(0, 1))
+            if np.sort(middle)[2] - np.sort(middle)[1] > 40:  # else noise and JPEG may decide
+                assert dict(box.attributes) == {"colour": synthetic.COLOURS[int(middle.argmax())]}
+                compared += 1
+    assert compared > 8
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
