@@ -123,7 +123,7 @@ class Settings(BaseSettings):
     engine_decode_bytes: PositiveInt = 1024 * MIB
     """Memory for decoding large pictures, of which as many are decoded side by side; each may be alone."""
     engine_deadline_s: PositiveFloat = 30.0
-    """A picture that waited longer than this is dropped with 503."""
+    """A picture that waited and was computed for longer than this is dropped with 503."""
     engine_model_bytes: PositiveInt = 2048 * MIB
     """Models are kept in memory up to this much, the least recently used go first."""
     engine_batch_size: PositiveInt | None = None

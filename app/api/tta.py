@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from app.api.shapes import Wish
 from app.api.strict_json import strict_json
@@ -15,6 +15,7 @@ from detection.inference.passes import (
     MAX_SCALE,
     MIN_SCALE,
     TtaPass,
+    check_cost,
     passes_of,
 )
 
@@ -24,11 +25,16 @@ WAYS = 'should be `true`, `false`, or an object such as {"scales": [1, 0.83], "f
 WORDS = {"true": True, "false": False}
 
 
+def _affordable(scales: list[float]) -> list[float]:
+    check_cost(scales)
+    return scales
+
+
 class TtaWish(Wish):
     """The passes over a picture: one for each scale, with the flip in the same place."""
 
-    scales: Annotated[list[Scale], Field(min_length=1, max_length=MAX_PASSES)]
-    """Of the network's input."""
+    scales: Annotated[list[Scale], Field(min_length=1, max_length=MAX_PASSES), AfterValidator(_affordable)]
+    """Of the network's input. Their squares add up to 8 at most: that is what the passes cost together."""
     flips: Annotated[list[Literal["none", "lr", "ud"]], Field(max_length=MAX_PASSES)] = []
     """Left-right, up-down or none; without any, no pass is flipped."""
 

@@ -117,4 +117,6 @@ def _answer_of(number: int, work: asyncio.Task[Answer]) -> Answer:
 
 
 def _expired(number: int) -> Refused:
-    return Refused(number, Refusal.EXPIRED, "the picture waited for longer than it may")
+    return Refused(
+        number, Refusal.EXPIRED, "waiting for its turn and computing took longer than a picture may take"
+    )

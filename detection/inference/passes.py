@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,6 +11,8 @@ from typing import Any
 MIN_SCALE, MAX_SCALE = 0.1, 2.0
 """Below, nothing is left to be seen; above, one look costs more than four plain ones."""
 MAX_PASSES = 8
+MAX_COST = 8.0
+"""Of all passes, in plain looks: a pass costs the square of its scale."""
 
 
 class Flip(StrEnum):
@@ -51,10 +54,25 @@ def passes_of(scales: Sequence[float], flips: Sequence[str]) -> tuple[TtaPass, .
     if outside:
         raise ValueError(f"the scale {outside[0]:g} is not between {MIN_SCALE:g} and {MAX_SCALE:g}")
     passes = tuple(TtaPass(float(scale), Flip(flip)) for scale, flip in zip(scales, flips, strict=True))
+    check_cost(scales)
     twice = next((each for each in passes if passes.count(each) > 1), None)
     if twice is not None:
         raise ValueError(f"the pass `{twice}` is there twice, which costs time and changes nothing")
     return passes
+
+
+def check_cost(scales: Sequence[float]) -> None:
+    """Check what passes of these scales cost together.
+
+    Raises:
+        ValueError: more than `MAX_COST`.
+    """
+    cost = math.fsum(scale**2 for scale in scales)
+    if cost > MAX_COST:
+        raise ValueError(
+            f"the passes cost as much as {cost:.3g} plain ones, and may cost {MAX_COST:g}: the squares of the"
+            " scales are added up"
+        )
 
 
 DEFAULT_PASSES = passes_of(DEFAULT_SCALES, DEFAULT_FLIPS)

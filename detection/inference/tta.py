@@ -18,6 +18,7 @@ from detection.architectures import ARCHITECTURES
 from detection.inference.passes import Flip, TtaPass
 from detection.inference.scaling import scale_img, scaled_size_hw
 from detection.model_record import ModelRecord
+from detection.postprocess import CHOOSING_BYTES
 
 AXIS_OF_FLIP = {Flip.LEFT_RIGHT: -1, Flip.UP_DOWN: -2}
 BYTES_OF_FLOAT = 4
@@ -51,10 +52,17 @@ def view_size_hw(look: TtaPass, record: ModelRecord) -> tuple[int, int]:
 
 
 def view_bytes(passes: Sequence[TtaPass], record: ModelRecord) -> int:
-    """Return how much memory the views of one picture take, and what the network says about them."""
+    """Return how much memory the views of one picture take, and what the network says about them.
+
+    Choosing among all its scores counts too: a threshold of 0 leaves none out.
+    """
     pixels = sum(height * width for height, width in (view_size_hw(look, record) for look in passes))
     # Priors of strides 8, 16, 32 and 64 are less than a 46th of the pixels.
-    return BYTES_OF_FLOAT * (3 * pixels + (4 + len(record.classes)) * pixels // 46)
+    priors = pixels // 46
+    labels = 1 if record.one_label_per_prior else len(record.classes)
+    return (
+        BYTES_OF_FLOAT * (3 * pixels + (4 + len(record.classes)) * priors) + CHOOSING_BYTES * labels * priors
+    )
 
 
 def map_back(boxes_P4: Tensor, look: TtaPass, size_hw: tuple[int, int]) -> Tensor:

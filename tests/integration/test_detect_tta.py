@@ -173,6 +173,7 @@ def test_a_picture_can_be_annotated_too(api: TestClient) -> None:
         ('{"scales": [1], "flips": ["left"]}', "/tta/flips/0", "'none', 'lr' or 'ud'"),
         ('{"scales": [1, 0.5], "flips": ["lr"]}', "/tta", "2 `scales` and 1 `flips`"),
         ('{"scales": [1, 1]}', "/tta", "is there twice"),
+        ('{"scales": [2, 2, 0.1], "flips": ["none", "lr", "ud"]}', "/tta/scales", "cost as much as 8.01"),
         ('{"scale": [1]}', "/tta/scale", "did you mean `scales`?"),
     ],
 )

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from detection.boxes import cxcywh_to_xyxy, pairwise_iou
 from detection.detections import Detections
-from detection.postprocess import select_detections
+from detection.postprocess import MOST_CANDIDATES, select_detections
 from tests.npz import read_npz
 
 BOXES = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30], [0, 0, 10, 8]])
@@ -151,3 +151,46 @@ def test_it_has_the_originals_numbers(numbers: Path) -> None:
         np.testing.assert_array_equal(found.labels_N, rows[:, 6])
         np.testing.assert_allclose(found.boxes_N4, rows[:, :4], rtol=1e-5, atol=1e-5)
         np.testing.assert_allclose(found.scores_N, rows[:, 4] * rows[:, 5], rtol=1e-5, atol=1e-5)
+
+
+def chosen_one_by_one(
+    boxes: Tensor, scores: Tensor, *, threshold: float, best_only: bool, classes: set[int] | None
+) -> list[tuple[int, int, float]]:
+    """Return prior, class and score of all candidates, the best first: a loop over everything."""
+    found = [
+        (prior, label, float(scores[prior, label]))
+        for prior in range(len(scores))
+        for label in ([int(scores[prior].argmax())] if best_only else range(scores.shape[1]))
+        if scores[prior, label] >= threshold and bool(boxes[prior].isfinite().all())
+    ]
+    found = [each for each in found if classes is None or each[1] in classes]
+    return sorted(found, key=lambda each: -each[2])
+
+
+@pytest.mark.parametrize("classes", [None, {0, 2}])
+@pytest.mark.parametrize("best_only", [True, False])
+def test_only_so_many_candidates_are_looked_at_and_those_are_the_best(
+    monkeypatch: pytest.MonkeyPatch, best_only: bool, classes: set[int] | None
+) -> None:
+    random = torch.Generator().manual_seed(3)
+    boxes = torch.rand(60, 4, generator=random) + torch.tensor([0.0, 0, 100, 100])
+    boxes[7, 2] = torch.inf
+    scores = (torch.rand(60, 3, generator=random) * 20).round() / 20  # many are equal
+    expected = chosen_one_by_one(boxes, scores, threshold=0.1, best_only=best_only, classes=classes)
+    for most in (len(expected) + 1, 20):
+        monkeypatch.setattr("detection.postprocess.MOST_CANDIDATES", most)
+        found = select(
+            boxes,
+            scores,
+            score_threshold=0.1,
+            nms_iou=1.0,
+            one_label_per_prior=best_only,
+            class_ids=classes,
+        )
+        rows = zip(found.boxes_N4.tolist(), found.labels_N.tolist(), found.scores_N.tolist(), strict=True)
+        wanted = [(boxes[prior].tolist(), label, score) for prior, label, score in expected[:most]]
+        assert list(rows) == wanted
+
+
+def test_the_bound_on_candidates_lies_beyond_three_looks_of_a_large_input() -> None:
+    assert MOST_CANDIDATES > 640 * 640 * 3 // 46, "priors, each with its best class"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from detection.inference.scaling import scale_img
 from detection.inference.tta import make_view, map_back, merge_passes, view_bytes, view_size_hw
 from detection.input_convention import NANODET_KEEP_RATIO, NANODET_STRETCH, YOLOX, YOLOX_LEGACY
 from detection.model_record import ModelRecord
+from detection.postprocess import CHOOSING_BYTES
 from tests.npz import read_npz
 from tests.pictures import jpeg, noise, png, quadrants
 from tests.published import tiny_graph
@@ -128,8 +130,11 @@ def test_the_memory_of_views_is_known_before_they_are_made() -> None:
     assert sizes == [(96, 128), (96, 128), (96, 96)]
     pixels = sum(height * width for height, width in sizes)
     priors = sum(height * width // stride**2 for height, width in sizes for stride in (8, 16, 32))
-    assert view_bytes(DEFAULT_PASSES, RECORD) >= 4 * (3 * pixels + 6 * priors)
-    assert view_bytes(DEFAULT_PASSES, RECORD) < 1.2 * 4 * (3 * pixels + 6 * priors)
+    tensors = 4 * (3 * pixels + 6 * priors)
+    chosen_from = {True: priors, False: len(RECORD.classes) * priors}
+    for best_only, scores in chosen_from.items():
+        record = replace(RECORD, one_label_per_prior=best_only)
+        assert 1 <= view_bytes(DEFAULT_PASSES, record) / (tensors + CHOOSING_BYTES * scores) < 1.2
 
 
 class WhiteSpot:
@@ -223,12 +228,17 @@ def test_a_picture_is_prepared_once_and_its_time_holds_that_of_the_views() -> No
         ([0.05], ["none"], "the scale 0.05 is not between 0.1 and 2"),
         ([float("nan")], ["none"], "the scale nan is not between"),
         ([1.0], ["sideways"], "'sideways' is not a valid Flip"),
+        ([2.0, 2.0, 0.1], ["none", "lr", "ud"], "cost as much as 8.01 plain ones, and may cost 8"),
         ([1.0, 0.5, 0.5], ["lr", "ud", "ud"], "the pass `0.5 ud` is there twice"),
     ],
 )
 def test_passes_that_make_no_sense_are_refused(scales: list[float], flips: list[str], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         passes_of(scales, flips)
+
+
+def test_two_passes_of_twice_the_size_cost_no_more_than_passes_may() -> None:
+    assert len(passes_of([2.0, 2.0], ["none", "lr"])) == 2
 
 
 def test_passes_are_described_in_logs_and_answers() -> None:
