@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+from threading import Lock
 from typing import Any
 
 from fastapi import FastAPI
@@ -24,10 +25,13 @@ KEYS = {
 def describe(app: FastAPI) -> None:
     """Let the application answer `/openapi.json` with our shape of errors, and a licence."""
 
+    making = Lock()
+
     def openapi() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            app.openapi_schema = _document(app)
-        return app.openapi_schema
+        with making:  # the first requests come in several threads, and Python 3.11 parses in one at a time
+            if app.openapi_schema is None:
+                app.openapi_schema = _document(app)
+            return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 

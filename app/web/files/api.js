@@ -17,17 +17,21 @@ export function useKey(secret) {
 }
 
 export const get = (path) => call("GET", path);
+export const getText = (path) => ask("GET", path, undefined, "text/plain").then((answer) => answer.text());
 export const post = (path, body) => call("POST", path, body);
 
 async function call(method, path, body) {
-  const headers = { Accept: "application/json" };
+  return (await ask(method, path, body, "application/json")).json();
+}
+
+async function ask(method, path, body, kind) {
+  const headers = { Accept: kind };
   const key = sessionStorage.getItem(KEY);
   if (key) headers.Authorization = `Bearer ${key}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const answer = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
-  const read = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new ApiError(answer.status, read);
-  return read;
+  if (!answer.ok) throw new ApiError(answer.status, await answer.json().catch(() => ({})));
+  return answer;
 }
 
 /** Follow a job until it has ended; `show` is told whenever something about it may have changed. */

@@ -13,19 +13,26 @@ export function element(tag, attributes = {}, ...children) {
 
 /**
  * Draw rows as a table.
- * Columns are `{title, value, digits}`: `value` takes a row; with `digits` it is a number, set to the right.
+ * Columns are `{title, value, digits, long}`: `value` takes a row; with `digits` it is a number, set to the right,
+ * a function of the row where rows differ; a column of `long` texts may break its lines.
  */
 export function table(caption, columns, rows) {
-  const aligned = (column) => (column.digits === undefined ? {} : { class: "number" });
+  const aligned = ({ digits, long }) => ({ class: digits !== undefined ? "number" : long ? "long" : null });
+  const digits = (column, row) => (typeof column.digits === "function" ? column.digits(row) : column.digits);
   const head = columns.map((column) => element("th", { scope: "col", ...aligned(column) }, column.title));
   const body = rows.map((row) =>
-    element("tr", {}, columns.map((column) => element("td", aligned(column), shown(column.value(row), column.digits)))),
+    element("tr", {}, columns.map((column) => element("td", aligned(column), shown(column.value(row), digits(column, row))))),
   );
   return element(
     "div",
     { class: "scroll" },
     element("table", { "aria-label": caption }, element("thead", {}, element("tr", {}, head)), element("tbody", {}, body)),
   );
+}
+
+/** Return the columns in which some row has a value. */
+export function filled(columns, rows) {
+  return columns.filter(({ value }) => rows.some((row) => value(row) !== null && value(row) !== undefined));
 }
 
 /** Draw `[name, value]` pairs; what is not known is left out. */

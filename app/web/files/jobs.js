@@ -1,7 +1,9 @@
 // What is queued, what runs, and why the rest waits.
 
-import { follow, get } from "./api.js";
-import { element, facts, note, shown, table, when } from "./elements.js";
+import { follow, get, getText } from "./api.js";
+import { element, facts, failure, note, shown, table, when } from "./elements.js";
+
+const LAST_LINES = 20;
 
 export async function showJobs() {
   const page = await get("jobs?limit=100");
@@ -15,14 +17,26 @@ export async function showJob(id, signal) {
   const place = element("div");
   const draw = (job) => place.replaceChildren(element("div", {}, drawn(job)));
   draw(await get(`jobs/${encodeURIComponent(id)}`));
-  follow(id, draw, { signal }).catch(() => {});
-  return [place];
+  const told = element("div");
+  const ended = async (job) => {
+    if (job.status === "failed" && !signal.aborted) told.replaceChildren(...(await lastLines(id)));
+  };
+  follow(id, draw, { signal })
+    .then(ended)
+    .catch((error) => told.replaceChildren(failure(error)));
+  return [place, told];
+}
+
+async function lastLines(id) {
+  const lines = (await getText(`jobs/${encodeURIComponent(id)}/log`)).trimEnd().split("\n").slice(-LAST_LINES);
+  if (!lines.join("")) return [];
+  return [element("h2", {}, "Last lines of its log"), element("pre", {}, lines.join("\n"))];
 }
 
 const COLUMNS = [
-  { title: "Job", value: (job) => element("a", { href: `#job/${encodeURIComponent(job.id)}` }, job.name || job.id) },
+  { title: "Job", value: (job) => element("a", { href: `#job/${encodeURIComponent(job.id)}` }, job.name || job.id), long: true },
   { title: "Kind", value: (job) => job.kind },
-  { title: "Status", value: state },
+  { title: "Status", value: state, long: true },
   { title: "Done", value: (job) => percent(job.progress.fraction), digits: 0 },
   { title: "Device", value: device },
   { title: "Asked for", value: (job) => when(job.created_at) },
@@ -50,9 +64,11 @@ function drawn(job) {
   const made = job.result?.model_id;
   return [
     element("h1", {}, job.name || job.id),
+    job.failure ? failure(job.failure) : null,
     facts([
+      ["id", job.id],
       ["kind", job.kind],
-      ["status", state(job)],
+      ["status", job.failure ? job.status : state(job)],
       ["done", percent(job.progress.fraction)],
       ["seconds left", job.eta_s === null ? null : shown(job.eta_s, 0)],
       ["device", device(job)],
@@ -60,11 +76,15 @@ function drawn(job) {
       ["ended", when(job.ended_at)],
       ["model", made ? element("a", { href: `#model/${encodeURIComponent(made)}` }, made) : null],
     ]),
-    element("h2", {}, "Newest figures"),
-    facts(Object.entries(job.metrics).map(([name, value]) => [name, shown(value)])),
+    ...figures(job.metrics),
     details("Result", job.result),
     details("Configuration", job.config),
   ];
+}
+
+function figures(metrics) {
+  const pairs = Object.entries(metrics).map(([name, value]) => [name, shown(value)]);
+  return pairs.length ? [element("h2", {}, "Newest figures"), facts(pairs)] : [];
 }
 
 export function details(title, value) {

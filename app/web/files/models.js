@@ -1,7 +1,7 @@
 // The models: what each is, how good, and what it costs.
 
 import { get } from "./api.js";
-import { element, facts, note, shown, size, table, when } from "./elements.js";
+import { element, facts, filled, note, shown, size, table, when } from "./elements.js";
 import { details } from "./jobs.js";
 import { costs } from "./profile.js";
 
@@ -23,8 +23,9 @@ export async function showModel(id, signal) {
     described(model),
     await costs(model, signal),
     element("h2", {}, "Evaluations"),
-    evaluations.items.length ? table("Evaluations", MEASURED, evaluations.items) : note("It was not measured yet."),
+    evaluations.items.length ? table("Evaluations", filled(MEASURED, evaluations.items), evaluations.items) : note("It was not measured yet."),
     ...(await pruning(model)),
+    ...reproduction(model.provenance.reproduction),
     element("h2", {}, "Where it comes from"),
     details("Provenance", model.provenance),
     details("Record", model.record),
@@ -35,9 +36,32 @@ export async function showModel(id, signal) {
 async function pruning(model) {
   const { pruned } = model.provenance;
   if (!pruned) return [];
-  const job = await get(`jobs/${encodeURIComponent(model.job_id)}`).catch(() => null);
+  const job = await get(`jobs/${encodeURIComponent(model.job_id)}`).catch(unlessGone);
   const compared = Object.entries(job?.result ?? pruned).flatMap(([name, value]) => rows(name, value));
   return [element("h2", {}, "What pruning changed"), table("Before and after pruning", COMPARED, compared)];
+}
+
+function unlessGone(error) {
+  if (error.status === 404) return null;
+  throw error;
+}
+
+/** How close a model that was trained again came to its original. */
+function reproduction(found) {
+  if (!found) return [];
+  const pairs = [
+    ["verdict", found.summary],
+    ["identical", found.identical ? "yes, to the bit" : "no"],
+    ["within tolerance", found.within_tolerance ? "yes" : "no"],
+    ["largest relative difference", found.identical ? null : shown(found.max_relative_difference, 6)],
+  ];
+  const differences = found.differences.map((each) => element("li", {}, each));
+  return [
+    element("h2", {}, "The same training once more"),
+    facts(pairs),
+    differences.length ? element("p", {}, "What was not as it was:") : null,
+    differences.length ? element("ul", {}, differences) : null,
+  ].filter(Boolean);
 }
 
 function rows(name, value) {
@@ -47,16 +71,31 @@ function rows(name, value) {
 }
 
 const COMPARED = [
-  { title: "What", value: (row) => row.name.replaceAll("_", " ") },
-  { title: "Before", value: (row) => row.before, digits: 4 },
-  { title: "After", value: (row) => row.after, digits: 4 },
+  { title: "What", value: (row) => WORDS[row.name] ?? row.name.replaceAll("_", " ") },
+  { title: "Before", value: (row) => row.before, digits: (row) => places(row) },
+  { title: "After", value: (row) => row.after, digits: (row) => places(row) },
 ];
+
+const WORDS = {
+  ap: "AP",
+  gflops: "GFLOPs",
+  "latency_ms onnxruntime": "latency, ONNX Runtime (ms)",
+  "latency_ms openvino": "latency, OpenVINO (ms)",
+  "latency_ms eager": "latency, eager (ms)",
+  "latency_ms torch": "latency, torch (ms)",
+  "file_bytes onnx": "file size, ONNX (bytes)",
+  "file_bytes safetensors": "file size, safetensors (bytes)",
+};
+
+/** Counts are whole numbers; the rest is measured. */
+const places = (row) => (row.name === "parameters" || row.name.startsWith("file_bytes") ? 0 : 4);
 
 const metric = (name) => (row) => row.metrics?.[name];
 
 const COLUMNS = [
-  { title: "Model", value: (model) => element("a", { href: `#model/${encodeURIComponent(model.id)}` }, model.name) },
+  { title: "Model", value: (model) => element("a", { href: `#model/${encodeURIComponent(model.id)}` }, model.name), long: true },
   { title: "Alias", value: (model) => model.alias },
+  { title: "Origin", value: (model) => model.origin },
   { title: "Architecture", value: (model) => model.architecture },
   { title: "Classes", value: (model) => model.classes.length, digits: 0 },
   { title: "AP", value: metric("ap"), digits: 3 },
@@ -72,7 +111,9 @@ const MEASURED = [
   { title: "AP50", value: metric("ap50"), digits: 4 },
   { title: "AP75", value: metric("ap75"), digits: 4 },
   { title: "Accuracy", value: metric("accuracy"), digits: 4 },
-  { title: "AP gained by test-time augmentation", value: (row) => row.tta?.difference?.ap, digits: 4 },
+  { title: "Passes", value: (row) => row.tta?.passes.length, digits: 0 },
+  { title: "AP gained by them", value: (row) => row.tta?.difference?.ap, digits: 5 },
+  { title: "Dataset", value: (row) => row.dataset_id },
   { title: "When", value: (row) => when(row.created_at) },
 ];
 
@@ -80,6 +121,7 @@ function described(model) {
   const metrics = model.metrics ?? {};
   const fraction = (name) => (metrics[name] == null ? null : shown(metrics[name], 4));
   return facts([
+    ["id", model.id],
     ["alias", model.alias],
     ["architecture", model.architecture],
     ["origin", model.origin],

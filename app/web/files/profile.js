@@ -1,4 +1,4 @@
-// What a model costs: the newest profile as tables, and a button that measures anew.
+// What a model costs: the newest profile at its own input size as tables, and a button that measures anew.
 
 import { follow, get, post } from "./api.js";
 import { element, facts, failure, note, shown, size, table } from "./elements.js";
@@ -10,7 +10,8 @@ export async function costs(model, signal) {
   const place = element("div");
   const told = element("p", { class: "note" });
   const jobs = await get(`jobs?kind=profile&model_id=${encodeURIComponent(model.id)}&limit=20`);
-  const newest = jobs.items.find((job) => job.status === "succeeded");
+  const done = jobs.items.filter((job) => job.status === "succeeded");
+  const newest = done.find((job) => String(job.result.input_size) === String(model.input_size)) ?? done[0];
   const running = jobs.items.find((job) => GOING_ON.includes(job.status));
   place.append(newest ? profile(newest.result) : note("It was not profiled yet."));
   const watch = (job) => follow(job.id, (each) => tell(each, told, place), { signal });
@@ -46,17 +47,18 @@ function profile(found) {
       ["sparsity", shown(found.sparsity, 4)],
       ["GFLOPs", shown(found.gflops, 3)],
       ["input", `${found.batch_size} × ${size(found.input_size)} on ${found.device}`],
+      ["precision", found.half ? "half" : "full"],
       ["runs", shown(found.runs, 0)],
       ["peak memory", found.memory.peak_bytes === null ? null : `${shown(found.memory.peak_bytes / 1e6, 1)} MB`],
     ]),
     table("Profile by part", PARTS, found.parts),
-    found.tensors ? tensors(found.tensors) : null,
+    found.modules ? folded(`${found.modules.length} modules of the class asked for`, MODULES, found.modules) : null,
+    found.tensors ? folded(`${found.tensors.length} parameter tensors`, TENSORS, found.tensors) : null,
   );
 }
 
-function tensors(rows) {
-  const title = `${rows.length} parameter tensors`;
-  return element("details", {}, element("summary", {}, title), table(title, TENSORS, rows));
+function folded(title, columns, rows) {
+  return element("details", {}, element("summary", {}, title), table(title, columns, rows));
 }
 
 const deviation = (mean, std) => {
@@ -73,6 +75,12 @@ const PARTS = [
   { title: "Backward, ms", value: (row) => deviation(row.backward_ms, row.backward_ms_std), digits: 2 },
   { title: "Input", value: (row) => shapes(row.input_shapes) },
   { title: "Output", value: (row) => shapes(row.output_shapes) },
+];
+
+const MODULES = [
+  { title: "No.", value: (row) => row.index, digits: 0 },
+  { title: "Class", value: (row) => row.class },
+  { title: "Name", value: (row) => row.name },
 ];
 
 const TENSORS = [

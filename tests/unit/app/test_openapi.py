@@ -6,7 +6,9 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
@@ -14,7 +16,7 @@ from fastapi import FastAPI
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from app.api.openapi import written
+from app.api.openapi import describe, written
 from app.main import create_app
 from app.settings import Settings
 from detection.architectures import ARCHITECTURES
@@ -55,6 +57,22 @@ def test_it_can_be_written_without_a_server() -> None:
         [sys.executable, "-m", "app.api.openapi"], capture_output=True, text=True, check=True
     )
     assert done.stdout == (ROOT / "docs" / "openapi.json").read_text(encoding="utf-8")
+
+
+def test_the_first_requests_wait_for_one_document(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[FastAPI] = []
+
+    def make(app: FastAPI) -> dict[str, Any]:
+        sleep(0.05)
+        made.append(app)
+        return {}
+
+    monkeypatch.setattr("app.api.openapi._document", make)
+    app = FastAPI()
+    describe(app)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda _: app.openapi(), range(4))) == [{}] * 4
+    assert made == [app]
 
 
 def test_every_call_says_what_it_does(document: dict[str, Any]) -> None:
