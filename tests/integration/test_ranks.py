@@ -11,7 +11,7 @@ from subprocess import Popen
 import psutil
 from sqlalchemy import select
 
-from app.database.tables import JobTransition, Model
+from app.database.tables import JobEvent, JobTransition, Model
 from app.jobs import protocol
 from app.jobs.states import JobKind, JobStatus, Queue
 from detection.families.yolox import YoloxAugmentationConfig, YoloxConfig
