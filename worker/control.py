@@ -71,6 +71,18 @@ class Control:
             raise self._error
         return self._order
 
+    def obey_now(self) -> None:
+        """Stop at once if that was ordered: for a job that waits, and has nothing to save.
+
+        Raises:
+            StoppedError: it was.
+            Exception: whatever `lose` was told.
+        """
+        if self._error is not None:
+            raise self._error
+        if self._order in IMMEDIATE:
+            raise StoppedError(self._order)
+
     def pulse(self) -> None:
         """Tell the keeper that the process is getting on; a line that is full has said enough."""
         try:

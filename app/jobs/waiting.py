@@ -126,10 +126,10 @@ def _later(until: datetime, reason: str) -> WaitingRead:
 
 
 def _no_worker(queue: Queue, since: datetime | None) -> WaitingRead:
-    when = "none was seen lately" if since is None else f"the last was seen at {since:%Y-%m-%d %H:%M:%S} UTC"
-    return WaitingRead(
-        code="no_worker", message=f"no worker of the queue {queue} is alive; {when}", since=since
-    )
+    if since is None:
+        return WaitingRead(code="no_worker", message=f"no worker of the queue {queue} is running")
+    message = f"no worker of the queue {queue} is alive; the last was seen at {since:%Y-%m-%d %H:%M:%S} UTC"
+    return WaitingRead(code="no_worker", message=message, since=since)
 
 
 def _begins(job: InLine) -> WaitingRead:

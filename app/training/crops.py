@@ -7,6 +7,7 @@ from typing import Any
 from app.api.faults import fault_at
 from app.database.tables import Dataset
 from app.errors import EmptySplitError
+from detection.data.attributes import MOST_VALUES
 from detection.data.records import Split
 
 MOST_NAMED = 20
@@ -41,7 +42,8 @@ def _num_labelled(dataset: Dataset, attribute: str) -> int:
     values = attributes.get(attribute)
     if values is None:
         there_are = _listed(sorted(attributes)) or "none"
-        raise fault_at("/attribute", f"its boxes have no attribute {attribute!r}; there are: {there_are}")
+        problem = f"its boxes have no attribute {attribute!r} of at most {MOST_VALUES} values"
+        raise fault_at("/attribute", f"{problem}; there are: {there_are}")
     if len(values) < 2:
         raise fault_at(
             "/attribute", f"there is nothing to tell apart: the only value is {_listed([*values])}"

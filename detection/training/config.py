@@ -275,8 +275,9 @@ class TrainingConfig:
     threads: Annotated[int, Ge(1), Le(256)] | None = None
     """Threads that a process computes with on the CPU; null is its share of the worker's cores. Sums come out
     in another order with another number, so a job shows it and keeps to it."""
-    processes: Annotated[int, Ge(1), Le(64)] | None = None
-    """Processes that train together; null is one per device. Accelerators have one each, a CPU any number."""
+    processes: Annotated[int, _Exactly(), Ge(1), Le(64)] | None = None
+    """Processes that train together; null is one per device. Accelerators have one each, a CPU
+    at most one per core and per GiB of memory."""
     sync_bn: Truth = False
     """Batch norm over the pictures of all processes; needs more than one."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

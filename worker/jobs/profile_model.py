@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
@@ -21,8 +22,14 @@ from detection.training.reporting import ALL_SEEN
 from worker.attempt import Attempt
 from worker.jobs.device import begin_on_device
 from worker.jobs.networks import load_network
+from worker.memory import memory_limit_bytes
 from worker.pace import Pace
 from worker.stored_model import open_model
+
+BYTES_OF_FLOAT = 4
+GIB = 1024**3
+TIMES_THE_INPUT = 20
+"""What one run forward and backward holds at least, in inputs of single precision."""
 
 
 def run(attempt: Attempt) -> None:
@@ -34,18 +41,30 @@ def run(attempt: Attempt) -> None:
     info = model_info(network, (height, width))
     attempt.report.line(info.summary())
     attempt.report.stage("profiling")
-    images = _images(config, device)
+    counted = _counted(info, sparsity(network), verbose=config["verbose"])
+    if device.type == "cpu":
+        check_room(config["batch_size"], (height, width), memory_bytes=memory_limit_bytes())
     try:
-        measured = _measured(attempt, network, images)
+        measured = _measured(attempt, network, _images(config, device))
     except RuntimeError as error:
         if not is_out_of_memory(error):
             raise
-        problem = f"{len(images)} pictures of {height} x {width} do not fit into the device's memory"
-        raise ConfigError([Fault("/batch_size", problem)]) from error
-    counted = _counted(info, sparsity(network), verbose=config["verbose"])
+        raise _too_large(config["batch_size"], (height, width), "the device's memory") from error
     wanted = {name: config[name] for name in ("input_size", "batch_size", "runs", "half")}
     result = {"model_id": model.id, "device": str(device), **wanted, **counted, **measured, "modules": found}
     attempt.succeed(result, lambda session: None)
+
+
+def check_room(batch_size: int, size_hw: tuple[int, int], *, memory_bytes: int) -> None:
+    """Raise ConfigError when a CPU cannot have the memory: it would be killed instead of told."""
+    if batch_size * 3 * math.prod(size_hw) * BYTES_OF_FLOAT * TIMES_THE_INPUT > memory_bytes:
+        raise _too_large(batch_size, size_hw, f"{memory_bytes / GIB:.1f} GiB of memory")
+
+
+def _too_large(batch_size: int, size_hw: tuple[int, int], memory: str) -> ConfigError:
+    height, width = size_hw
+    problem = f"{batch_size} pictures of {height} x {width} do not fit into {memory}"
+    return ConfigError([Fault("/batch_size", problem)])
 
 
 class ProfilingProgress:
@@ -74,7 +93,7 @@ def _measured(attempt: Attempt, network: Network, images: Tensor) -> dict[str, A
     rows = profile_parts(network, images, runs, ran=progress.ran)
     for line in table_lines(rows):
         attempt.report.line(line)
-    own = network.half() if images.dtype is torch.float16 else network
+    own = deepcopy(network).half() if images.dtype is torch.float16 else network
     memory = peak_memory(lambda: own(images).sum().backward(), images.device)
     return {"parts": [_row(each) for each in rows], "memory": asdict(memory)}
 
@@ -82,7 +101,7 @@ def _measured(attempt: Attempt, network: Network, images: Tensor) -> dict[str, A
 def _images(config: Any, device: torch.device) -> Tensor:
     """Return pictures [B, 3, H, W] of noise: what is in them makes no difference."""
     random = torch.Generator().manual_seed(0)
-    images = 255 * torch.rand(config["batch_size"], 3, *config["input_size"], generator=random)
+    images = torch.rand(config["batch_size"], 3, *config["input_size"], generator=random).mul_(255)
     return images.to(device, torch.float16 if config["half"] else torch.float32)
 
 

@@ -22,12 +22,17 @@ from detection.training.run import TrainingResult
 from detection.training.trainer import OOM_HALVINGS
 from worker.attempt import Attempt
 from worker.exit_codes import ExitCode, RanksEndedError
+from worker.memory import memory_limit_bytes
 from worker.pictures import StoredDataset
 from worker.ranks.line import PACKET_BYTES, Call, Crashed, Died, Failed, JobEnd, Message, line_pair
 from worker.ranks.order import TrainingEnd, TrainingOrder, read_end
 from worker.ranks.reporting import respond
-from worker.threads import rank_environment
+from worker.ranks.room import check_room
+from worker.ranks.start import starting
+from worker.threads import num_cores, rank_environment
 
+LOOK_S = 0.1
+"""How often orders are looked for while the ranks start."""
 ENDING_S = 5.0
 """For ranks that were killed to be gone."""
 
@@ -45,6 +50,8 @@ def train_on_ranks(
         RanksEndedError: a rank was killed, or failed with an error that nobody foresaw.
     """
     training.check(num_ranks=training.num_ranks)
+    if training.devices[0].type == "cpu":
+        check_room(training.num_ranks, cores=num_cores(), memory_bytes=memory_limit_bytes())
     for launch in range(1 + OOM_HALVINGS):
         order, ranks = _order(attempt, training, dataset, launch), _Launch(attempt, reporter)
         try:
@@ -64,6 +71,7 @@ class _Launch:
     def __init__(self, attempt: Attempt, reporter: Reporter) -> None:
         self._attempt, self._reporter = attempt, reporter
         self._told: list[Failed | Crashed | Died] = []
+        self._ask = False
         self.saved = False
         """Whether there was a checkpoint meanwhile."""
 
@@ -71,22 +79,29 @@ class _Launch:
         path = self._attempt.scratch / f"{order.meeting.stem}.json"
         order.write(path)
         with _torchrun(path, num_ranks) as line:
-            while (message := line.receive()) is not None:
+            while (message := self._next(line)) is not None:
                 self._hear(message, line)
                 if isinstance(message, Died):
                     break
         if not self._told and order.result.exists():
             return read_end(order.result)
-        raise self._why()
+        raise self._why(line.starter_code)
+
+    def _next(self, line: JobEnd) -> Message | None:
+        """Return the next message. Ranks that do not ask yet what is wanted have nothing to save."""
+        while not self._ask and not line.has_news(LOOK_S):
+            self._attempt.control.obey_now()
+        return line.receive()
 
     def _hear(self, message: Message, line: JobEnd) -> None:
         if not isinstance(message, Call):
             self._told.append(message)
             return
+        self._ask = self._ask or message.method == "request"
         self.saved = self.saved or message.method == "on_checkpoint"
         line.answer(msgspec.to_builtins(respond(message, self._reporter, self._attempt.control.request)))
 
-    def _why(self) -> Exception:
+    def _why(self, starter_code: int | None) -> Exception:
         """Return what ended the training: what a rank itself says before what others have seen of it."""
         failures = [error_of(each.error) for each in self._told if isinstance(each, Failed)]
         own = [each for each in failures if not isinstance(each, RankError)]
@@ -94,12 +109,11 @@ class _Launch:
             return own[0]
         crashes = [f"rank {each.rank}: {each.line}" for each in self._told if isinstance(each, Crashed)]
         deaths = [each for each in self._told if isinstance(each, Died)]
-        killed = [each for each in deaths if each.code == -signal.SIGKILL]
-        if killed or not (crashes or failures):
-            lines = [_obituary(each) for each in killed or deaths] or ["the ranks did not start"]
-        else:
-            lines = crashes or [str(each) for each in failures]
-        self._reporter.on_log(lines[0])
+        killed = [_obituary(each) for each in deaths if each.code == -signal.SIGKILL]
+        if starter_code == -signal.SIGKILL:
+            killed.append("torchrun, which the ranks of the training belong to, was killed")
+        others = crashes or [str(each) for each in failures] or [_obituary(each) for each in deaths]
+        self._reporter.on_log((killed or others or ["the ranks did not start"])[0])
         self._attempt.report.flush()
         return RanksEndedError(ExitCode.RANK_KILLED if killed else ExitCode.CRASHED)
 
@@ -144,19 +158,28 @@ def _torchrun(order: Path, num_ranks: int) -> Iterator[JobEnd]:
     """Start the ranks; none of them is left when the block ends."""
     ours, theirs = line_pair()
     with ours, theirs:
-        command = [sys.executable, "-m", "worker.ranks.torchrun", str(order), str(num_ranks)]
+        start = [sys.executable, "-m", *starting("worker.ranks.torchrun", os.getpid())]
         process = subprocess.Popen(
-            [*command, "--job", str(os.getpid())],
+            [*start, str(order), str(num_ranks)],
             stdin=theirs.fileno(),
             env={**os.environ, **rank_environment(num_ranks)},
         )
         theirs.close()
+        line = JobEnd(ours)
         try:
-            yield JobEnd(ours)
+            yield line
         finally:
+            line.starter_code = _own_end(process) if line.ended else None
             process.kill()  # its ranks die with it
             process.wait()
             _await_silence(ours)
+
+
+def _own_end(process: subprocess.Popen[bytes]) -> int | None:
+    """Return how a process ends that has let go of its line already; None when it does not."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(ENDING_S)
+    return process.returncode
 
 
 def _await_silence(line: socket.socket) -> None:

@@ -6,6 +6,7 @@ may say why it ends, and torchrun which rank it was that ended. A message is one
 
 from __future__ import annotations
 
+import select
 import socket
 from typing import Any
 
@@ -62,13 +63,23 @@ class JobEnd:
 
     def __init__(self, line: socket.socket) -> None:
         self._line = line
+        self.ended = False
+        """Whether nobody is left at the other end."""
+        self.starter_code: int | None = None
+        """How torchrun ended, if it did so by itself: negative for a signal."""
+
+    def has_news(self, timeout_s: float) -> bool:
+        """Wait for a message, or for the line's end; return whether there is one of them."""
+        readable, _, _ = select.select([self._line], [], [], timeout_s)
+        return bool(readable)
 
     def receive(self) -> Message | None:
         """Return the next message; None when nobody is left at the other end."""
         try:
             packet = self._line.recv(PACKET_BYTES)
         except ConnectionError:
-            return None
+            packet = b""
+        self.ended = not packet
         return msgspec.msgpack.decode(packet, type=Message) if packet else None
 
     def answer(self, value: object) -> None:

@@ -1,4 +1,4 @@
-"""`python -m worker.ranks.rank ORDER`: the process of one rank of a training, as torchrun starts it."""
+"""`worker.ranks.start PARENT worker.ranks.rank ORDER`: one rank of a training, as torchrun starts it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import NoReturn
 import structlog
 
 from app.logs import configure_logging
-from app.parent_death import die_with_parent
 from app.settings import get_settings
 from app.storage import open_storage
 from detection.errors import DetectionError
@@ -32,7 +31,6 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # torchrun ends the others when one has died: at once
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1)
-    die_with_parent(signal.SIGKILL, parent_pid=options.torchrun)
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     order, line = read_order(options.order), RankEnd(line_from_parent())
     settings = get_settings()
@@ -66,9 +64,4 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         prog="python -m worker.ranks.rank", description="Train as one of several."
     )
     parser.add_argument("order", type=Path, help="a file with the training's order")
-    parser.add_argument("--torchrun", type=int, help="process id of whoever started this one")
     return parser.parse_args(arguments)
-
-
-if __name__ == "__main__":
-    main()

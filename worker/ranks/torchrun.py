@@ -1,4 +1,4 @@
-"""`python -m worker.ranks.torchrun ORDER N`: torchrun with N ranks on this host, none of which is restarted.
+"""`worker.ranks.start PARENT worker.ranks.torchrun ORDER N`: torchrun with N ranks here, none is restarted.
 
 It meets nobody over the network: ranks find each other through files, and talk over the loopback interface.
 """
@@ -16,14 +16,13 @@ from typing import NoReturn
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args, run
 
-from app.parent_death import die_with_parent
 from worker.ranks.leaving import leave
 from worker.ranks.line import RankEnd
+from worker.ranks.start import starting
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     options = _parse(arguments)
-    die_with_parent(signal.SIGKILL, parent_pid=options.job)
     order: Path = options.order
     try:
         run(parse_args(torchrun_arguments(order, options.ranks)))  # type: ignore[no-untyped-call]
@@ -46,7 +45,7 @@ def torchrun_arguments(order: Path, num_ranks: int) -> list[str]:
         "--rdzv-id": order.stem,
         "--local-addr": "127.0.0.1",
     }
-    rank = ["--module", "worker.ranks.rank", str(order), "--torchrun", str(os.getpid())]
+    rank = ["--module", *starting("worker.ranks.rank", os.getpid()), str(order)]
     return [*(part for option in options.items() for part in option), *rank]
 
 
@@ -72,9 +71,4 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m worker.ranks.torchrun", description="Start ranks.")
     parser.add_argument("order", type=Path, help="a file with the training's order")
     parser.add_argument("ranks", type=int, help="how many")
-    parser.add_argument("--job", type=int, help="process id of the job process")
     return parser.parse_args(arguments)
-
-
-if __name__ == "__main__":
-    main()

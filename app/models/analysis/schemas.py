@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field, StrictBool
 
 from app.api.shapes import Name, Wish, example
 from detection.data.records import Split
 from detection.training.checks import LARGEST_SIDE, SMALLEST_SIDE
 
 OneDevice = Annotated[str, Field(max_length=64, pattern=r"^(auto|cpu|[0-9]{1,3})$")]
-Side = Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
+Side = Annotated[int, Field(strict=True, ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
 ClassOfModules = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+def _one_or_two(value: Any) -> Any:
+    if isinstance(value, list) and len(value) != 2:
+        raise ValueError(f"should be one number, or two: [height, width]; there are {len(value)}")
+    return value
 
 
 class ProfileWish(Wish):
@@ -21,17 +27,19 @@ class ProfileWish(Wish):
 
     device: OneDevice = "auto"
     """`auto`, `cpu`, or one accelerator by number."""
-    input_size: Side | Annotated[list[Side], Field(min_length=2, max_length=2)] | None = None
+    input_size: Annotated[
+        Side | Annotated[list[Side], Field(min_length=2, max_length=2)] | None, BeforeValidator(_one_or_two)
+    ] = None
     """Side of a square input, or [height, width], pixels; default is the model's own."""
-    batch_size: Annotated[int, Field(ge=1, le=256)] = 1
+    batch_size: Annotated[int, Field(strict=True, ge=1, le=256)] = 1
     """Pictures in each run."""
-    runs: Annotated[int, Field(ge=1, le=1000)] = 20
+    runs: Annotated[int, Field(strict=True, ge=1, le=1000)] = 20
     """Timed runs of each part, after a few to warm up."""
-    half: bool = False
+    half: StrictBool = False
     """Compute in half precision."""
     type: ClassOfModules | None = None
     """List the modules of this class as well, for example `Conv2d`."""
-    verbose: bool = False
+    verbose: StrictBool = False
     """A row for every parameter tensor as well."""
 
 
@@ -44,13 +52,13 @@ class PruneScope(StrEnum):
 class PruneWish(Wish):
     model_config = example(amount=0.3, scope="channels", finetune_epochs=10)
 
-    amount: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.3
+    amount: Annotated[float, Field(strict=True, ge=0.01, le=0.99)] = 0.3
     """The fraction to remove: of the weights of each convolution (`layer`), of those of all convolutions
     together (`global`), or of the channels of each layer (`channels`)."""
     scope: PruneScope = PruneScope.LAYER
     """`layer` and `global` set the smallest weights to zero: the network has the same size and speed.
     `channels` removes whole channels: it becomes smaller and faster, and loses more."""
-    finetune_epochs: Annotated[int, Field(ge=0, le=1000)] = 0
+    finetune_epochs: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0
     """Epochs of training after pruning, by the recipe of a short run; zeros stay zeros. The dataset must have
     the model's classes and pictures to train on."""
     dataset_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] | None = None

@@ -77,7 +77,7 @@ def queue_pruning(
     training = _training(model, architecture, dataset, wish) if wish.finetune_epochs else None
     check_queue_has_room(session, settings)
     take_room(session, settings)
-    name = wish.name or f"{model.name}, {wish.scope} pruned by {wish.amount:g}"[:200]
+    name = wish.name or f"{model.name}, {wish.scope} pruned by {wish.amount:.2g}"[:200]
     wanted = {**wish.model_dump(mode="json"), "name": name, "dataset_id": dataset.id if dataset else None}
     job = add_job(
         session,

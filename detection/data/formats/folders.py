@@ -49,7 +49,7 @@ class FoldersFormat:
     """Reads and writes one folder per class."""
 
     name: ClassVar[str] = "folders"
-    looked_for: ClassVar[str] = "pictures in at least two folders, one per class"
+    looked_for: ClassVar[str] = "pictures in folders, one per class"
 
     def detect(self, tree: FileTree) -> Evidence:
         """Count the pictures, if all of them lie in folders that can only be classes."""
@@ -59,8 +59,10 @@ class FoldersFormat:
         seen = f"pictures in {counted(len(classes), 'folder')}{f' ({named})' if named else ''}"
         is_plain = all(len(place.folders) == 1 for place in places.values())
         if len(classes) < 2 or not is_plain or KIND_FOLDERS & {name.casefold() for name in classes}:
-            seen = f"{seen}, which may be no classes; `format: folders` takes them as such"
-            return Evidence(0, seen, if_asked=sum(bool(place.folders) for place in places.values()))
+            inside = sum(bool(place.folders) for place in places.values())
+            if inside:
+                seen = f"{seen}, which may be no classes; `format: folders` takes them as such"
+            return Evidence(0, seen, if_asked=inside)
         return Evidence(len(places), seen)
 
     def read(self, tree: FileTree, log: FindingLog) -> LabelledDataset:

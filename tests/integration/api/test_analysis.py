@@ -51,6 +51,11 @@ def test_an_input_size_is_a_side_or_two(api: Api, given: Any, meant: list[int]) 
     ("wish", "pointer"),
     [
         ({"input_size": 100}, "/input_size"),
+        ({"input_size": [64]}, "/input_size"),
+        ({"half": "yes"}, "/half"),
+        ({"verbose": 1}, "/verbose"),
+        ({"batch_size": True}, "/batch_size"),
+        ({"runs": "3"}, "/runs"),
         ({"input_size": [640, 321]}, "/input_size"),
         ({"runs": 0}, "/runs"),
         ({"batch_size": 0}, "/batch_size"),
@@ -142,6 +147,9 @@ def test_a_dataset_that_is_named_must_do(api: Api) -> None:
     ("wish", "pointer"),
     [
         ({"amount": 0}, "/amount"),
+        ({"amount": 1e-320}, "/amount"),
+        ({"amount": 0.9999999}, "/amount"),
+        ({"amount": "0.3"}, "/amount"),
         ({"amount": 1}, "/amount"),
         ({"scope": "filters"}, "/scope"),
         ({"finetune_epochs": -1}, "/finetune_epochs"),

@@ -88,6 +88,8 @@ def test_what_is_chosen_is_what_runs(api: Api) -> None:
         ({"name": "a\u0007b"}, "/name"),
         ({"init": "x" * 65}, "/init"),
         ({"processes": 2, "batch_size": 3}, "/batch_size"),
+        ({"processes": True}, "/processes"),
+        ({"processes": "2"}, "/processes"),
         ({"device": "0,1", "batch_size": 3}, "/batch_size"),
         ({"processes": 2, "freeze": {"parts": ["neck"], "batch_size": 3}}, "/freeze/batch_size"),
         ({"device": "0,1", "processes": 3, "batch_size": 6}, "/processes"),

@@ -66,7 +66,7 @@ def test_without_a_worker(api: Api) -> None:
     job_id = queued(api)
     assert waits(api, job_id) == {
         "code": "no_worker",
-        "message": "no worker of the queue gpu is alive; none was seen lately",
+        "message": "no worker of the queue gpu is running",
     }
     seen_at = utc_now() - timedelta(minutes=2)
     add_worker(api, "0", seen_at=seen_at)

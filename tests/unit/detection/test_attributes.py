@@ -85,6 +85,13 @@ def test_a_box_has_not_any_number_of_them() -> None:
     assert log.counts["attribute_invalid"] == 1
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_no_number_is_no_value(value: float) -> None:
+    log = FindingLog()
+    assert AttributeReader(log).take([("a", value)], "x.json", "annotation 1") == ()
+    assert log.counts["attribute_invalid"] == 1
+
+
 def test_the_first_of_two_with_one_name_counts() -> None:
     log = FindingLog()
     assert AttributeReader(log).take([("a", "1"), ("a", "2")], "x.xml", "object 1") == (("a", "1"),)

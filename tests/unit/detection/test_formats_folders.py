@@ -70,11 +70,10 @@ def test_folders_below_a_class_belong_to_it_when_asked_for(tmp_path: Path) -> No
     [
         ("cat/1.jpg", "cat/2.jpg"),
         ("images/1.jpg", "masks/1.png"),
-        ("train/1.jpg", "val/1.jpg"),
         ("cat/1.jpg", "dog/1.jpg", "cover.jpg"),
         ("cat/black/1.jpg", "dog/1.jpg"),
     ],
-    ids=["one class", "kinds of files", "splits alone", "a picture in no folder", "deeper"],
+    ids=["one class", "kinds of files", "a picture in no folder", "deeper"],
 )
 def test_what_may_be_no_classes_is_not_guessed(tmp_path: Path, names: Sequence[str]) -> None:
     with pytest.raises(DatasetFormatError, match="`format: folders` takes them as such"):
@@ -116,8 +115,15 @@ def test_a_stray_picture_leaves_the_rest_as_it_is(
 
 
 def test_nothing_in_folders_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DatasetFormatError, match="Looked for folders: pictures in at least two folders"):
+    with pytest.raises(DatasetFormatError, match="Looked for folders: pictures in folders, one") as error:
         imported(tmp_path, "a.jpg", format="folders")
+    assert "format: folders" not in str(error.value), "that was asked for already"
+
+
+def test_splits_alone_are_no_classes_whatever_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(DatasetFormatError, match="no labels were found") as error:
+        imported(tmp_path, "train/1.jpg", "val/1.jpg")
+    assert "format: folders" not in str(error.value)
 
 
 def test_a_dataset_of_boxes_cannot_be_written() -> None:

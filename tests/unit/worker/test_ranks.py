@@ -12,6 +12,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from sqlalchemy import select
 
@@ -25,11 +26,14 @@ from detection.training.progress import Paces
 from detection.training.recipes import resolve
 from detection.training.reporting import Progress
 from detection.training.state import StopReason, StopRequest, TrainingState
+from tests.integration.test_worker_faults import is_gone
+from tests.services import wait_until
 from tests.small_job import Series
 from tests.tiny_dataset import add_tiny_dataset
 from tests.unit.worker.conftest import OpenAttempt
 from worker.attempt import Attempt
 from worker.context import WorkerContext
+from worker.control import StoppedError
 from worker.exit_codes import ExitCode, RanksEndedError
 from worker.jobs import train as train_job
 from worker.pictures import open_dataset
@@ -38,6 +42,7 @@ from worker.ranks.launch import train_on_ranks
 from worker.ranks.line import Call, Crashed, Died, Failed, JobEnd, Message, RankEnd, line_pair
 from worker.ranks.order import TrainingEnd, read_end, read_order
 from worker.ranks.reporting import CallingReporter, respond
+from worker.ranks.room import check_room
 from worker.ranks.torchrun import first_to_die, torchrun_arguments
 
 END = TrainingEnd(
@@ -126,7 +131,8 @@ def test_torchrun_restarts_nobody_and_listens_nowhere() -> None:
     options = dict(zip(arguments[:-5:2], arguments[1:-5:2], strict=True))
     assert (options["--nproc-per-node"], options["--max-restarts"]) == ("3", "0")
     assert (options["--rdzv-conf"], options["--local-addr"]) == ("store_type=file", "127.0.0.1")
-    assert arguments[-5:] == ["--module", "worker.ranks.rank", "ranks.json", "--torchrun", str(os.getpid())]
+    start = ["worker.ranks.start", str(os.getpid()), "worker.ranks.rank", "ranks.json"]
+    assert arguments[-5:] == ["--module", *start]
 
 
 @pytest.fixture
@@ -250,6 +256,70 @@ def test_what_a_rank_says_itself_comes_before_what_others_saw(
     error, lines = outcome(attempt, training, Torchrun(told), monkeypatch)
     assert (error.code if isinstance(error, RanksEndedError) else type(error)) == expected
     assert lines == ([line] if line else [])
+
+
+def test_a_killed_torchrun_is_said_to_be_killed(
+    attempt: Attempt, training: TrainingJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    real = subprocess.Popen
+
+    def popen(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        process = real(*arguments, **options)
+        process.kill()
+        started.append(process)
+        return process
+
+    monkeypatch.setattr(launch.subprocess, "Popen", popen)
+    heard = Heard()
+    with pytest.raises(RanksEndedError) as ended:
+        train_on_ranks(attempt, training, open_dataset(attempt), heard)
+    assert ended.value.code == ExitCode.RANK_KILLED
+    assert heard.lines == ["torchrun, which the ranks of the training belong to, was killed"]
+    assert started[0].returncode == -signal.SIGKILL
+
+
+def test_an_order_to_stop_is_obeyed_while_the_ranks_start(
+    attempt: Attempt, training: TrainingJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[psutil.Process] = []
+    attempt.control._obeys = True
+    attempt.control._order_at_least(StopRequest.CANCEL)
+    real = subprocess.Popen
+
+    def popen(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        process = real(*arguments, **options)
+        started.append(psutil.Process(process.pid))
+        return process
+
+    monkeypatch.setattr(launch.subprocess, "Popen", popen)
+    with pytest.raises(StoppedError):
+        train_on_ranks(attempt, training, open_dataset(attempt), Heard())
+    assert not started[0].is_running()
+
+
+def test_a_process_that_loads_much_dies_with_its_parent_before_it_has(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import time; print('loading', flush=True); time.sleep(60)")
+    parent = (
+        "import os, subprocess, sys; from worker.ranks.start import starting\n"
+        "child = subprocess.Popen([sys.executable, '-m', *starting('slow', os.getpid())],"
+        " start_new_session=True)\nprint(child.pid, flush=True); child.wait()"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path.cwd())])}
+    with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, env=environment) as running:
+        assert running.stdout is not None
+        child = psutil.Process(int(running.stdout.readline()))
+        assert running.stdout.readline() == b"loading\n"
+        running.kill()
+    wait_until(lambda: is_gone(child), timeout_s=5)
+
+
+def test_a_cpu_has_room_for_a_process_per_core_and_gigabyte() -> None:
+    check_room(2, cores=2, memory_bytes=2 * 1024**3)
+    with pytest.raises(ConfigError, match=r"64 .* with 2 cores and 24\.0 GiB of memory: .* 2 at most"):
+        check_room(64, cores=2, memory_bytes=24 * 1024**3)
+    with pytest.raises(ConfigError, match="so 3 at most fit"):
+        check_room(4, cores=8, memory_bytes=int(3.9 * 1024**3))
 
 
 def test_what_cannot_be_trained_is_said_before_anything_starts(
