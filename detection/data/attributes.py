@@ -89,6 +89,19 @@ def count_attributes(dataset: DatasetRecord) -> dict[str, dict[str, dict[str, in
     }
 
 
+def report_left_out(dataset: DatasetRecord, log: FindingLog) -> None:
+    """Add a finding for each attribute that boxes have and `count_attributes` leaves out."""
+    values: defaultdict[str, set[str]] = defaultdict(set)
+    for _, name, value in _said(dataset):
+        values[name].add(value)
+    kept = count_attributes(dataset)
+    for name in sorted(values.keys() - kept.keys()):
+        many = f"it has {len(values[name]):,} values, and a label has at most {MOST_VALUES}"
+        other = f"of more than {MOST_ATTRIBUTES} attributes only the most frequent can be learnt"
+        problem = many if len(values[name]) > MOST_VALUES else other
+        log.add(FindingCode.ATTRIBUTE_INVALID, "", f"the attribute {quoted(name)} is no label: {problem}")
+
+
 def _said(dataset: DatasetRecord) -> Iterator[tuple[Split, str, str]]:
     for image in dataset.images:
         for box in image.boxes:

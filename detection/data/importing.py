@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from detection.data.attributes import report_left_out
 from detection.data.box_cleaning import clean_boxes
 from detection.data.class_names import report_similar
 from detection.data.class_rules import ClassRules
@@ -97,6 +98,7 @@ def read_dataset(
     images = _with_validation(images, validation_fraction, seed, log)
     dataset = DatasetRecord(format=chosen.name, classes=tuple(classes), images=tuple(images))
     _report_empty_classes(dataset, log)
+    report_left_out(dataset, log)
     paths = {image.id: tree.path(image.file_name) for image in images}
     return ImportedDataset(
         dataset=dataset, findings=log.findings, finding_counts=dict(log.counts), paths=paths

@@ -14,6 +14,7 @@ from detection.data.attributes import (
     AttributeReader,
     as_pairs,
     count_attributes,
+    report_left_out,
 )
 from detection.data.finding_log import FindingLog
 from detection.data.importing import ImportedDataset, read_dataset
@@ -119,3 +120,12 @@ def test_boxes_are_counted_by_attribute_value_and_split() -> None:
 def test_what_has_too_many_values_is_no_label() -> None:
     assert count_attributes(dataset(boxes(*map(str, range(MOST_VALUES))))) != {}
     assert count_attributes(dataset(boxes(*map(str, range(MOST_VALUES + 1))))) == {}
+
+
+def test_what_is_left_out_is_said_once_each() -> None:
+    log = FindingLog()
+    report_left_out(dataset(boxes(*map(str, range(MOST_VALUES)))), log)
+    assert not log.counts
+    report_left_out(dataset(boxes(*map(str, range(MOST_VALUES + 1)))), log)
+    (finding,) = log.findings
+    assert finding.message.endswith("is no label: it has 201 values, and a label has at most 200")
