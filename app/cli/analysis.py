@@ -57,7 +57,7 @@ def profile(
 
 def prune(
     model: ModelId,
-    amount: Annotated[float, typer.Option(help="The fraction to remove, above 0 and below 1.")] = 0.3,
+    amount: Annotated[float, typer.Option(help="The fraction to remove, 0.01 to 0.99.")] = 0.3,
     scope: Annotated[str, typer.Option(help="layer, global or channels")] = "layer",
     finetune_epochs: Annotated[int, typer.Option(min=0, help="Epochs of training afterwards.")] = 0,
     dataset: Annotated[

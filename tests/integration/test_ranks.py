@@ -67,7 +67,7 @@ def test_a_training_on_two_ranks_outlives_what_may_happen_to_it(home: Home) -> N
     progressed(home, job_id, beyond_fence=fence)
     with home.sessions() as session:
         assert protocol.request_finish(session, job_id)
-    ended = home.wait_for(job_id, timeout_s=60)
+    ended = home.wait_for(job_id, timeout_s=180)
     assert ended.status == JobStatus.SUCCEEDED, home.logs()
     check_invariants(home, job_id)
     with home.sessions() as session:
@@ -87,7 +87,7 @@ def cancelled_in_the_middle(home: Home, worker: Process, job_id: str) -> int:
     assert job.device == "cpu"
     with home.sessions() as session:
         protocol.request_cancel(session, job_id)
-    assert home.wait_for(job_id, timeout_s=15).status == JobStatus.CANCELLED
+    assert home.wait_for(job_id, timeout_s=30).status == JobStatus.CANCELLED
     assert_all_gone(processes)
     done = steps_of(home, job_id)
     check_invariants(home, job_id)

@@ -46,9 +46,9 @@ def endless_training(home: Home) -> str:
 
 def progressed(home: Home, job_id: str, *, beyond_fence: int = 0, steps: int = 2) -> Job:
     """Wait until an attempt with a higher fence has saved some steps more; return the job as it is then."""
-    wait_until(lambda: home.job(job_id).fence > beyond_fence, timeout_s=60)
+    wait_until(lambda: home.job(job_id).fence > beyond_fence, timeout_s=120)
     before = home.job(job_id).checkpoint_step
-    wait_until(lambda: home.job(job_id).checkpoint_step >= before + steps, timeout_s=90)
+    wait_until(lambda: home.job(job_id).checkpoint_step >= before + steps, timeout_s=180)
     return home.job(job_id)
 
 

@@ -245,8 +245,20 @@ def _attributes(element: Element) -> Iterator[tuple[object, object]]:
     pose = (element.findtext(POSE) or "").strip()
     if pose and pose.casefold() != NO_POSE.casefold():
         yield POSE, pose
-    for each in element.findall("attributes/attribute"):
-        yield (each.findtext("name") or "").strip(), (each.findtext("value") or "").strip()
+    for listed in element.findall("attributes"):
+        if text := (listed.text or "").strip():
+            yield text, None
+        yield from map(_attribute, listed)
+
+
+def _attribute(element: Element) -> tuple[object, object]:
+    """Return name and value; without a value where the element is no attribute, or has two of either."""
+    if element.tag != "attribute":
+        return element.tag, None
+    name = (element.findtext("name") or "").strip()
+    if len(element.findall("name")) > 1 or len(element.findall("value")) > 1:
+        return name, None
+    return name, (element.findtext("value") or "").strip()
 
 
 def _number(element: Element, side: str) -> float:

@@ -37,6 +37,23 @@ def test_coco_has_them_as_an_object(tmp_path: Path) -> None:
     assert "attribute_invalid" not in read.finding_counts
 
 
+@pytest.mark.parametrize(
+    "listed",
+    [
+        "<attributes>red</attributes>",
+        "<attributes><attributes><attribute/></attributes></attributes>",
+        "<attributes><attribute><name>a</name><name>b</name><value>1</value></attribute></attributes>",
+        "<attributes><attribute><name>a</name><value>1</value><value>2</value></attribute></attributes>",
+    ],
+)
+def test_what_is_no_list_of_attributes_in_voc_is_a_finding(tmp_path: Path, listed: str) -> None:
+    labels = voc_xml(voc_object("car", 1, 1, 20, 20, extra=listed))
+    write_files(tmp_path, {"a.jpg": picture(), "a.xml": labels})
+    read = read_dataset(tmp_path)
+    assert attributes(read) == [()]
+    assert read.finding_counts["attribute_invalid"] == 1
+
+
 def test_voc_has_a_pose_and_a_list(tmp_path: Path) -> None:
     listed = (
         "<attributes><attribute><name>colour</name><value>red</value></attribute>"
