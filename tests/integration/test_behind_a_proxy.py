@@ -134,9 +134,11 @@ def test_an_answer_that_is_replayed_has_its_prefix_once(server: Server, left: st
 
 @pytest.mark.parametrize("left", [STRIPPED, KEPT])
 def test_the_documentation_is_found_from_every_way_in(server: Server, left: str) -> None:
-    home = server.http.get(f"{left}/")
-    assert home.status_code == 307
-    assert httpx2.URL(f"https://host{PREFIX}/").join(home.headers["location"]).path == f"{PREFIX}/docs"
+    page = server.http.get(f"{left}/", headers={"Accept": "text/html"}).text
+    for linked, path in (("docs", "docs"), ("page/start.js", "page/start.js")):
+        assert f'"{linked}"' in page
+        assert httpx2.URL(f"https://host{PREFIX}/").join(linked).path == f"{PREFIX}/{path}"
+        assert server.http.get(f"{left}/{path}").status_code == 200
     assert "swagger-ui" in server.http.get(f"{left}/docs").text
     assert server.http.get(f"{left}/docs/swagger-ui.css").status_code == 200
     assert server.http.get(f"{left}/openapi.json").json()["servers"] == [{"url": PREFIX}]
