@@ -42,6 +42,7 @@ class FakeEngine(EngineClient):
         max_detections: int = 100,
         class_ids: tuple[int, ...] | None = None,
         annotate: bool = False,
+        classifier: ServedModel | None = None,
         passes: tuple[TtaPass, ...] = (PLAIN,),
     ) -> Detected:
         self._fail_if_told()
