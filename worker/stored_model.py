@@ -29,13 +29,8 @@ class StoredModel:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
-def open_model(attempt: Attempt) -> StoredModel:
-    """Return the model that the job reads.
-
-    Raises:
-        WeightsError: it is gone.
-    """
-    model_id = attempt.job.model_id
+def find_weights(attempt: Attempt, model_id: str) -> tuple[Model, str] | None:
+    """Return a model's row and where its weights are stored; None when it is gone."""
 
     def find(session: Session) -> tuple[Model, str] | None:
         files = select(Model, ModelFile.key).join(ModelFile, ModelFile.model_id == Model.id)
@@ -44,7 +39,18 @@ def open_model(attempt: Attempt) -> StoredModel:
         ).one_or_none()
         return None if row is None else (row.Model, row.key)
 
-    found = attempt.read(find)
+    found: tuple[Model, str] | None = attempt.read(find)
+    return found
+
+
+def open_model(attempt: Attempt) -> StoredModel:
+    """Return the model that the job reads.
+
+    Raises:
+        WeightsError: it is gone.
+    """
+    model_id = attempt.job.model_id
+    found = None if model_id is None else find_weights(attempt, model_id)
     if found is None:
         raise WeightsError(f"the model {model_id} is gone")
     model, key = found

@@ -8,10 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
-from app.database.tables import Model, ModelFile
 from detection.errors import DatasetFormatError, WeightsError
 from detection.model_files import WEIGHTS_FILE
 from detection.tasks import Task
@@ -19,6 +16,7 @@ from detection.training.job import TrainingJob
 from detection.training.reproduction import differences, report_reproduction
 from worker.attempt import Attempt
 from worker.jobs.score import SCORE_OF_TASK, shown
+from worker.stored_model import find_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,15 +44,7 @@ def open_original(attempt: Attempt) -> Original | None:
     model_id = attempt.job.reproduces
     if model_id is None:
         return None
-
-    def find(session: Session) -> tuple[Model, str] | None:
-        files = select(Model, ModelFile.key).join(ModelFile, ModelFile.model_id == Model.id)
-        row = session.execute(
-            files.where(Model.id == model_id, ModelFile.format == "safetensors")
-        ).one_or_none()
-        return None if row is None else (row.Model, row.key)
-
-    found = attempt.read(find)
+    found = find_weights(attempt, model_id)
     if found is None:
         raise WeightsError(f"the model {model_id}, which this training reproduces, is gone")
     model, key = found
