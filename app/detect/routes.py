@@ -30,6 +30,7 @@ from app.errors import (
     NotAcceptableError,
     NotFoundError,
     OverloadedError,
+    UnavailableError,
     WrongTaskError,
 )
 from app.keys.service import Scope
@@ -132,6 +133,14 @@ def door(state: State) -> DetectDoor:
 
 
 async def _answer(request: Request, state: State, query: DetectParameters) -> Response:
+    try:
+        return await _look(request, state, query)
+    except UnavailableError as refused:
+        state.detection.measures.note_rejected(refused.code)
+        raise
+
+
+async def _look(request: Request, state: State, query: DetectParameters) -> Response:
     request_id = request_id_of(request.scope)
     with state.detection.room.enter() as take:
         sent = await read_request(request, query, state.settings, take)
