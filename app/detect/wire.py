@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from detection.inference.passes import PLAIN, TtaPass
+from detection.inference.serving import ServingShape
 from detection.model_record import ModelRecord
 
 LENGTH_BYTES = 4
@@ -34,6 +35,8 @@ class ServedModel(msgspec.Struct, frozen=True):
     id: str
     record: ModelRecord
     files: tuple[WeightsFile, ...]
+    shape: ServingShape | None = None
+    """How it is to be served, when a plan was pinned to it; None leaves it to the device."""
 
 
 class Classification(msgspec.Struct, frozen=True, array_like=True):
