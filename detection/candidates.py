@@ -102,8 +102,8 @@ def _are_finite(boxes_P4: NDArray[np.float32], prior_N: NDArray[np.int64]) -> ND
     if len(prior_N) < len(
         boxes_P4
     ):  # never more boxes than there are: a threshold of 0 would copy each often
-        return np.isfinite(boxes_P4[prior_N]).all(axis=1)
-    return np.isfinite(boxes_P4).all(axis=1)[prior_N]
+        return np.logical_and.reduce(np.isfinite(boxes_P4[prior_N]), axis=1)
+    return np.logical_and.reduce(np.isfinite(boxes_P4), axis=1)[prior_N]
 
 
 def _places_above(
