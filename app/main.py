@@ -95,6 +95,7 @@ def create_app(
         separate_input_output_schemas=False,
     )
     app.state.service = state
+    app.router.routes.append(detect.door(state))
     for module in (
         datasets,
         training,

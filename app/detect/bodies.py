@@ -36,6 +36,8 @@ MOST_BLANKS = 10_000
 """In the base64 of a picture that is too small for its line ends to count."""
 REPEATABLE_FIELDS = frozenset({"classes"})
 """Of a form, as in the query."""
+PLAINLY = DetectParameters()
+"""What a body asks for that can hold nothing but a picture."""
 WAYS = (
     "send the picture itself (Content-Type: image/jpeg), a form with one or several `image` files "
     "(multipart/form-data), or JSON (application/json)"
@@ -98,13 +100,12 @@ async def read_request(
     """
     content_type = request.headers.get("content-type", "")
     kind = content_type.partition(";")[0].strip().lower()
-    body = _counted(request, take)
     if kind == "multipart/form-data":
-        sent = await _read_form(body, content_type, settings)
+        sent = await _read_form(_counted(request, take), content_type, settings)
     elif kind == "application/json":
-        sent = await _read_json(body, settings)
+        sent = await _read_json(_counted(request, take), settings)
     elif kind.startswith("image/") or kind == "application/octet-stream":
-        sent = DetectRequest([await _read_picture(body, settings)], DetectParameters())
+        sent = DetectRequest([await _read_picture(request, take, settings)], PLAINLY)
     else:
         raise UnsupportedMediaError(WAYS)
     _check_number(len(sent.images), settings)
@@ -118,13 +119,20 @@ async def _counted(request: Request, take: Callable[[int], None]) -> AsyncIterat
         yield piece
 
 
-async def _read_picture(body: AsyncIterator[bytes], settings: Settings) -> bytes | HarrierError:
-    sink = _MemorySink(settings.max_image_bytes)
-    async for piece in body:
-        await sink.write(piece)
-        if sink.is_too_large:  # nothing else comes that could be answered
-            break
-    return sink.picture()
+async def _read_picture(
+    request: Request, take: Callable[[int], None], settings: Settings
+) -> bytes | HarrierError:
+    """Read a body that is the picture itself; its pieces are put together once, and one piece not at all."""
+    pieces: list[bytes] = []
+    num_bytes = 0
+    async for piece in request.stream():
+        take(len(piece))
+        num_bytes += len(piece)
+        if num_bytes > settings.max_image_bytes:
+            return _too_large(settings.max_image_bytes)  # nothing else comes that could be answered
+        if piece:
+            pieces.append(piece)
+    return b"".join(pieces)
 
 
 async def _read_form(body: AsyncIterator[bytes], content_type: str, settings: Settings) -> DetectRequest:
@@ -190,6 +198,8 @@ def _check_number(num_images: int, settings: Settings) -> None:
 
 def _merged(query: DetectParameters, body: DetectParameters) -> DetectParameters:
     """Parameters may come with the address or with the body, each in one place."""
+    if not body.model_fields_set:
+        return query
     twice = query.model_fields_set & body.model_fields_set
     if twice:
         raise field_fault(min(twice), "given twice: in the query and in the body")

@@ -8,8 +8,10 @@ from fastapi import Query, Request, Response
 
 from app.api.context import request_id_of
 from app.api.dependencies import StateDep, answers, create_router, needs
+from app.api.state import State
 from app.detect.accept import wants_jpeg
 from app.detect.bodies import read_request
+from app.detect.door import DetectDoor
 from app.detect.errors import (
     DamagedPictureError,
     ModelUnavailableError,
@@ -116,6 +118,20 @@ async def detect(request: Request, state: StateDep, query: Annotated[DetectParam
     holds either a result or a problem for each, in the order sent. With `Accept: image/jpeg` the answer to a
     single picture is that picture with its detections drawn.
     """
+    state.detection.known_queries.remember(request.scope["query_string"], query)
+    return await _answer(request, state, query)
+
+
+def door(state: State) -> DetectDoor:
+    """Return the short way to the same answers."""
+
+    async def answer(request: Request, query: DetectParameters) -> Response:
+        return await _answer(request, state, query)
+
+    return DetectDoor(state.detection.known_queries, answer)
+
+
+async def _answer(request: Request, state: State, query: DetectParameters) -> Response:
     request_id = request_id_of(request.scope)
     with state.detection.room.enter() as take:
         sent = await read_request(request, query, state.settings, take)
