@@ -25,6 +25,7 @@ BROKEN = DamagedPictureError("the picture ends too early")
 def seen(*boxes: Box, annotated: bytes | None = None) -> Detected:
     return Detected(
         id=1,
+        model_id="m1",
         width=200,
         height=100,
         boxes=boxes,
