@@ -56,7 +56,9 @@ ANSWER_HEADERS = (
     "Idempotency-Replayed",
     "Location",
     "Retry-After",
+    "Server-Timing",
     "WWW-Authenticate",
+    "X-Harrier-Failed",
     "X-Harrier-Model",
     "X-Request-ID",
 )
