@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Query, Request, Response
 
 from app.api.context import request_id_of
-from app.api.dependencies import StateDep, answers, create_router, needs
+from app.api.dependencies import CREATING, StateDep, answers, create_router, needs
 from app.detect.accept import wants_jpeg
 from app.detect.bodies import read_request
 from app.detect.errors import (
@@ -25,12 +25,16 @@ from app.errors import (
     HarrierError,
     InvalidInputError,
     NoModelError,
+    NoSpaceError,
     NotAcceptableError,
     NotFoundError,
     OverloadedError,
+    QuotaExceededError,
     WrongTaskError,
 )
+from app.jobs.schemas import JobRead
 from app.keys.service import Scope
+from app.videos.receiving import ONCE_PARAMETER, is_video, receive_video
 
 router = create_router("detection")
 
@@ -48,6 +52,9 @@ ERRORS = (
     EngineUnavailableError,
     ModelUnavailableError,
     DrainingError,
+    QuotaExceededError,
+    NoSpaceError,
+    *CREATING,
 )
 PICTURE = {"type": "string", "format": "binary"}
 
@@ -81,6 +88,7 @@ REQUEST_BODY: dict[str, Any] = {
     "content": {
         "image/*": RAW_BODY,
         "application/octet-stream": RAW_BODY,
+        "video/*": {"schema": PICTURE, "example": "(the bytes of the file: curl --data-binary @clip.mp4)"},
         "multipart/form-data": {
             "schema": _body_schema("image", PICTURE, classes=ONE_OR_MANY_CLASSES),
             "example": {"image": ["photo.jpg"], "score_threshold": 0.5, "classes": ["dog", "person"]},
@@ -106,8 +114,13 @@ REQUEST_BODY: dict[str, Any] = {
             "content": {"image/jpeg": {"schema": PICTURE}},
             "description": "Boxes, or the annotated picture.",
         },
+        202: {
+            "model": JobRead,
+            "description": "Of a video: the job that looks at it.",
+            "headers": {"Location": {"description": "The job.", "schema": {"type": "string"}}},
+        },
     },
-    openapi_extra={"requestBody": REQUEST_BODY},
+    openapi_extra={"requestBody": REQUEST_BODY, "parameters": [ONCE_PARAMETER]},
 )
 async def detect(request: Request, state: StateDep, query: Annotated[DetectParameters, Query()]) -> Response:
     """Send one picture or several, get boxes in the pixels of each picture as a person sees it.
@@ -115,7 +128,12 @@ async def detect(request: Request, state: StateDep, query: Annotated[DetectParam
     A single picture that cannot be used is an error (413, 415 or 422). With several, the answer is 200 and
     holds either a result or a problem for each, in the order sent. With `Accept: image/jpeg` the answer to a
     single picture is that picture with its detections drawn.
+
+    A video (MP4, MOV, MKV, WebM, AVI) becomes a job: follow `links.self`, then read `links.detections` and
+    `links.video`.
     """
+    if is_video(request.headers.get("content-type", "")):
+        return await receive_video(request, state, query)
     request_id = request_id_of(request.scope)
     with state.detection.room.enter() as take:
         sent = await read_request(request, query, state.settings, take)
