@@ -34,7 +34,6 @@ from worker.jobs.device import begin_on_device
 from worker.jobs.served import Served, load_served
 from worker.jobs.video_results import VideoResults
 from worker.pace import Pace
-from worker.stored_model import StoredModel, open_model
 
 Seen = tuple[Frame, Prediction]
 
@@ -56,18 +55,16 @@ FFMPEG = {
 
 def run(attempt: Attempt) -> None:
     os.environ.update(FFMPEG)
-    device = begin_on_device(attempt)
-    model = open_model(attempt)
-    VideoDetection(attempt, model, load_served(attempt, model, device)).run()
+    VideoDetection(attempt, load_served(attempt, begin_on_device(attempt))).run()
 
 
 class VideoDetection:
     """One attempt at one video."""
 
-    def __init__(self, attempt: Attempt, model: StoredModel, served: Served) -> None:
-        self._attempt, self._model, self._served = attempt, model, served
+    def __init__(self, attempt: Attempt, served: Served) -> None:
+        self._attempt, self._served = attempt, served
         self._config: Mapping[str, Any] = attempt.job.config
-        self._classes = model.record.classes
+        self._classes = served.record.classes
         self._options = _options(self._config, self._classes)
         self._folder = attempt.scratch / "results"
         self._folder.mkdir()
@@ -86,7 +83,7 @@ class VideoDetection:
         """Return what the job says about the video, and the files that were made of it."""
         with VideoReader(source) as reader, VideoResults(self._folder, self._classes) as results:
             self._say_what_it_is(reader)
-            results.begin(self._model.id, self._config, reader.facts, annotate=bool(self._config["annotate"]))
+            results.begin(self._served.model_id, self._config, reader.facts, annotate=bool(self._config["annotate"]))
             progress = FrameProgress(self._attempt, reader.facts, self._config["every"])
             for num_done in self._written(reader, results):
                 progress.saw(num_done)
