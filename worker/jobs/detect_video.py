@@ -83,7 +83,7 @@ class VideoDetection:
         """Return what the job says about the video, and the files that were made of it."""
         with VideoReader(source) as reader, VideoResults(self._folder, self._classes) as results:
             self._say_what_it_is(reader)
-            results.begin(self._served.model_id, self._config, reader.facts, annotate=bool(self._config["annotate"]))
+            results.begin(self._served.model_id, self._config, reader.facts)
             progress = FrameProgress(self._attempt, reader.facts, self._config["every"])
             for num_done in self._written(reader, results):
                 progress.saw(num_done)
@@ -151,7 +151,7 @@ class VideoDetection:
         length = "" if facts.num_frames is None else f", {counted(facts.num_frames, 'frame')}"
         self._attempt.report.line(
             f"{reader.kind}: {facts.width}×{facts.height} pixels, {facts.fps:.5g} frames a second{length}; "
-            f"{served.backend}, {counted(served.streams, 'stream')}, batches of {served.batch_size}"
+            f"{served.executor}, {counted(served.streams, 'stream')}, batches of {served.batch_size}"
         )
 
     def _say_what_was_found(self, results: VideoResults, findings: list[VideoFinding]) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 import torch
@@ -12,14 +12,18 @@ from sqlalchemy.orm import Session
 
 from app.database.tables import Model, ModelFile
 from detection.errors import WeightsError
+from detection.inference.backends import BACKENDS, BackendKind
 from detection.inference.predictor import Predictor
-from detection.model_files import ONNX_FILE, RECORD_FILE, WEIGHTS_FILE, encode_record
+from detection.inference.serving import Precision, ServingShape, executor_name, read_executor
+from detection.model_files import RECORD_FILE, encode_record
 from detection.model_record import ModelRecord
 from worker.attempt import Attempt
 
 ACCELERATOR_BATCH = 16
-FILE_OF_BACKEND = {"onnxruntime": ("onnx", ONNX_FILE), "eager": ("safetensors", WEIGHTS_FILE)}
-"""The format of a model's file that each backend reads, and the name it must have."""
+CPU_DEFAULT, DEFAULT = "onnxruntime", "eager"
+
+Executor = tuple[str, Precision]
+"""A backend, and what it computes with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,61 +33,87 @@ class Served:
     model_id: str
     record: ModelRecord
     predictor: Predictor
-    backend: str
+    executor: str
+    """Backend and precision, as a setting names them."""
     streams: int
     """Batches that run side by side."""
     batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    record: ModelRecord
+    shape: ServingShape | None
+    """That a plan pinned."""
+    keys: Mapping[str, str]
+    """Where its files lie, by format."""
 
 
 def load_served(attempt: Attempt, device: torch.device) -> Served:
     """Load the model that the job reads, for many pictures in a row.
 
     On a CPU it looks at single pictures on as many streams as this job has cores, on an accelerator at
-    batches.
+    batches. The backend is the one that a plan pinned to the model, or that of the settings, or the best of
+    this kind of device: the first that can be used here.
 
     Raises:
-        WeightsError: it is gone, or has no file that can be served here.
+        WeightsError: the model is gone, or no backend can use it here.
     """
     model_id = str(attempt.job.model_id)
-    record, keys = _find(attempt, model_id)
-    backend = _choose(keys, on_cpu=device.type == "cpu")
-    form, name = FILE_OF_BACKEND[backend]
+    model: _Stored = attempt.read(lambda session: _find(session, model_id))
+    backend, precision = _choose(model, attempt.settings.backend, device)
+    kind, on_cpu = BACKENDS[backend], device.type == "cpu"
+    is_parallel = on_cpu and kind.side_by_side
     folder = attempt.scratch / "served"
     folder.mkdir()
-    (folder / name).symlink_to(attempt.storage.local_path(keys[form], attempt.scratch / "model"))
-    (folder / RECORD_FILE).write_bytes(encode_record(record))
-    is_parallel = backend == "onnxruntime"  # torch has one set of threads for the whole process
+    source = attempt.storage.local_path(model.keys[kind.file.format], attempt.scratch / "model")
+    (folder / kind.file.name).symlink_to(source)
+    (folder / RECORD_FILE).write_bytes(encode_record(model.record))
+    loaded = kind.load(
+        folder, model.record, device=device, threads=1 if is_parallel else None, precision=precision
+    )
     return Served(
         model_id=model_id,
-        record=record,
-        predictor=_load(folder, backend, device, threads=1 if is_parallel else None),
-        backend=backend,
+        record=model.record,
+        predictor=Predictor(loaded, model.record),
+        executor=executor_name(backend, precision),
         streams=torch.get_num_threads() if is_parallel else 1,
-        batch_size=1 if device.type == "cpu" else ACCELERATOR_BATCH,
+        batch_size=1 if on_cpu else _batch_size(model.shape, attempt.settings.engine_batch_size),
     )
 
 
-def _load(folder: Path, backend: str, device: torch.device, *, threads: int | None) -> Predictor:
-    return Predictor.from_folder(folder, backend=backend, device=device, threads=threads)
+def _batch_size(pinned: ServingShape | None, wanted: int | None) -> int:
+    return pinned.batch_size if pinned is not None else wanted or ACCELERATOR_BATCH
 
 
-def _choose(keys: dict[str, str], *, on_cpu: bool) -> str:
-    wanted = ("onnxruntime", "eager") if on_cpu else ("eager",)
-    found = [backend for backend in wanted if FILE_OF_BACKEND[backend][0] in keys]
-    if not found:
-        raise WeightsError(f"the model has no file for {' or '.join(wanted)}")
-    return found[0]
+def _choose(model: _Stored, wanted: str | None, device: torch.device) -> Executor:
+    for backend, precision in _candidates(model, wanted, on_cpu=device.type == "cpu"):
+        if backend in BACKENDS and _is_usable(BACKENDS[backend], precision, device, model):
+            return backend, precision
+    raise WeightsError(f"the model has no file that a backend can use on {device}")
 
 
-def _find(attempt: Attempt, model_id: str) -> tuple[ModelRecord, dict[str, str]]:
-    """Return a model's record, and where its files lie, by format."""
+def _is_usable(kind: BackendKind, precision: Precision, device: torch.device, model: _Stored) -> bool:
+    can_compute = kind.is_available() and precision in kind.precisions(device)
+    return can_compute and kind.file.format in model.keys
 
-    def find(session: Session) -> tuple[ModelRecord, dict[str, str]]:
-        model = session.get(Model, model_id)
-        if model is None:
-            raise WeightsError(f"the model {model_id} is gone")
-        files = session.execute(select(ModelFile.format, ModelFile.key).where(ModelFile.model_id == model_id))
-        return msgspec.convert(model.record, ModelRecord), {row.format: row.key for row in files}
 
-    found: tuple[ModelRecord, dict[str, str]] = attempt.read(find)
-    return found
+def _candidates(model: _Stored, wanted: str | None, *, on_cpu: bool) -> Iterator[Executor]:
+    if model.shape is not None:
+        yield model.shape.backend, model.shape.precision
+    if wanted is not None:
+        yield read_executor(wanted)
+    yield CPU_DEFAULT if on_cpu else DEFAULT, Precision.FP32
+    yield DEFAULT, Precision.FP32
+
+
+def _find(session: Session, model_id: str) -> _Stored:
+    model = session.get(Model, model_id)
+    if model is None:
+        raise WeightsError(f"the model {model_id} is gone")
+    files = session.execute(select(ModelFile.format, ModelFile.key).where(ModelFile.model_id == model_id))
+    return _Stored(
+        record=msgspec.convert(model.record, ModelRecord),
+        shape=msgspec.convert(model.serving, ServingShape | None),
+        keys={row.format: row.key for row in files},
+    )

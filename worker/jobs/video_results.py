@@ -39,7 +39,7 @@ class VideoResults:
     ) -> None:
         self._stack.close()
 
-    def begin(self, model_id: str, config: Mapping[str, Any], facts: VideoFacts, *, annotate: bool) -> None:
+    def begin(self, model_id: str, config: Mapping[str, Any], facts: VideoFacts) -> None:
         """Write the first line, and begin the video if one is wanted."""
         parameters = {name: config[name] for name in SHOWN_PARAMETERS}
         self._lines.write(
@@ -52,7 +52,7 @@ class VideoResults:
                 announced_frames=facts.num_frames,
             )
         )
-        if annotate:
+        if config["annotate"]:
             video = VideoFileWriter(
                 self._paths[VideoFile.VIDEO],
                 fps=facts.fps / config["every"],

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from sqlalchemy import select
+import torch
+from sqlalchemy import select, update
 
-from app.database.tables import Job, ModelFile
+from app.database.tables import Job, Model, ModelFile
 from app.jobs.states import JobKind
 from app.videos.files import VideoFile, result_key
 from detection.errors import VideoError, WeightsError
@@ -28,6 +29,7 @@ from tests.unit.worker.conftest import OpenAttempt
 from worker.attempt import Attempt
 from worker.context import WorkerContext
 from worker.jobs import detect_video
+from worker.jobs.served import load_served
 
 THRESHOLD = 0.45
 CONFIG = {
@@ -211,7 +213,7 @@ def test_a_model_that_cannot_be_served_fails(attempt_at: Callable[..., Attempt])
     with attempt.lease._sessions() as session:
         session.execute(ModelFile.__table__.delete())
         session.commit()
-    with pytest.raises(WeightsError, match="no file for onnxruntime or eager"):
+    with pytest.raises(WeightsError, match="no file that a backend can use on cpu"):
         detect_video.run(attempt)
 
 
@@ -234,3 +236,31 @@ def test_a_length_that_nobody_knows_shows_no_fraction(
     with context.sessions() as session:
         job = session.scalars(select(Job)).one()
     assert (job.progress, job.eta_s) == ({"step": 3, "steps": None, "fraction": None}, None)
+
+
+@pytest.mark.parametrize(
+    ("serving", "setting", "chosen"),
+    [
+        (None, None, "onnxruntime"),
+        (None, "eager", "onnxruntime"),  # the model has no file for it
+        ({"backend": "onnxruntime", "precision": "bf16"}, None, "onnxruntime"),  # it has no such precision
+        ({"backend": "onnxruntime", "precision": "fp32"}, "eager", "onnxruntime"),
+    ],
+)
+def test_the_first_backend_that_can_be_used_looks(
+    attempt_at: Callable[..., Attempt],
+    context: WorkerContext,
+    serving: dict[str, Any] | None,
+    setting: str | None,
+    chosen: str,
+) -> None:
+    attempt = attempt_at(clip())
+    if serving is not None:
+        shape = {**serving, "streams": 1, "threads": 1, "batch_size": 1}
+        with context.sessions() as session:
+            session.execute(update(Model).values(serving=shape))
+            session.commit()
+    settings = attempt.settings.model_copy(update={"backend": setting})
+    served = load_served(replace(attempt, settings=settings), torch.device("cpu"))
+    assert (served.executor, served.batch_size) == (chosen, 1)
+    assert served.streams == torch.get_num_threads()
