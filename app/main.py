@@ -32,6 +32,7 @@ from app.settings import Settings, get_settings
 from app.task_queue import Bell
 from app.training import routes as training
 from app.usage import routes as usage
+from app.videos import routes as videos
 from app.web import routes as web
 
 REQUEST_HEADERS = (
@@ -106,6 +107,7 @@ def create_app(
         models,
         analysis,
         detect,
+        videos,
         usage,
         operations,
         health,

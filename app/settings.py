@@ -61,6 +61,8 @@ class Settings(BaseSettings):
     """Largest archive accepted by `POST /datasets`."""
     max_weights_bytes: PositiveInt = 2 * 1024 * MIB
     """Largest file accepted by `POST /models/import`."""
+    max_video_bytes: PositiveInt = 4 * 1024 * MIB
+    """Largest video accepted by `POST /detect`."""
     max_image_bytes: PositiveInt = 32 * MIB
     """Largest picture accepted by `POST /detect`."""
     max_detect_bytes: PositiveInt = 128 * MIB

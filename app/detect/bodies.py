@@ -208,6 +208,8 @@ def _merged(query: DetectParameters, body: DetectParameters) -> DetectParameters
     if twice:
         raise field_fault(min(twice), "given twice: in the query and in the body")
     given: dict[str, Any] = {**_given(query), **_given(body)}
+    if given.get("every") is not None:
+        raise field_fault("every", "a picture has no frames; send a video (Content-Type: video/mp4)")
     return DetectParameters(**given)
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Query, Request, Response
 
 from app.api.context import request_id_of
-from app.api.dependencies import StateDep, answers, create_router, needs
+from app.api.dependencies import CREATING, StateDep, answers, create_router, needs
 from app.api.state import State
 from app.detect.accept import choose_format
 from app.detect.answers import respond
@@ -29,12 +29,16 @@ from app.errors import (
     HarrierError,
     InvalidInputError,
     NoModelError,
+    NoSpaceError,
     NotAcceptableError,
     NotFoundError,
     OverloadedError,
+    QuotaExceededError,
     WrongTaskError,
 )
+from app.jobs.schemas import JobRead
 from app.keys.service import Scope
+from app.videos.receiving import ONCE_PARAMETER, is_video, receive_video
 
 router = create_router("detection")
 
@@ -52,6 +56,9 @@ ERRORS = (
     EngineUnavailableError,
     ModelUnavailableError,
     DrainingError,
+    QuotaExceededError,
+    NoSpaceError,
+    *CREATING,
 )
 PICTURE = {"type": "string", "format": "binary"}
 
@@ -100,6 +107,7 @@ REQUEST_BODY: dict[str, Any] = {
     "content": {
         "image/*": RAW_BODY,
         "application/octet-stream": RAW_BODY,
+        "video/*": {"schema": PICTURE, "example": "(the bytes of the file: curl --data-binary @clip.mp4)"},
         "multipart/form-data": {
             "schema": _body_schema("image", PICTURE, classes=ONE_OR_MANY_CLASSES),
             "example": {"image": ["photo.jpg"], "score_threshold": 0.5, "classes": ["dog", "person"]},
@@ -126,8 +134,13 @@ REQUEST_BODY: dict[str, Any] = {
             "description": "Boxes in the form that `Accept` names, or the annotated picture.",
             "headers": ANSWER_HEADERS,
         },
+        202: {
+            "model": JobRead,
+            "description": "Of a video: the job that looks at it.",
+            "headers": {"Location": {"description": "The job.", "schema": {"type": "string"}}},
+        },
     },
-    openapi_extra={"requestBody": REQUEST_BODY},
+    openapi_extra={"requestBody": REQUEST_BODY, "parameters": [ONCE_PARAMETER]},
 )
 async def detect(request: Request, state: StateDep, query: Annotated[DetectParameters, Query()]) -> Response:
     """Send one picture or several, get boxes in the pixels of each picture as a person sees it.
@@ -137,7 +150,12 @@ async def detect(request: Request, state: StateDep, query: Annotated[DetectParam
 
     `Accept` chooses the form: COCO results, Label Studio tasks, YOLO text, or with `image/jpeg` the single
     picture with its detections drawn. Classifications are in the JSON alone.
+
+    A video (MP4, MOV, MKV, WebM, AVI) becomes a job: follow `links.self`, then read `links.detections` and
+    `links.video`.
     """
+    if is_video(request.headers.get("content-type", "")):
+        return await receive_video(request, state, query)
     state.detection.known_queries.remember(request.scope["query_string"], query)
     return await _answer(request, state, query)
 
