@@ -154,8 +154,6 @@ async def detect(request: Request, state: StateDep, query: Annotated[DetectParam
     A video (MP4, MOV, MKV, WebM, AVI) becomes a job: follow `links.self`, then read `links.detections` and
     `links.video`.
     """
-    if is_video(request.headers.get("content-type", "")):
-        return await receive_video(request, state, query)
     state.detection.known_queries.remember(request.scope["query_string"], query)
     return await _answer(request, state, query)
 
@@ -170,6 +168,8 @@ def door(state: State) -> DetectDoor:
 
 
 async def _answer(request: Request, state: State, query: DetectParameters) -> Response:
+    if is_video(request.headers.get("content-type", "")):
+        return await receive_video(request, state, query)
     with state.detection.room.enter() as take:
         sent = await read_request(request, query, state.settings, take)
         form = choose_format(request.headers.get("accept", ""), several=len(sent.images) > 1)

@@ -44,7 +44,7 @@ class Detection:
         registry: CollectorRegistry,
     ) -> None:
         self._engine = engine
-        self._models = ModelChoice(reading, changes)
+        self.models = ModelChoice(reading, changes)
         self._measures = DetectMeasures(registry)
         self.known_queries = KnownQueries()
         self.room = Room(
@@ -62,8 +62,8 @@ class Detection:
             HarrierError: the whole request fails: no such model or class, or the engine is not available.
         """
         parameters = sent.parameters
-        model = await self._models.choose(parameters.model)
-        classifier = await self._models.choose_classifier(parameters.classifier)
+        model = await self.models.choose(parameters.model)
+        classifier = await self.models.choose_classifier(parameters.classifier)
         wanted = class_ids(model, parameters.classes, sent.classes_in)
         passes = (PLAIN,) if parameters.tta is None else parameters.tta.passes
 

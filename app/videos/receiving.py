@@ -16,7 +16,7 @@ from app.api.faults import invalid_input
 from app.api.idempotency import Once
 from app.api.state import State
 from app.api.uploads import UploadedFile, UploadRules, received_body
-from app.detect.model_choice import ModelChoice, class_ids
+from app.detect.model_choice import class_ids
 from app.detect.schemas import DetectParameters
 from app.errors import Problem, UnsupportedMediaError
 from app.jobs.schemas import JobRead
@@ -49,7 +49,7 @@ async def receive_video(request: Request, state: State, query: DetectParameters)
         HarrierError: there is no such model or class, or the video cannot be taken.
     """
     wish = video_parameters(query, "query")
-    model = await to_thread.run_sync(ModelChoice(state.reading).choose, wish.model)
+    model = await state.detection.models.choose(wish.model)
     class_ids(model, wish.classes, "query")
     async with contextmanager_in_threadpool(_reserved(request, state)) as first:
         folder = state.settings.scratch / "uploads"
