@@ -32,6 +32,7 @@ from app.settings import Settings, get_settings
 from app.task_queue import Bell
 from app.training import routes as training
 from app.usage import routes as usage
+from app.videos import routes as videos
 from app.web import routes as web
 
 REQUEST_HEADERS = (
@@ -56,7 +57,9 @@ ANSWER_HEADERS = (
     "Idempotency-Replayed",
     "Location",
     "Retry-After",
+    "Server-Timing",
     "WWW-Authenticate",
+    "X-Harrier-Failed",
     "X-Harrier-Model",
     "X-Request-ID",
 )
@@ -104,6 +107,7 @@ def create_app(
         models,
         analysis,
         detect,
+        videos,
         usage,
         operations,
         health,

@@ -53,6 +53,8 @@ class DetectRequest:
     parameters: DetectParameters
     classes_in: Place = "body"
     """Where the classes were named, for an answer that refuses them."""
+    names: Sequence[str] = ()
+    """The file names of a form, in the order of the pictures; empty where there is none."""
 
 
 class Room:
@@ -112,7 +114,7 @@ async def read_request(
         raise UnsupportedMediaError(WAYS)
     _check_number(len(sent.images), settings)
     classes_in: Place = "query" if "classes" in query.model_fields_set else "body"
-    return DetectRequest(sent.images, _merged(query, sent.parameters), classes_in)
+    return DetectRequest(sent.images, _merged(query, sent.parameters), classes_in, sent.names)
 
 
 async def _counted(request: Request, take: Callable[[int], None]) -> AsyncIterator[bytes]:
@@ -139,17 +141,19 @@ async def _read_picture(
 
 async def _read_form(body: AsyncIterator[bytes], content_type: str, settings: Settings) -> DetectRequest:
     sinks: list[_MemorySink] = []
+    names: list[str] = []
 
     async def open_sink(head: PartHead) -> _MemorySink:
         if head.name != FILE_FIELD:
             raise field_fault(head.name, f"no file is wanted here; pictures go into `{FILE_FIELD}`")
         _check_number(len(sinks) + 1, settings)
         sinks.append(_MemorySink(settings.max_image_bytes))
+        names.append(head.file_name or "")
         return sinks[-1]
 
     fields = await read_form(body, content_type, open_sink, repeatable=REPEATABLE_FIELDS)
     parameters = parse_fields(DetectParameters, fields)
-    return DetectRequest([sink.picture() for sink in sinks], parameters)
+    return DetectRequest([sink.picture() for sink in sinks], parameters, names=names)
 
 
 async def _read_json(body: AsyncIterator[bytes], settings: Settings) -> DetectRequest:
@@ -206,6 +210,8 @@ def _merged(query: DetectParameters, body: DetectParameters) -> DetectParameters
     if twice:
         raise field_fault(min(twice), "given twice: in the query and in the body")
     given: dict[str, Any] = {**_given(query), **_given(body)}
+    if given.get("every") is not None:
+        raise field_fault("every", "a picture has no frames; send a video (Content-Type: video/mp4)")
     return DetectParameters(**given)
 
 

@@ -53,10 +53,10 @@ class Detection:
         registry: CollectorRegistry,
     ) -> None:
         self._engine = engine
-        self._models = ModelChoice(reading, changes)
+        self.models = ModelChoice(reading, changes)
         self.measures = DetectMeasures(registry)
         self._stand_ins = StandIns()
-        self.watch = EngineWatch(engine, self._models, changes, self.measures)
+        self.watch = EngineWatch(engine, self.models, changes, self.measures)
         self.known_queries = KnownQueries()
         self.room = Room(
             max_requests=settings.engine_queue_images,
@@ -73,8 +73,8 @@ class Detection:
             HarrierError: the whole request fails: no such model or class, or the engine is not available.
         """
         parameters = sent.parameters
-        model = await self._models.choose(parameters.model)
-        classifier = await self._models.choose_classifier(parameters.classifier)
+        model = await self.models.choose(parameters.model)
+        classifier = await self.models.choose_classifier(parameters.classifier)
         instead = self._stand_ins.find(parameters.model, model, names_classes=bool(parameters.classes))
         ask = partial(
             self._look,
@@ -100,7 +100,7 @@ class Detection:
     async def prepare(self, model_id: str) -> None:
         """Have the engine load a model before requests ask for it; one that it cannot load is in the log."""
         try:
-            model = await to_thread.run_sync(self._models.describe, model_id)
+            model = await to_thread.run_sync(self.models.describe, model_id)
             await self._engine.prepare(model, PREPARE_S)
         except NotFoundError:
             return

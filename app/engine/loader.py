@@ -20,11 +20,8 @@ from app.storage import Storage
 from detection.inference.backends import BACKENDS, Backend
 from detection.inference.predictor import Predictor
 from detection.inference.second_stage import CropClassifier
-from detection.model_files import ONNX_FILE, WEIGHTS_FILE
+from detection.inference.serving import Precision
 from detection.tasks import Task
-
-FILE_OF_BACKEND = {"onnxruntime": ("onnx", ONNX_FILE), "eager": ("safetensors", WEIGHTS_FILE)}
-"""The format of a model's file that each backend reads, and the name it must have."""
 
 log = structlog.get_logger(__name__)
 
@@ -66,22 +63,22 @@ class Loader:
             RefusedError: the file is missing or damaged.
         """
         backend = backend or self._device.backend
-        format_name, file_name = FILE_OF_BACKEND[backend]
-        wanted = next((file for file in model.files if file.format == format_name), None)
+        needed = BACKENDS[backend].file
+        wanted = next((file for file in model.files if file.format == needed.format), None)
         if wanted is None:
-            raise _unavailable(model, f"has no {format_name} file")
+            raise _unavailable(model, f"has no {needed.format} file")
         self._scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             try:
                 source = self._storage.local_path(wanted.key, Path(folder))
                 damaged = _sha256(source) != wanted.sha256
             except FileNotFoundError:
-                raise _unavailable(model, f"has lost its {format_name} file") from None
+                raise _unavailable(model, f"has lost its {needed.format} file") from None
             if damaged:
-                raise _unavailable(model, f"has a damaged {format_name} file")
+                raise _unavailable(model, f"has a damaged {needed.format} file")
             served = Path(folder) / "served"
             served.mkdir()
-            (served / file_name).symlink_to(source)
+            (served / needed.name).symlink_to(source)
             return self._load_folder(served, model, wanted, backend)
 
     def _load_folder(
@@ -105,8 +102,14 @@ class Loader:
         return classifier
 
     def _backend(self, folder: Path, model: ServedModel, name: str, threads: int | None) -> Backend:
-        load = BACKENDS[name]
-        return load(folder, model.record, device=self._device.torch_device, threads=threads)
+        own = name == self._device.backend
+        return BACKENDS[name].load(
+            folder,
+            model.record,
+            device=self._device.torch_device,
+            threads=threads,
+            precision=self._device.precision if own else Precision.FP32,
+        )
 
     def _predictor(self, folder: Path, model: ServedModel, backend: str, *, threads: int | None) -> Predictor:
         loaded = self._backend(folder, model, backend, threads)
