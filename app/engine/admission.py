@@ -20,11 +20,16 @@ class Place:
         self.has_begun = False
         """A thread works on it."""
         self.is_refused = False
+        self.is_left = False
         self._refuse = refuse
 
     def begin(self) -> None:
         """Note that it waits no more. Called from the thread that works on it."""
         self.has_begun = True
+
+    def leave(self) -> None:
+        """Note that nobody waits for it any more, though a thread works on it."""
+        self.is_left = True
 
     def refuse(self) -> None:
         """End the wait of one that has not begun."""
@@ -135,4 +140,3 @@ class Admission:
             "too many pictures are waiting already",
             retry_after_s=self._pressure.seconds_until_served(self.images),
         )
-
