@@ -34,6 +34,7 @@ from app.errors import (
     NotFoundError,
     OverloadedError,
     QuotaExceededError,
+    UnavailableError,
     WrongTaskError,
 )
 from app.jobs.schemas import JobRead
@@ -168,6 +169,14 @@ def door(state: State) -> DetectDoor:
 
 
 async def _answer(request: Request, state: State, query: DetectParameters) -> Response:
+    try:
+        return await _look(request, state, query)
+    except UnavailableError as refused:
+        state.detection.measures.note_rejected(refused.code)
+        raise
+
+
+async def _look(request: Request, state: State, query: DetectParameters) -> Response:
     if is_video(request.headers.get("content-type", "")):
         return await receive_video(request, state, query)
     with state.detection.room.enter() as take:
