@@ -13,6 +13,7 @@ class JobKind(StrEnum):
     EXPORT = "export"
     PROFILE = "profile"
     PRUNE = "prune"
+    PLAN = "plan"
 
 
 class JobStatus(StrEnum):
@@ -37,6 +38,7 @@ QUEUE_OF = {
     JobKind.EXPORT: Queue.CPU,
     JobKind.PROFILE: Queue.GPU,
     JobKind.PRUNE: Queue.GPU,
+    JobKind.PLAN: Queue.GPU,
 }
 """Which workers do it: an import never waits behind a night's training."""
 
