@@ -33,6 +33,7 @@ from app.settings import Settings, get_settings
 from app.task_queue import Bell
 from app.training import routes as training
 from app.usage import routes as usage
+from app.videos import routes as videos
 from app.web import routes as web
 
 REQUEST_HEADERS = (
@@ -57,7 +58,9 @@ ANSWER_HEADERS = (
     "Idempotency-Replayed",
     "Location",
     "Retry-After",
+    "Server-Timing",
     "WWW-Authenticate",
+    "X-Harrier-Failed",
     "X-Harrier-Model",
     "X-Request-ID",
 )
@@ -96,6 +99,7 @@ def create_app(
         separate_input_output_schemas=False,
     )
     app.state.service = state
+    app.router.routes.append(detect.door(state))
     for module in (
         datasets,
         training,
@@ -105,6 +109,7 @@ def create_app(
         analysis,
         plan,
         detect,
+        videos,
         usage,
         operations,
         health,

@@ -14,6 +14,7 @@ class JobKind(StrEnum):
     PROFILE = "profile"
     PRUNE = "prune"
     PLAN = "plan"
+    DETECT_VIDEO = "detect-video"
 
 
 class JobStatus(StrEnum):
@@ -39,6 +40,7 @@ QUEUE_OF = {
     JobKind.PROFILE: Queue.GPU,
     JobKind.PRUNE: Queue.GPU,
     JobKind.PLAN: Queue.GPU,
+    JobKind.DETECT_VIDEO: Queue.GPU,
 }
 """Which workers do it: an import never waits behind a night's training."""
 
