@@ -8,6 +8,7 @@ from fastapi import Query, Request, Response
 
 from app.api.context import request_id_of
 from app.api.dependencies import CREATING, StateDep, answers, create_router, needs
+from app.api.state import State
 from app.detect.accept import wants_jpeg
 from app.detect.bodies import read_request
 from app.detect.errors import (
@@ -34,7 +35,7 @@ from app.errors import (
 )
 from app.jobs.schemas import JobRead
 from app.keys.service import Scope
-from app.videos.receiving import ONCE_PARAMETER, is_video, receive_video
+from app.videos.receiving import ONCE_PARAMETER, VideoPart, is_form, is_video, receive_video
 
 router = create_router("detection")
 
@@ -132,11 +133,23 @@ async def detect(request: Request, state: StateDep, query: Annotated[DetectParam
     A video (MP4, MOV, MKV, WebM, AVI) becomes a job: follow `links.self`, then read `links.detections` and
     `links.video`.
     """
-    if is_video(request.headers.get("content-type", "")):
+    content_type = request.headers.get("content-type", "")
+    if is_video(content_type):
         return await receive_video(request, state, query)
+    if not is_form(content_type):
+        return await _answer(request, state, query)
+    async with VideoPart(request, state) as video:
+        return await _answer(request, state, query, video)
+
+
+async def _answer(
+    request: Request, state: State, query: DetectParameters, video: VideoPart | None = None
+) -> Response:
     request_id = request_id_of(request.scope)
     with state.detection.room.enter() as take:
-        sent = await read_request(request, query, state.settings, take)
+        sent = await read_request(request, query, state.settings, take, video)
+        if video is not None and video.is_open:
+            return await video.answer(sent)
         as_jpeg = wants_jpeg(request.headers.get("accept", ""))
         if as_jpeg and len(sent.images) > 1:
             raise NotAcceptableError(
