@@ -57,7 +57,9 @@ ANSWER_HEADERS = (
     "Idempotency-Replayed",
     "Location",
     "Retry-After",
+    "Server-Timing",
     "WWW-Authenticate",
+    "X-Harrier-Failed",
     "X-Harrier-Model",
     "X-Request-ID",
 )
@@ -96,6 +98,7 @@ def create_app(
         separate_input_output_schemas=False,
     )
     app.state.service = state
+    app.router.routes.append(detect.door(state))
     for module in (
         datasets,
         training,

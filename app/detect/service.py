@@ -8,14 +8,15 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from anyio import to_thread
 from fastapi import Request
 from prometheus_client import CollectorRegistry
 
 from app.api.problems import problem_body
+from app.database.changes import Changes
 from app.database.session import Sessions
 from app.detect.bodies import DetectRequest, Room
 from app.detect.engine_client import EngineClient
+from app.detect.known_queries import KnownQueries
 from app.detect.measures import DetectMeasures
 from app.detect.model_choice import ModelChoice, class_ids
 from app.detect.wire import Box, Classification, Detected
@@ -35,11 +36,17 @@ class Detection:
     """What `/detect` does, apart from HTTP."""
 
     def __init__(
-        self, settings: Settings, engine: EngineClient, reading: Sessions, registry: CollectorRegistry
+        self,
+        settings: Settings,
+        engine: EngineClient,
+        reading: Sessions,
+        changes: Changes,
+        registry: CollectorRegistry,
     ) -> None:
         self._engine = engine
-        self._models = ModelChoice(reading)
+        self.models = ModelChoice(reading, changes)
         self._measures = DetectMeasures(registry)
+        self.known_queries = KnownQueries()
         self.room = Room(
             max_requests=settings.engine_queue_images,
             max_bytes=settings.engine_queue_bytes,
@@ -55,8 +62,8 @@ class Detection:
             HarrierError: the whole request fails: no such model or class, or the engine is not available.
         """
         parameters = sent.parameters
-        model = await to_thread.run_sync(self._models.choose, parameters.model)
-        classifier = await to_thread.run_sync(self._models.choose_classifier, parameters.classifier)
+        model = await self.models.choose(parameters.model)
+        classifier = await self.models.choose_classifier(parameters.classifier)
         wanted = class_ids(model, parameters.classes, sent.classes_in)
         passes = (PLAIN,) if parameters.tta is None else parameters.tta.passes
 
@@ -93,16 +100,26 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, Value]) ->
     Raises:
         ClientGoneError: it left before the answer.
     """
-    working, leaving = asyncio.create_task(work), asyncio.create_task(_client_leaves(request))
+    here = asyncio.current_task()
+    assert here is not None
+    leaving = asyncio.create_task(_client_leaves(request))
+    is_working = True
+
+    def end_the_work(left: asyncio.Task[None]) -> None:
+        if is_working and not left.cancelled():
+            here.cancel()
+
+    leaving.add_done_callback(end_the_work)
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientGoneError
-        return working.result()
+        return await work
+    except asyncio.CancelledError:
+        if leaving.done() and not leaving.cancelled() and here.uncancel() == 0:
+            raise ClientGoneError from None
+        raise
     finally:
-        working.cancel()
+        is_working = False
         leaving.cancel()
-        await asyncio.wait({working, leaving})
+        await asyncio.wait({leaving})
 
 
 def answer_body(model_id: str, images: Sequence[Detected | HarrierError], request_id: str) -> bytes:
@@ -122,6 +139,8 @@ def answer_body(model_id: str, images: Sequence[Detected | HarrierError], reques
 
 async def _all_or_first_error(work: Sequence[Coroutine[Any, Any, Value]]) -> list[Value]:
     """Return all results in order; the first error ends the rest."""
+    if len(work) == 1:
+        return [await work[0]]
     failed: list[BaseException] = []
     try:
         async with asyncio.TaskGroup() as group:

@@ -9,8 +9,8 @@ import torch
 
 from app.settings import Settings
 from detection.devices import describe_devices, select_devices
-from detection.errors import UnknownNameError
-from detection.inference.backends import BACKENDS
+from detection.inference.backends import BACKENDS, check_use
+from detection.inference.serving import Precision, read_executor
 
 ACCELERATOR_BATCH_SIZE = 16
 
@@ -21,6 +21,7 @@ class Device:
 
     torch_device: torch.device
     backend: str
+    precision: Precision
     streams: int
     """Batches that run side by side."""
     batch_size: int
@@ -37,15 +38,16 @@ def choose_device(settings: Settings) -> Device:
     Raises:
         DeviceError: there is no such device.
         UnknownNameError: there is no such backend.
+        BackendError: it cannot be used on this device, or not in that precision.
     """
     device = select_devices(settings.device)[0]
     on_cpu = device.type == "cpu"
-    backend = settings.backend or ("onnxruntime" if on_cpu else "eager")
-    if backend not in BACKENDS:
-        raise UnknownNameError("backend", backend, BACKENDS.names())
+    backend, precision = read_executor(settings.backend or ("onnxruntime" if on_cpu else "eager"))
+    check_use(backend, device, precision)
     return Device(
         torch_device=device,
         backend=backend,
+        precision=precision,
         streams=num_cores() if on_cpu and BACKENDS[backend].side_by_side else 1,
         batch_size=settings.engine_batch_size or (1 if on_cpu else ACCELERATOR_BATCH_SIZE),
     )

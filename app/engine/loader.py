@@ -20,6 +20,7 @@ from app.storage import Storage
 from detection.inference.backends import BACKENDS, Backend
 from detection.inference.predictor import Predictor
 from detection.inference.second_stage import CropClassifier
+from detection.inference.serving import Precision
 from detection.tasks import Task
 
 log = structlog.get_logger(__name__)
@@ -101,7 +102,14 @@ class Loader:
         return classifier
 
     def _backend(self, folder: Path, model: ServedModel, name: str, threads: int | None) -> Backend:
-        return BACKENDS[name].load(folder, model.record, device=self._device.torch_device, threads=threads)
+        own = name == self._device.backend
+        return BACKENDS[name].load(
+            folder,
+            model.record,
+            device=self._device.torch_device,
+            threads=threads,
+            precision=self._device.precision if own else Precision.FP32,
+        )
 
     def _predictor(self, folder: Path, model: ServedModel, backend: str, *, threads: int | None) -> Predictor:
         loaded = self._backend(folder, model, backend, threads)

@@ -21,7 +21,7 @@ from app.api.state import State
 from app.api.uploads import DiskSink, UploadedFile, UploadRules, make_way, received_body
 from app.database.tables import new_id
 from app.detect.bodies import DetectRequest
-from app.detect.model_choice import ModelChoice, class_ids
+from app.detect.model_choice import class_ids
 from app.detect.schemas import DetectParameters
 from app.errors import Problem, UnsupportedMediaError
 from app.jobs.schemas import JobRead
@@ -136,7 +136,7 @@ def _rules(state: State) -> UploadRules:
 
 async def _choose(state: State, sent: DetectRequest) -> str:
     """Return the id of the model of this moment, which must know the classes that are asked for."""
-    model = await to_thread.run_sync(ModelChoice(state.reading).choose, sent.parameters.model)
+    model = await state.detection.models.choose(sent.parameters.model)
     class_ids(model, sent.parameters.classes, sent.classes_in)
     return model.id
 

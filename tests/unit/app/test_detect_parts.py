@@ -1,4 +1,4 @@
-"""The parts of `/detect` that need no engine: negotiation, room for bytes, clients that leave."""
+"""The parts of `/detect` that need no engine: room for bytes, clients that leave."""
 
 from __future__ import annotations
 
@@ -9,32 +9,9 @@ import pytest
 from fastapi import Request
 from starlette.types import Message
 
-from app.detect.accept import wants_jpeg
 from app.detect.bodies import Room
 from app.detect.service import ClientGoneError, _all_or_first_error, while_connected
 from app.errors import OverloadedError
-
-
-@pytest.mark.parametrize(
-    ("accept", "jpeg"),
-    [
-        ("image/jpeg", True),
-        ("image/jpeg, */*", True),
-        ("image/*", True),
-        ("IMAGE/JPEG;q=0.9, application/json;q=0.5", True),
-        ("application/json, image/jpeg", False),
-        ("image/jpeg;q=0.1, application/json", False),
-        ("image/jpeg;q=0", False),
-        ("image/jpeg;q=high", False),
-        ("image/jpeg;q=7", False),
-        ("image/png", False),
-        ("*/*", False),
-        ("", False),
-        (",;=", False),
-    ],
-)
-def test_a_jpeg_only_for_those_who_prefer_one(accept: str, jpeg: bool) -> None:
-    assert wants_jpeg(accept) is jpeg
 
 
 def test_room_is_given_back_also_after_a_refusal() -> None:
