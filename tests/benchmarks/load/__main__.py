@@ -5,7 +5,7 @@ counts on its output. Standard library only, so that it starts at once and is th
 
 Closed loop: so many clients, each sends when it has its answer. Open loop: so many requests a second,
 whatever becomes of them; a time then begins when the request was due, so that a server that holds the sender
-up gains nothing. Beside them some clients may misbehave: pictures that are damaged, connections that are reset.
+up gains nothing. Beside them some clients may misbehave: damaged pictures, connections that are reset.
 """
 
 from __future__ import annotations
