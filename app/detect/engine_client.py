@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,6 +18,10 @@ from app.detect.wire import (
     Detect,
     Detected,
     EngineStatus,
+    Held,
+    Hold,
+    Prepare,
+    Prepared,
     ProtocolError,
     Refused,
     Render,
@@ -27,7 +31,7 @@ from app.detect.wire import (
     encode_frame,
     read_answer,
 )
-from app.errors import EngineUnavailableError
+from app.errors import EngineUnavailableError, HarrierError, UnavailableError
 from app.settings import Settings
 from detection.inference.passes import PLAIN, TtaPass
 
@@ -38,7 +42,7 @@ MAX_ANSWER_BYTES = 1024 * 1024 * 1024
 RETRY_AFTER_S = 5
 """A dead engine is back by then."""
 
-Wanted = TypeVar("Wanted", Detected, Rendered, EngineStatus)
+Wanted = TypeVar("Wanted", Detected, Rendered, Held, Prepared, EngineStatus)
 
 
 class EngineClient:
@@ -52,6 +56,7 @@ class EngineClient:
         self._socket = settings.engine_socket
         self._timeout_s = settings.engine_deadline_s
         self._line: _Line | None = None
+        self._held: tuple[ServedModel, ...] | None = None
         self._connecting = asyncio.Lock()
         self._numbers = itertools.count(1)
 
@@ -67,8 +72,12 @@ class EngineClient:
         annotate: bool = False,
         passes: tuple[TtaPass, ...] = (PLAIN,),
         classifier: ServedModel | None = None,
+        instead: ServedModel | None = None,
     ) -> Detected:
         """Return what the model sees in one picture, and what a classifier says of each box.
+
+        Args:
+            instead: looks when `model` must be loaded first and this one need not; the answer names it.
 
         Raises:
             HarrierError: 413, 415 or 422 for the picture, 503 for the engine.
@@ -87,6 +96,7 @@ class EngineClient:
                 annotate=annotate,
                 passes=passes,
                 classifier=classifier,
+                instead=instead,
             )
 
         return await self._ask(request, Detected, self._timeout_s)
@@ -101,6 +111,22 @@ class EngineClient:
 
         return (await self._ask(request, Rendered, self._timeout_s)).jpeg
 
+    async def hold(self, models: Sequence[ServedModel]) -> None:
+        """Name all models that the engine is to load now and never evict.
+
+        The list is remembered, and told to the next engine should this one die.
+        """
+        self._held = tuple(models)
+        await self._ask(lambda number: Hold(number, tuple(models)), Held, STATUS_TIMEOUT_S)
+
+    async def prepare(self, model: ServedModel, timeout_s: float) -> None:
+        """Return when a model is in memory and as quick as it will ever be.
+
+        Raises:
+            HarrierError: it cannot be loaded, or not in this time.
+        """
+        await self._ask(lambda number: Prepare(number, timeout_s, model), Prepared, timeout_s)
+
     async def status(self, *, timeout_s: float = STATUS_TIMEOUT_S) -> EngineStatus:
         """Return what the engine is doing; 503 when it does not answer in time."""
         return await self._ask(lambda number: AskStatus(number, timeout_s), EngineStatus, timeout_s)
@@ -114,7 +140,7 @@ class EngineClient:
         number = next(self._numbers)
         answer = await line.ask(request(number), timeout_s + GRACE_S)
         if isinstance(answer, Refused):
-            raise ERRORS[answer.reason](answer.message)
+            raise _error(answer)
         if not isinstance(answer, wanted):
             raise EngineUnavailableError("the engine answered something else", retry_after_s=RETRY_AFTER_S)
         return answer
@@ -123,6 +149,8 @@ class EngineClient:
         async with self._connecting:
             if self._line is None or self._line.is_closed:
                 self._line = await _Line.open(self._socket)
+                if self._held is not None:
+                    self._line.tell(Hold(next(self._numbers), self._held))
             return self._line
 
 
@@ -163,6 +191,10 @@ class _Line:
             if not answer.done() or answer.cancelled():
                 self._forget(request.id)
 
+    def tell(self, request: Request) -> None:
+        """Send a request whose answer is of no interest."""
+        self._writer.write(encode_frame(request))
+
     async def close(self) -> None:
         self._listening.cancel()
         await asyncio.wait({self._listening})
@@ -185,6 +217,13 @@ class _Line:
             for waiting in self._answers.values():
                 if not waiting.done():
                     waiting.set_exception(_gone("the engine ended while it worked on this"))
+
+
+def _error(refused: Refused) -> HarrierError:
+    kind = ERRORS[refused.reason]
+    if refused.retry_after_s is not None and issubclass(kind, UnavailableError):
+        return kind(refused.message, retry_after_s=refused.retry_after_s)
+    return kind(refused.message)
 
 
 def _gone(detail: str) -> EngineUnavailableError:

@@ -14,6 +14,7 @@ from app.database.session import Sessions
 from app.database.tables import Model, ModelFile
 from app.detect.wire import ServedModel, WeightsFile
 from app.errors import InvalidInputError, NoModelError, NotFoundError, Place, Problem, WrongTaskError
+from detection.inference.serving import ServingShape
 from detection.model_record import ModelRecord
 from detection.tasks import Task
 
@@ -124,12 +125,13 @@ def _wrong_task(model_id: str, wanted: Task) -> str:
 
 
 def _describe(session: Session, model_id: str) -> ServedModel:
-    record = session.scalar(select(Model.record).where(Model.id == model_id))
-    if record is None:  # deleted since its id was found
+    row = session.execute(select(Model.record, Model.serving).where(Model.id == model_id)).one_or_none()
+    if row is None:  # deleted since its id was found
         raise NotFoundError(f"there is no model {model_id}")
     files = session.scalars(select(ModelFile).where(ModelFile.model_id == model_id))
     return ServedModel(
         id=model_id,
-        record=msgspec.convert(record, ModelRecord),
+        record=msgspec.convert(row.record, ModelRecord),
         files=tuple(WeightsFile(file.format, file.key, file.size_bytes, file.sha256) for file in files),
+        shape=msgspec.convert(row.serving, ServingShape | None),
     )

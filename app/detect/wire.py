@@ -12,6 +12,7 @@ from typing import TypeVar
 import msgspec
 
 from detection.inference.passes import PLAIN, TtaPass
+from detection.inference.serving import ServingShape
 from detection.model_record import ModelRecord
 
 LENGTH_BYTES = 4
@@ -34,6 +35,8 @@ class ServedModel(msgspec.Struct, frozen=True):
     id: str
     record: ModelRecord
     files: tuple[WeightsFile, ...]
+    shape: ServingShape | None = None
+    """How it is to be served, when a plan was pinned to it; None leaves it to the device."""
 
 
 class Classification(msgspec.Struct, frozen=True, array_like=True):
@@ -73,6 +76,8 @@ class Detect(msgspec.Struct, frozen=True, tag="detect"):
     """How the network looks at it; what they see is merged."""
     classifier: ServedModel | None = None
     """Looks at every box afterwards."""
+    instead: ServedModel | None = None
+    """Looks when `model` is not in memory yet and this one is; `model` is loaded beside."""
 
 
 class Render(msgspec.Struct, frozen=True, tag="render"):
@@ -90,13 +95,28 @@ class AskStatus(msgspec.Struct, frozen=True, tag="status"):
     timeout_s: float
 
 
+class Hold(msgspec.Struct, frozen=True, tag="hold"):
+    """All models that are to stay in memory from now on, and to be loaded before anybody asks for them."""
+
+    id: int
+    models: tuple[ServedModel, ...]
+
+
+class Prepare(msgspec.Struct, frozen=True, tag="prepare"):
+    """Load one model, and say when it is as quick as it will ever be."""
+
+    id: int
+    timeout_s: float
+    model: ServedModel
+
+
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     """Nobody waits for the answer any more."""
 
     id: int
 
 
-Request = Detect | Render | AskStatus | Cancel
+Request = Detect | Render | AskStatus | Prepare | Hold | Cancel
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -119,6 +139,8 @@ class Detected(msgspec.Struct, frozen=True, tag="detected"):
     boxes: tuple[Box, ...]
     timing: Timing
     queue_images: int
+    model_id: str
+    """The model that looked."""
     annotated: bytes | None = None
     """JPEG."""
 
@@ -126,6 +148,16 @@ class Detected(msgspec.Struct, frozen=True, tag="detected"):
 class Rendered(msgspec.Struct, frozen=True, tag="rendered"):
     id: int
     jpeg: bytes
+
+
+class Held(msgspec.Struct, frozen=True, tag="held"):
+    """The list is known; its models may still be loading."""
+
+    id: int
+
+
+class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
+    id: int
 
 
 class EngineStatus(msgspec.Struct, frozen=True, tag="status"):
@@ -156,9 +188,11 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     id: int
     reason: Refusal
     message: str
+    retry_after_s: int | None = None
+    """When another attempt is likely to be served; None where nobody can tell."""
 
 
-Answer = Detected | Rendered | EngineStatus | Refused
+Answer = Detected | Rendered | Held | Prepared | EngineStatus | Refused
 
 _encoder = msgspec.msgpack.Encoder()
 _requests = msgspec.msgpack.Decoder(Request)

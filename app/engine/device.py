@@ -46,8 +46,7 @@ def choose_device(settings: Settings) -> Device:
     return Device(
         torch_device=device,
         backend=backend,
-        # torch computes with one set of threads for the whole process, ONNX Runtime per session
-        streams=num_cores() if on_cpu and backend == "onnxruntime" else 1,
+        streams=num_cores() if on_cpu and BACKENDS[backend].side_by_side else 1,
         batch_size=settings.engine_batch_size or (1 if on_cpu else ACCELERATOR_BATCH_SIZE),
     )
 

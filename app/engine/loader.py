@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import tempfile
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
@@ -20,11 +20,7 @@ from app.storage import Storage
 from detection.inference.backends import BACKENDS, Backend
 from detection.inference.predictor import Predictor
 from detection.inference.second_stage import CropClassifier
-from detection.model_files import ONNX_FILE, WEIGHTS_FILE
 from detection.tasks import Task
-
-FILE_OF_BACKEND = {"onnxruntime": ("onnx", ONNX_FILE), "eager": ("safetensors", WEIGHTS_FILE)}
-"""The format of a model's file that each backend reads, and the name it must have."""
 
 log = structlog.get_logger(__name__)
 
@@ -66,22 +62,22 @@ class Loader:
             RefusedError: the file is missing or damaged.
         """
         backend = backend or self._device.backend
-        format_name, file_name = FILE_OF_BACKEND[backend]
-        wanted = next((file for file in model.files if file.format == format_name), None)
+        needed = BACKENDS[backend].file
+        wanted = next((file for file in model.files if file.format == needed.format), None)
         if wanted is None:
-            raise _unavailable(model, f"has no {format_name} file")
+            raise _unavailable(model, f"has no {needed.format} file")
         self._scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             try:
                 source = self._storage.local_path(wanted.key, Path(folder))
                 damaged = _sha256(source) != wanted.sha256
             except FileNotFoundError:
-                raise _unavailable(model, f"has lost its {format_name} file") from None
+                raise _unavailable(model, f"has lost its {needed.format} file") from None
             if damaged:
-                raise _unavailable(model, f"has a damaged {format_name} file")
+                raise _unavailable(model, f"has a damaged {needed.format} file")
             served = Path(folder) / "served"
             served.mkdir()
-            (served / file_name).symlink_to(source)
+            (served / needed.name).symlink_to(source)
             return self._load_folder(served, model, wanted, backend)
 
     def _load_folder(
@@ -105,8 +101,7 @@ class Loader:
         return classifier
 
     def _backend(self, folder: Path, model: ServedModel, name: str, threads: int | None) -> Backend:
-        load = BACKENDS[name]
-        return load(folder, model.record, device=self._device.torch_device, threads=threads)
+        return BACKENDS[name].load(folder, model.record, device=self._device.torch_device, threads=threads)
 
     def _predictor(self, folder: Path, model: ServedModel, backend: str, *, threads: int | None) -> Predictor:
         loaded = self._backend(folder, model, backend, threads)
@@ -134,6 +129,7 @@ class ModelCache(Generic[Loaded]):
         self._load, self._max_bytes = load, max_bytes
         self._loaded: OrderedDict[tuple[str, str], Loaded] = OrderedDict()
         self._loading: dict[tuple[str, str], asyncio.Task[Loaded]] = {}
+        self._held: set[tuple[str, str]] = set()
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -143,6 +139,22 @@ class ModelCache(Generic[Loaded]):
     @property
     def size_bytes(self) -> int:
         return sum(model.size_bytes for model in self._loaded.values())
+
+    def has(self, model: ServedModel, backend: str) -> bool:
+        """Return whether `get` would return at once."""
+        return (model.id, backend) in self._loaded
+
+    def hold(self, models: Sequence[tuple[ServedModel, str]]) -> None:
+        """Evict anything but these models, and load those of them that are not there."""
+        self._held = {(model.id, backend) for model, backend in models}
+        self._evict()
+        for model, backend in models:
+            self.load_beside(model, backend)
+
+    def load_beside(self, model: ServedModel, backend: str) -> None:
+        """Begin to load a model that nobody waits for; a failure is in the log, and `get` tries again."""
+        if not self.has(model, backend):
+            self._start(model, backend).add_done_callback(_heard)
 
     async def get(self, model: ServedModel, backend: str) -> Loaded:
         """Return the model; the first of several askers loads it, the others wait for the same.
@@ -155,10 +167,14 @@ class ModelCache(Generic[Loaded]):
         if loaded is not None:
             self._loaded.move_to_end(key)
             return loaded
+        return await asyncio.shield(self._start(model, backend))
+
+    def _start(self, model: ServedModel, backend: str) -> asyncio.Task[Loaded]:
+        key = model.id, backend
         loading = self._loading.get(key)
         if loading is None:
             loading = self._loading[key] = asyncio.create_task(self._load_one(model, backend))
-        return await asyncio.shield(loading)
+        return loading
 
     async def _load_one(self, model: ServedModel, backend: str) -> Loaded:
         key = model.id, backend
@@ -170,14 +186,22 @@ class ModelCache(Generic[Loaded]):
             log.error("model cannot be loaded", model_id=model.id, exc_info=error)
             raise error if isinstance(error, RefusedError) else _unavailable(model, "cannot be loaded")
         loaded = self._loaded[key] = attempt.result()
-        self._evict(keep=key)
+        self._evict(newest=key)
         log.info("model loaded", model_id=model.id, architecture=model.record.architecture, backend=backend)
         return loaded
 
-    def _evict(self, *, keep: tuple[str, str]) -> None:
-        while self.size_bytes > self._max_bytes and next(iter(self._loaded)) != keep:
-            (evicted, backend), _ = self._loaded.popitem(last=False)
+    def _evict(self, *, newest: tuple[str, str] | None = None) -> None:
+        spare = [key for key in self._loaded if key not in self._held and key != newest]
+        while spare and self.size_bytes > self._max_bytes:
+            evicted, backend = key = spare.pop(0)
+            del self._loaded[key]
             log.info("model evicted", model_id=evicted, backend=backend)
+
+
+def _heard(loading: asyncio.Task[Loaded]) -> None:
+    """Take note of an error that is in the log already."""
+    if not loading.cancelled():
+        loading.exception()
 
 
 def _sha256(path: Path) -> str:

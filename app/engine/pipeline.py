@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import cv2
+import msgspec
 import torch
 
 from app.detect.wire import (
@@ -18,6 +19,8 @@ from app.detect.wire import (
     Detect,
     Detected,
     EngineStatus,
+    Prepare,
+    Prepared,
     Refusal,
     Render,
     Rendered,
@@ -42,9 +45,9 @@ from detection.inference.predictor import (
     Inferred,
     Prediction,
     Predictor,
-    Prepared,
     with_view,
 )
+from detection.inference.predictor import Prepared as PreparedPicture
 from detection.inference.tta import view_bytes, view_size_hw
 
 ORDINARY_BYTES = 96 * MIB
@@ -63,7 +66,7 @@ class _ReadyModel:
     """A model in one backend, and who waits for it."""
 
     loaded: LoadedModel
-    batcher: Batcher[Prepared, Inferred]
+    batcher: Batcher[PreparedPicture, Inferred]
 
     @property
     def size_bytes(self) -> int:
@@ -125,6 +128,7 @@ class Pipeline:
             ImageError: the picture cannot be used.
         """
         watch = Stopwatch()
+        request = self._with_ready_model(request)
         with self.admission.admit(len(request.image)):
             models = await self._ready(request)
             classifier = await self._classifier(request.classifier)
@@ -152,6 +156,7 @@ class Pipeline:
             boxes=boxes,
             timing=_timing(prediction, spent_ms, classify_ms),
             queue_images=self.admission.images,
+            model_id=request.model.id,
             annotated=annotated,
         )
 
@@ -175,6 +180,19 @@ class Pipeline:
                 )
         return Rendered(request.id, jpeg)
 
+    def hold(self, models: Sequence[ServedModel]) -> None:
+        """Keep these models in memory whatever happens, and no others; load those that are not there yet."""
+        self._models.hold([(model, self._device.backend) for model in models])
+
+    async def prepare(self, request: Prepare) -> Prepared:
+        """Load a model.
+
+        Raises:
+            RefusedError: it cannot be loaded.
+        """
+        await self._models.get(request.model, self._device.backend)
+        return Prepared(request.id)
+
     async def status(self, request: AskStatus) -> EngineStatus:
         return EngineStatus(
             id=request.id,
@@ -186,6 +204,16 @@ class Pipeline:
             queue_images=self.admission.images,
             queue_bytes=self.admission.bytes,
         )
+
+    def _with_ready_model(self, request: Detect) -> Detect:
+        """Return the request for the model that looks now: the one instead while the wanted one is loaded."""
+        own = self._device.backend
+        if request.instead is None or self._models.has(request.model, own):
+            return request
+        if not self._models.has(request.instead, own):
+            return request
+        self._models.load_beside(request.model, own)
+        return msgspec.structs.replace(request, model=request.instead)
 
     async def _header(self, image: bytes) -> ImageHeader:
         return await self._ordinary.run(check_header, image, max_pixels=self._settings.max_image_pixels)
@@ -221,8 +249,8 @@ class Pipeline:
             self._busy -= len(models)
 
     async def _look(
-        self, prepared: Prepared, look: TtaPass, model: _ReadyModel, turn: Turn
-    ) -> tuple[Prepared, Inferred]:
+        self, prepared: PreparedPicture, look: TtaPass, model: _ReadyModel, turn: Turn
+    ) -> tuple[PreparedPicture, Inferred]:
         view = prepared if look == PLAIN else await turn.run(model.loaded.predictor.view, prepared, look)
         return view, await model.batcher.submit(view)
 
@@ -268,7 +296,7 @@ class Pipeline:
 
     def _lined_up(self, loaded: LoadedModel) -> _ReadyModel:
 
-        async def infer(batch: Sequence[Prepared]) -> list[Inferred]:
+        async def infer(batch: Sequence[PreparedPicture]) -> list[Inferred]:
             predictor = loaded.narrow if self._busy > 1 else loaded.predictor
             loop = asyncio.get_running_loop()
             return await loop.run_in_executor(self._device_pool, predictor.infer, batch)
@@ -302,7 +330,7 @@ async def _all_or_first_error(work: Sequence[Coroutine[Any, Any, Value]]) -> lis
 
 
 def _finish(
-    predictor: Predictor, prepared: Prepared, inferred: Sequence[Inferred], options: DetectOptions
+    predictor: Predictor, prepared: PreparedPicture, inferred: Sequence[Inferred], options: DetectOptions
 ) -> Prediction:
     return predictor.finish(prepared, predictor.merge(options.passes, inferred), options)
 

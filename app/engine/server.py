@@ -14,6 +14,9 @@ from app.detect.wire import (
     AskStatus,
     Cancel,
     Detect,
+    Held,
+    Hold,
+    Prepare,
     ProtocolError,
     Refusal,
     Refused,
@@ -32,6 +35,9 @@ IMAGE_REFUSALS: dict[type[ImageError], Refusal] = {
 }
 ENVELOPE_BYTES = 4 * 1024 * 1024
 """What a request may hold beside the picture: thousands of class names, thousands of boxes."""
+
+Work = Detect | Render | Prepare | AskStatus
+"""A request that takes time."""
 
 log = structlog.get_logger(__name__)
 
@@ -56,10 +62,14 @@ class Connection:
         """Read requests until the client goes."""
         try:
             while (request := await read_request(self._reader, max_bytes=self._max_bytes)) is not None:
-                if isinstance(request, Cancel):
-                    self._cancel(request.id)
-                else:
-                    self._start(request)
+                match request:
+                    case Cancel():
+                        self._cancel(request.id)
+                    case Hold():
+                        self._pipeline.hold(request.models)
+                        self._writer.write(encode_frame(Held(request.id)))
+                    case _:
+                        self._start(request)
         except ProtocolError as error:
             log.error("a client that cannot be understood", reason=str(error))
         finally:
@@ -73,7 +83,7 @@ class Connection:
             await asyncio.wait(tuple(self._tasks.values()))
         self._writer.close()
 
-    def _start(self, request: Detect | Render | AskStatus) -> None:
+    def _start(self, request: Work) -> None:
         task = asyncio.create_task(self._answer(request))
         self._tasks[request.id] = task
         task.add_done_callback(lambda _: self._tasks.pop(request.id, None))
@@ -83,7 +93,7 @@ class Connection:
         if task is not None:
             task.cancel()
 
-    async def _answer(self, request: Detect | Render | AskStatus) -> None:
+    async def _answer(self, request: Work) -> None:
         work = asyncio.create_task(self._work(request))
         try:
             await asyncio.wait({work}, timeout=request.timeout_s)
@@ -94,12 +104,14 @@ class Connection:
         with suppress(ConnectionError):  # the client left in this very moment
             await self._writer.drain()
 
-    def _work(self, request: Detect | Render | AskStatus) -> Coroutine[Any, Any, Answer]:
+    def _work(self, request: Work) -> Coroutine[Any, Any, Answer]:
         match request:
             case Detect():
                 return self._pipeline.detect(request)
             case Render():
                 return self._pipeline.render(request)
+            case Prepare():
+                return self._pipeline.prepare(request)
             case AskStatus():
                 return self._pipeline.status(request)
 
@@ -109,7 +121,7 @@ def _answer_of(number: int, work: asyncio.Task[Answer]) -> Answer:
     if error is None:
         return work.result()
     if isinstance(error, RefusedError):
-        return Refused(number, error.reason, error.message)
+        return Refused(number, error.reason, error.message, error.retry_after_s)
     if isinstance(error, ImageError):
         return Refused(number, IMAGE_REFUSALS[type(error)], str(error))
     log.error("a request failed", exc_info=error)

@@ -121,7 +121,7 @@ class Predictor:
             max_pixels: larger pictures are refused from their header.
         """
         record = read_record(folder)
-        loaded = BACKENDS[backend](folder, record, device=device, threads=threads)
+        loaded = BACKENDS[backend].load(folder, record, device=device, threads=threads)
         return cls(loaded, record, max_pixels=max_pixels)
 
     def warm_up(self, batch_size: int = 1) -> None:

@@ -64,7 +64,7 @@ def folder(detector: Detector, record: ModelRecord, tmp_path_factory: pytest.Tem
 
 @pytest.fixture(params=BACKENDS.names())
 def backend(request: pytest.FixtureRequest, folder: Path, record: ModelRecord) -> Backend:
-    return BACKENDS[request.param](folder, record, device=CPU, threads=1)
+    return BACKENDS[request.param].load(folder, record, device=CPU, threads=1)
 
 
 def images(count: int) -> Tensor:
@@ -158,5 +158,5 @@ def test_both_files_of_weights_can_be_imported_again(folder: Path, record: Model
 
 
 def test_an_accelerator_is_not_for_every_backend(folder: Path, record: ModelRecord) -> None:
-    with pytest.raises(ValueError, match="runs on the CPU, not on cuda:0"):
-        BACKENDS["onnxruntime"](folder, record, device=torch.device("cuda", 0), threads=None)
+    with pytest.raises(ValueError, match="onnxruntime cannot use cuda:0"):
+        BACKENDS["onnxruntime"].load(folder, record, device=torch.device("cuda", 0), threads=None)

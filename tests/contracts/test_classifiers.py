@@ -182,8 +182,8 @@ def test_every_backend_and_export_agrees_and_is_imported_again(model: Classifier
     assert read_record(tmp_path) == record
     crops = [noise(30, 50, seed) for seed in range(4)]
     answers = [
-        CropClassifier(load(tmp_path, record, device=CPU, threads=1), record).probabilities(crops)
-        for load in (BACKENDS["eager"], BACKENDS["onnxruntime"])
+        CropClassifier(kind.load(tmp_path, record, device=CPU, threads=1), record).probabilities(crops)
+        for kind in (BACKENDS["eager"], BACKENDS["onnxruntime"])
     ]
     torch.testing.assert_close(*answers, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(answers[0].sum(dim=1), torch.ones(4))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from app.detect.engine_client import EngineClient
@@ -23,6 +24,8 @@ from app.detect.wire import (
     Detect,
     Detected,
     EngineStatus,
+    Prepare,
+    Prepared,
     Refusal,
     Render,
     Rendered,
@@ -49,6 +52,7 @@ class Pipeline:
         self.begun: list[bytes] = []
         self.ended: list[bytes] = []
         self.errors: dict[bytes, Exception] = {}
+        self.held: list[tuple[str, ...]] = []
 
     async def detect(self, request: Detect) -> Detected:
         self.begun.append(request.image)
@@ -59,10 +63,18 @@ class Pipeline:
                 self.ended.append(request.image)
         if request.image in self.errors:
             raise self.errors[request.image]
-        return Detected(request.id, 4, 3, (Box(0, 0, 1, 1, 0, "cat", 0.5),), TIMING, 0)
+        return Detected(request.id, 4, 3, (Box(0, 0, 1, 1, 0, "cat", 0.5),), TIMING, 0, request.model.id)
 
     async def render(self, request: Render) -> Rendered:
         return Rendered(request.id, request.image[::-1])
+
+    def hold(self, models: Sequence[ServedModel]) -> None:
+        self.held.append(tuple(model.id for model in models))
+
+    async def prepare(self, request: Prepare) -> Prepared:
+        if request.model.id == "lost":
+            raise RefusedError(Refusal.MODEL_UNAVAILABLE, "the model lost has lost its onnx file")
+        return Prepared(request.id)
 
     async def status(self, request: AskStatus) -> EngineStatus:
         return EngineStatus(request.id, 1, "CPU", "eager", ("m1",), 10, 0, 0)
@@ -125,6 +137,9 @@ def test_every_kind_of_request_has_its_answer(settings: Settings) -> None:
         assert (found.width, found.height, found.boxes[0].label) == (4, 3, "cat")
         assert await wiring.client.render(b"abc", max_side=5) == b"cba"
         assert (await wiring.client.status()).models == ("m1",)
+        await wiring.client.prepare(MODEL, 5.0)
+        await wiring.client.hold([MODEL])
+        assert wiring.pipeline.held == [("m1",)]
 
     wired(settings, story)
 
@@ -215,6 +230,43 @@ def test_an_engine_that_dies_fails_at_once_and_is_found_again(settings: Settings
                 await wiring.client.close()
 
     asyncio.run(story())
+
+
+def test_an_engine_that_was_started_anew_is_told_what_to_hold(settings: Settings) -> None:
+    async def story() -> None:
+        wiring = Wiring(settings)
+        async with asyncio.timeout(20):
+            with pytest.raises(EngineUnavailableError):
+                await wiring.client.hold([MODEL])
+            for _ in range(2):
+                wiring.pipeline.held.clear()
+                async with wiring.engine():
+                    await wiring.detect(b"picture")
+                    assert wiring.pipeline.held == [("m1",)]
+                    wiring.writers[-1].transport.abort()
+                with pytest.raises(EngineUnavailableError):
+                    await wiring.client.status()
+            await wiring.client.close()
+
+    asyncio.run(story())
+
+
+def test_a_model_that_cannot_be_prepared_is_an_error(settings: Settings) -> None:
+    async def story(wiring: Wiring) -> None:
+        with pytest.raises(ModelUnavailableError, match="lost"):
+            await wiring.client.prepare(msgspec.structs.replace(MODEL, id="lost"), 5.0)
+
+    wired(settings, story)
+
+
+def test_a_refusal_says_when_to_come_again(settings: Settings) -> None:
+    async def story(wiring: Wiring) -> None:
+        wiring.pipeline.errors[b"bad"] = RefusedError(Refusal.OVERLOADED, "a", retry_after_s=7)
+        with pytest.raises(OverloadedError) as raised:
+            await wiring.detect(b"bad")
+        assert raised.value.retry_after_s == 7
+
+    wired(settings, story)
 
 
 def test_what_was_accepted_is_answered_before_the_engine_ends(settings: Settings) -> None:

@@ -97,6 +97,39 @@ def test_a_load_that_failed_is_an_answer_and_is_tried_again() -> None:
     asyncio.run(story())
 
 
+def test_what_is_held_is_loaded_unasked_and_never_evicted() -> None:
+    async def story() -> None:
+        disk = Disk()
+        disk.gate.set()
+        cache = ModelCache(disk.load, max_bytes=25)
+        cache.hold([(named("a"), "onnxruntime"), (named("broken"), "onnxruntime")])
+        assert not cache.has(named("a"), "onnxruntime")
+        await cache.get(named("a"), "onnxruntime")
+        assert sorted(disk.loaded) == ["a", "broken"]
+        for name in ("b", "c", "d"):
+            await cache.get(named(name), "onnxruntime")
+        assert cache.ids == ("a", "d")
+        cache.hold([])
+        await cache.get(named("e"), "onnxruntime")
+        assert cache.ids == ("d", "e")
+
+    asyncio.run(story())
+
+
+def test_a_model_is_loaded_beside_while_nobody_waits() -> None:
+    async def story() -> None:
+        disk = Disk()
+        cache = ModelCache(disk.load, max_bytes=25)
+        for _ in range(2):
+            cache.load_beside(named("a"), "onnxruntime")
+        disk.gate.set()
+        await cache.get(named("a"), "onnxruntime")
+        assert cache.has(named("a"), "onnxruntime")
+        assert disk.loaded == ["a"]
+
+    asyncio.run(story())
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path, device="cpu")
