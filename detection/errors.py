@@ -9,6 +9,8 @@ DetectionError
  |   |- UnsupportedImageError    not one of the kinds we read
  |   |- DamagedImageError        one of them, but broken
  |   `- ImageTooLargeError       refused from its header, before a pixel is decoded
+ |- VideoError                a video cannot be read
+ |   `- VideoTooLargeError        refused from what it says about itself
  |- DeviceError               lists the devices that exist
  |- BackendError              what the backend can do on that device
  |- CheckpointError           what the file holds and what was expected
@@ -78,6 +80,14 @@ class DamagedImageError(ImageError):
 
 class ImageTooLargeError(ImageError):
     """The header announces more pixels than allowed; nothing was decoded."""
+
+
+class VideoError(DetectionError):
+    """A file is no video that can be read here."""
+
+
+class VideoTooLargeError(VideoError):
+    """The file announces more, or larger, frames than allowed."""
 
 
 class DeviceError(DetectionError):
