@@ -111,8 +111,8 @@ def select_on_cpu(
     )
     box_N4 = boxes[prior_N]
     if len(box_N4) > FEW_ON_CPU and not class_agnostic:
-        tensors = map(torch.from_numpy, (box_N4, score_N, label_N))
-        kept_N = _nms_by_class(*tensors, nms_iou).numpy()
+        box, score, label = (torch.from_numpy(each) for each in (box_N4, score_N, label_N))
+        kept_N = _nms_by_class(box, score, label, nms_iou).numpy()
     else:
         met_N4 = box_N4 if class_agnostic else _apart(box_N4, label_N)
         kept_N = nms(
