@@ -157,6 +157,7 @@ def _lifespan(state: State) -> Callable[[FastAPI], AbstractAsyncContextManager[N
         try:
             await to_thread.run_sync(_check, state)
             await state.events.start()
+            state.detection.watch.start()
             yield
         finally:
             await state.close()
