@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -35,16 +36,28 @@ class Acceptances:
     def __init__(self, file: Path) -> None:
         """Read what earlier processes found out; a file that cannot be read is begun anew."""
         self._file = file
-        self._known = _read(file)
+        self._kept = _read(file)
+        self._known = dict(self._kept)
 
     def find(self, model_id: str, shape: ServingShape) -> Acceptance | None:
         return self._known.get(_key(model_id, shape))
 
-    def add(self, model_id: str, shape: ServingShape, acceptance: Acceptance) -> None:
-        """Remember a trial; a file that cannot be written costs another trial after a restart."""
+    def add(
+        self, model_id: str, shape: ServingShape, acceptance: Acceptance, *, lasting: bool = True
+    ) -> None:
+        """Remember a trial; a file that cannot be written costs another trial after a restart.
+
+        Args:
+            lasting: whether another process would come to the same.
+        """
         self._known[_key(model_id, shape)] = acceptance
-        while len(self._known) > MOST_REMEMBERED:
-            del self._known[next(iter(self._known))]
+        if lasting:
+            self._kept[_key(model_id, shape)] = acceptance
+            self._keep()
+
+    def _keep(self) -> None:
+        while len(self._kept) > MOST_REMEMBERED:
+            del self._kept[next(iter(self._kept))]
         try:
             self._write()
         except OSError as error:
@@ -53,7 +66,7 @@ class Acceptances:
     def _write(self) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=self._file.parent, delete=False) as new:
-            new.write(msgspec.json.format(msgspec.json.encode(self._known)))
+            new.write(msgspec.json.format(msgspec.json.encode(self._kept)))
             new.flush()
             os.fsync(new.fileno())
         Path(new.name).replace(self._file)
@@ -70,9 +83,15 @@ def _read(file: Path) -> dict[str, Acceptance]:
 
 
 def _key(model_id: str, shape: ServingShape) -> str:
-    return f"{model_id} {shape.executor} {_version(shape.backend)} on {processor_name()}"
+    return f"{model_id} {shape.executor} {_version(shape.backend)} on {_processor()}"
 
 
+@cache
+def _processor() -> str:
+    return processor_name()
+
+
+@cache
 def _version(backend: str) -> str:
     package = BACKENDS[backend].package
     try:

@@ -2,27 +2,25 @@
 
 While nothing waits, pictures that were just answered are looked at once more, by the backend that serves and
 by the one on trial. Nothing of a picture is kept. When the boxes agree and it is faster, it takes over with
-the next request; when not, it is never asked again for this model.
+the next request; when not, it is not asked again for this model.
 """
 
 from __future__ import annotations
 
 import asyncio
-import statistics
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
-import torch
 
 from app.detect.wire import ServedModel
 from app.engine.acceptances import Acceptance, Acceptances
 from app.engine.refusal import RefusedError
 from detection.inference.agreement import CONFIDENT, TOLERANCES, Agreement, Tolerance, compare_detections
-from detection.inference.backends import BACKENDS
 from detection.inference.predictor import DetectOptions, Prediction, Predictor
-from detection.inference.serving import Precision, ServingShape
+from detection.inference.serving import ServingShape
 from detection.tasks import Task
 
 PICTURES = 16
@@ -31,9 +29,6 @@ MOST_PICTURES = 500
 """Who has seen so many, and not boxes enough, will not see them."""
 FASTER = 0.95
 """Of the time that inference takes today: who needs more is not worth the change."""
-PROVEN = (("openvino", Precision.BF16),)
-"""Backends whose AP is published beside the reference's (docs/performance.md), the best first."""
-
 log = structlog.get_logger(__name__)
 
 Predictors = Callable[[ServedModel, ServingShape], Awaitable[Predictor]]
@@ -58,9 +53,14 @@ class Trial:
         enough = self.agreement.pictures >= PICTURES and self.agreement.says_enough
         return enough or len(self.seen) >= MOST_PICTURES
 
+    def differs(self) -> bool:
+        """Return whether it has found something else; what was only slow may be quicker another time."""
+        return self.agreement.says_enough and not self.agreement.is_within(self.tolerance)
+
     def outcome(self) -> Acceptance:
         """Return what it comes to."""
-        own_ms, tried_ms = (statistics.median(times or [0.0]) for times in (self.own_ms, self.tried_ms))
+        # The quickest of many says what a backend needs, whatever else the machine does meanwhile.
+        own_ms, tried_ms = (min(times, default=0.0) for times in (self.own_ms, self.tried_ms))
         boxes = f"{self.agreement.same} of {self.agreement.boxes} boxes agree"
         times = f"{tried_ms:.1f} ms instead of {own_ms:.1f} ms"
         agrees, faster = self.agreement.is_within(self.tolerance), tried_ms <= FASTER * own_ms
@@ -138,30 +138,23 @@ class Probation:
         except RefusedError as refused:
             outcome = Acceptance(False, refused.message, trial.agreement)
         else:
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._thread, _compare, trial, own, tried, image)
+            await asyncio.get_running_loop().run_in_executor(self._thread, _compare, trial, own, tried, image)
             if not trial.is_over():
                 return
             outcome = trial.outcome()
-        self._decide(model, trial.shape, outcome)
+        await self._decide(model, trial, outcome)
 
-    def _decide(self, model: ServedModel, shape: ServingShape, outcome: Acceptance) -> None:
-        self._known.add(model.id, shape, outcome)
+    async def _decide(self, model: ServedModel, trial: Trial, outcome: Acceptance) -> None:
+        shape, lasting = trial.shape, outcome.accepted or trial.differs()
+        await asyncio.get_running_loop().run_in_executor(
+            self._thread, partial(self._known.add, model.id, shape, outcome, lasting=lasting)
+        )
         del self._trials[model.id]
         word = "accepted" if outcome.accepted else "rejected"
         log.info(f"backend {word}", model_id=model.id, backend=shape.executor, reason=outcome.reason)
         self._begin(model)
         if outcome.accepted:
             self._swapped()
-
-
-def candidate_shapes(own: ServingShape, device: torch.device) -> list[ServingShape]:
-    """Return the shapes that may take over on a device, when the user has not chosen a backend."""
-    return [
-        replace(own, backend=backend, precision=precision)
-        for backend, precision in PROVEN
-        if precision in BACKENDS[backend].precisions(device)
-    ]
 
 
 def _compare(trial: Trial, own: Predictor, tried: Predictor, image: bytes) -> None:

@@ -12,8 +12,10 @@ import torch
 from app.detect.wire import Refusal, ServedModel
 from app.engine import probation
 from app.engine.acceptances import Acceptance, Acceptances
-from app.engine.probation import PICTURES, Probation, candidate_shapes
+from app.engine.device import choose_device
+from app.engine.probation import PICTURES, Probation
 from app.engine.refusal import RefusedError
+from app.settings import Settings
 from detection.detections import Detections
 from detection.errors import DamagedImageError
 from detection.inference.agreement import Agreement
@@ -107,11 +109,15 @@ def test_who_agrees_and_is_faster_takes_over_and_a_restart_knows_it(file: Path) 
 
 
 @pytest.mark.parametrize(
-    "tried",
-    [Looking(off=5.0, ms=8.0), Looking(ms=9.9), RefusedError(Refusal.MODEL_UNAVAILABLE, "cannot be loaded")],
+    ("tried", "lasts"),
+    [
+        (Looking(off=5.0, ms=8.0), True),
+        (Looking(ms=9.9), False),
+        (RefusedError(Refusal.MODEL_UNAVAILABLE, "cannot be loaded"), False),
+    ],
     ids=["other boxes", "not faster", "cannot be loaded"],
 )
-def test_who_does_not_is_never_asked_again(file: Path, tried: Looking | RefusedError) -> None:
+def test_who_does_not_is_not_asked_again(file: Path, tried: Looking | RefusedError, lasts: bool) -> None:
     async def story() -> None:
         house = House(file, tried=tried)
         assert await house.answer(*pictures()) == OWN
@@ -122,7 +128,7 @@ def test_who_does_not_is_never_asked_again(file: Path, tried: Looking | RefusedE
         looked = len(house.own.pictures)
         await house.answer(b"another")
         assert len(house.own.pictures) == looked
-        assert House(file, tried=Looking(ms=1.0)).probation.shape_of(MODEL) == OWN
+        assert (Acceptances(file).find("m1", FAST) == known) is lasts
 
     asyncio.run(story())
 
@@ -177,7 +183,10 @@ def test_a_file_that_cannot_be_read_is_begun_anew(file: Path) -> None:
     assert [path.name for path in file.parent.iterdir()] == [file.name]
 
 
-def test_candidates_are_proven_and_possible_here() -> None:
-    for shape in candidate_shapes(OWN, torch.device("cpu")):
-        assert shape == FAST
-    assert candidate_shapes(OWN, torch.device("cuda", 0)) == []
+def test_candidates_are_proven_and_only_where_nobody_has_chosen(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, device="cpu")
+    shape = choose_device(settings).shape
+    assert set(choose_device(settings).candidates) <= {
+        replace(shape, backend="openvino", precision=Precision.BF16)
+    }
+    assert choose_device(settings.model_copy(update={"backend": "onnxruntime"})).candidates == ()
