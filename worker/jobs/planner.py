@@ -18,11 +18,11 @@ from detection.evaluation.coco import measure_detections
 from detection.evaluation.evaluate import ReadPicture, detect_in_all
 from detection.inference.agreement import TOLERANCES, Agreement, agreement_in_all
 from detection.inference.backends import BACKENDS
+from detection.inference.out_of_memory import ALLOCATION_ERRORS, is_out_of_memory
 from detection.inference.plan import PlanRow, candidate_shapes, executors_of
 from detection.inference.predictor import Predictor
 from detection.inference.serving import Precision, ServingShape, executor_name
 from detection.model_files import read_record
-from detection.training.memory import is_out_of_memory
 from detection.training.reporting import ALL_SEEN
 from worker.attempt import Attempt
 from worker.pace import Pace
@@ -125,7 +125,7 @@ class Planner:
                 seconds=self._seconds,
                 ran=self._attempt.control.pulse,
             )
-        except RuntimeError as error:
+        except ALLOCATION_ERRORS as error:
             if not is_out_of_memory(error):
                 raise
             self._attempt.report.line(f"{shape.executor}: a batch of {shape.batch_size} does not fit")
