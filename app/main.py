@@ -32,6 +32,7 @@ from app.settings import Settings, get_settings
 from app.task_queue import Bell
 from app.training import routes as training
 from app.usage import routes as usage
+from app.v2 import routes as open_inference
 from app.web import routes as web
 
 REQUEST_HEADERS = (
@@ -40,6 +41,7 @@ REQUEST_HEADERS = (
     "Idempotency-Key",
     "If-None-Match",
     "If-Range",
+    "Inference-Header-Content-Length",
     "Last-Event-ID",
     "Range",
     "X-API-Key",
@@ -54,6 +56,7 @@ ANSWER_HEADERS = (
     "Content-Range",
     "ETag",
     "Idempotency-Replayed",
+    "Inference-Header-Content-Length",
     "Location",
     "Retry-After",
     "Server-Timing",
@@ -105,6 +108,7 @@ def create_app(
         models,
         analysis,
         detect,
+        open_inference,
         usage,
         operations,
         health,

@@ -24,7 +24,7 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 """For every answer; a page brings a policy of its own."""
-UNLOGGED = frozenset({"/livez", "/readyz", "/metrics"})
+UNLOGGED = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/metrics"})
 """Asked for every few seconds by machines."""
 CLIENT_GONE = 499
 """What the log says about a request whose client left before the answer; never sent."""

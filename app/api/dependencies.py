@@ -163,13 +163,14 @@ def once(
         request_once.release()
 
 
-def needs(scope: Scope) -> Any:
-    """Return the dependency that lets only callers with this scope pass, and then only what is described."""
+def needs(*scopes: Scope) -> Any:
+    """Return the dependency that lets callers with one of these scopes pass, with what is described."""
 
     def check(request: Request) -> None:
         caller: Caller = request.state.caller
-        if not caller.may(scope):
-            raise ForbiddenError(f"the key {caller.name!r} lacks the scope `{scope}`")
+        if not any(map(caller.may, scopes)):
+            wanted = " or ".join(f"`{scope}`" for scope in scopes)
+            raise ForbiddenError(f"the key {caller.name!r} lacks the scope {wanted}")
         check_query(request)
 
     return Depends(check)

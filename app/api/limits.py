@@ -8,9 +8,9 @@ import time
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.context import request_id_of, route_path
+from app.api.context import route_path
 from app.api.error_handlers import RefusedError
-from app.api.problems import problem_response
+from app.api.refusals import refusal
 from app.errors import (
     BadRequestError,
     HarrierError,
@@ -22,6 +22,8 @@ from app.settings import MIB, Settings
 
 FORM_BYTES = 1 * MIB
 """What a form may need besides its file."""
+MODELS, INFER = "/v2/models/", "/infer"
+"""Of a path to which pictures are sent by the Open Inference Protocol."""
 SLOWEST_BYTES_PER_S = 1024
 """A body that comes more slowly than this over `body_timeout_s` is given up."""
 
@@ -39,14 +41,19 @@ class RequestLimits:
             "/detect": settings.max_detect_bytes,
         }
 
+    def limit_of(self, path: str) -> int:
+        if path.startswith(MODELS) and path.endswith(INFER):
+            path = "/detect"
+        return self.max_bytes.get(path, self.max_other_bytes)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        limit = self.max_bytes.get(route_path(scope), self.max_other_bytes)
+        limit = self.limit_of(route_path(scope))
         refused = _address_refusal(scope) or _refusal(Headers(scope=scope), limit)
         if refused is not None:
-            answer = problem_response(refused, request_id_of(scope), close=True)
+            answer = refusal(refused, scope, close=True)
             await answer(scope, receive, send)
             return
         await self.app(scope, BoundedBody(receive, limit, self.timeout_s).receive, send)

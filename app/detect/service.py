@@ -18,7 +18,7 @@ from app.detect.bodies import DetectRequest, Room
 from app.detect.engine_client import EngineClient
 from app.detect.measures import DetectMeasures
 from app.detect.model_choice import ModelChoice, class_ids
-from app.detect.wire import Box, Classification, Detected
+from app.detect.wire import Box, Classification, Detected, ServedModel
 from app.errors import HarrierError
 from app.settings import Settings
 from detection.inference.passes import PLAIN
@@ -45,6 +45,14 @@ class Detection:
             max_bytes=settings.engine_queue_bytes,
             note=self._measures.note_held,
         )
+
+    async def model(self, wanted: str) -> ServedModel:
+        """Return the detector with this id or alias.
+
+        Raises:
+            HarrierError: there is none, or it is a classifier.
+        """
+        return await to_thread.run_sync(self._models.choose, wanted)
 
     async def detect(
         self, sent: DetectRequest, *, annotate: bool
