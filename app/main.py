@@ -28,11 +28,13 @@ from app.jobs import routes as jobs
 from app.keys.service import check_exposure
 from app.models import routes as models
 from app.models.analysis import routes as analysis
+from app.models.plan import routes as plan
 from app.settings import Settings, get_settings
 from app.task_queue import Bell
 from app.training import routes as training
 from app.usage import routes as usage
 from app.v2 import routes as open_inference
+from app.videos import routes as videos
 from app.web import routes as web
 
 REQUEST_HEADERS = (
@@ -100,6 +102,7 @@ def create_app(
         separate_input_output_schemas=False,
     )
     app.state.service = state
+    app.router.routes.append(detect.door(state))
     for module in (
         datasets,
         training,
@@ -107,8 +110,10 @@ def create_app(
         streams,
         models,
         analysis,
+        plan,
         detect,
         open_inference,
+        videos,
         usage,
         operations,
         health,
@@ -156,6 +161,7 @@ def _lifespan(state: State) -> Callable[[FastAPI], AbstractAsyncContextManager[N
         try:
             await to_thread.run_sync(_check, state)
             await state.events.start()
+            state.detection.watch.start()
             yield
         finally:
             await state.close()

@@ -163,14 +163,23 @@ def once(
         request_once.release()
 
 
+def check_scope(request: Request, *scopes: Scope) -> None:
+    """Let only callers with one of these scopes pass.
+
+    Raises:
+        ForbiddenError: this one has others.
+    """
+    caller: Caller = request.state.caller
+    if not any(map(caller.may, scopes)):
+        wanted = " or ".join(f"`{scope}`" for scope in scopes)
+        raise ForbiddenError(f"the key {caller.name!r} lacks the scope {wanted}")
+
+
 def needs(*scopes: Scope) -> Any:
     """Return the dependency that lets callers with one of these scopes pass, with what is described."""
 
     def check(request: Request) -> None:
-        caller: Caller = request.state.caller
-        if not any(map(caller.may, scopes)):
-            wanted = " or ".join(f"`{scope}`" for scope in scopes)
-            raise ForbiddenError(f"the key {caller.name!r} lacks the scope {wanted}")
+        check_scope(request, *scopes)
         check_query(request)
 
     return Depends(check)

@@ -7,10 +7,12 @@ from typing import Annotated, Any
 from fastapi import Query, Request, Response
 
 from app.api.context import request_id_of
-from app.api.dependencies import StateDep, answers, create_router, needs
+from app.api.dependencies import CREATING, StateDep, answers, create_router, needs
+from app.api.state import State
 from app.detect.accept import choose_format
 from app.detect.answers import respond
 from app.detect.bodies import read_request
+from app.detect.door import DetectDoor
 from app.detect.errors import (
     DamagedPictureError,
     ModelUnavailableError,
@@ -27,12 +29,17 @@ from app.errors import (
     HarrierError,
     InvalidInputError,
     NoModelError,
+    NoSpaceError,
     NotAcceptableError,
     NotFoundError,
     OverloadedError,
+    QuotaExceededError,
+    UnavailableError,
     WrongTaskError,
 )
+from app.jobs.schemas import JobRead
 from app.keys.service import Scope
+from app.videos.receiving import ONCE_PARAMETER, VideoPart, is_form, is_video, receive_video
 
 router = create_router("detection")
 
@@ -50,6 +57,9 @@ ERRORS = (
     EngineUnavailableError,
     ModelUnavailableError,
     DrainingError,
+    QuotaExceededError,
+    NoSpaceError,
+    *CREATING,
 )
 PICTURE = {"type": "string", "format": "binary"}
 
@@ -98,6 +108,7 @@ REQUEST_BODY: dict[str, Any] = {
     "content": {
         "image/*": RAW_BODY,
         "application/octet-stream": RAW_BODY,
+        "video/*": {"schema": PICTURE, "example": "(the bytes of the file: curl --data-binary @clip.mp4)"},
         "multipart/form-data": {
             "schema": _body_schema("image", PICTURE, classes=ONE_OR_MANY_CLASSES),
             "example": {"image": ["photo.jpg"], "score_threshold": 0.5, "classes": ["dog", "person"]},
@@ -124,8 +135,13 @@ REQUEST_BODY: dict[str, Any] = {
             "description": "Boxes in the form that `Accept` names, or the annotated picture.",
             "headers": ANSWER_HEADERS,
         },
+        202: {
+            "model": JobRead,
+            "description": "Of a video: the job that looks at it.",
+            "headers": {"Location": {"description": "The job.", "schema": {"type": "string"}}},
+        },
     },
-    openapi_extra={"requestBody": REQUEST_BODY},
+    openapi_extra={"requestBody": REQUEST_BODY, "parameters": [ONCE_PARAMETER]},
 )
 async def detect(request: Request, state: StateDep, query: Annotated[DetectParameters, Query()]) -> Response:
     """Send one picture or several, get boxes in the pixels of each picture as a person sees it.
@@ -135,9 +151,48 @@ async def detect(request: Request, state: StateDep, query: Annotated[DetectParam
 
     `Accept` chooses the form: COCO results, Label Studio tasks, YOLO text, or with `image/jpeg` the single
     picture with its detections drawn. Classifications are in the JSON alone.
+
+    A video (MP4, MOV, MKV, WebM, AVI) becomes a job: follow `links.self`, then read `links.detections` and
+    `links.video`.
     """
+    state.detection.known_queries.remember(request.scope["query_string"], query)
+    return await _answer(request, state, query)
+
+
+def door(state: State) -> DetectDoor:
+    """Return the short way to the same answers."""
+
+    async def answer(request: Request, query: DetectParameters) -> Response:
+        return await _answer(request, state, query)
+
+    return DetectDoor(state.detection.known_queries, answer)
+
+
+async def _answer(request: Request, state: State, query: DetectParameters) -> Response:
+    try:
+        return await _dispatch(request, state, query)
+    except UnavailableError as refused:
+        state.detection.measures.note_rejected(refused.code)
+        raise
+
+
+async def _dispatch(request: Request, state: State, query: DetectParameters) -> Response:
+    content_type = request.headers.get("content-type", "")
+    if is_video(content_type):
+        return await receive_video(request, state, query)
+    if not is_form(content_type):
+        return await _look(request, state, query)
+    async with VideoPart(request, state) as video:
+        return await _look(request, state, query, video)
+
+
+async def _look(
+    request: Request, state: State, query: DetectParameters, video: VideoPart | None = None
+) -> Response:
     with state.detection.room.enter() as take:
-        sent = await read_request(request, query, state.settings, take)
+        sent = await read_request(request, query, state.settings, take, video)
+        if video is not None and video.is_open:
+            return await video.answer(sent)
         form = choose_format(request.headers.get("accept", ""), several=len(sent.images) > 1)
         looking = state.detection.detect(sent, annotate=form.draws(asked=sent.parameters.annotate))
         try:

@@ -164,7 +164,7 @@ class AskedModel:
 async def _asked_model(request: Request, state: StateDep) -> AskedModel:
     name: str = request.path_params["model_name"]
     wanted: str | None = request.path_params.get("model_version")
-    model = await state.detection.model(name)
+    model = await state.detection.models.choose(name)
     if wanted not in (None, model.id):
         raise NotFoundError(f"the model {name!r} has one version, its id, which is {model.id!r} now")
     return AskedModel(name, model.id, wanted or name)
@@ -253,6 +253,14 @@ async def infer(request: Request, state: StateDep, asked: ModelDep) -> Response:
     picture among several that cannot be used has the count -1 and its reason in `errors`; when that output is
     not wanted, or it is the only picture, the request is an error.
     """
+    try:
+        return await _look(request, state, asked)
+    except UnavailableError as refused:
+        state.detection.measures.note_rejected(refused.code)
+        raise
+
+
+async def _look(request: Request, state: State, asked: AskedModel) -> Response:
     with state.detection.room.enter() as take:
         wish = await read_inference(request, state.settings, take)
         sent = DetectRequest(wish.images, _parameters(wish.request, asked))
