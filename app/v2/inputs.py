@@ -23,6 +23,8 @@ from app.v2.tensors import TensorError, num_elements, split_elements
 
 LENGTH_HEADER = "Inference-Header-Content-Length"
 MOST_DIGITS = 12
+SMALL_HEAD = 16 * 1024
+"""Bytes of JSON that are read sooner than a thread would be found for them."""
 IMAGE = "image"
 BYTES = "BYTES"
 VALUES_OF_A_PICTURE = 2
@@ -53,7 +55,10 @@ async def read_inference(request: Request, settings: Settings, take: Callable[[i
         take(len(piece))
         pieces.append(piece)
     length = _head_length(request.headers.getlist(LENGTH_HEADER))
-    return await to_thread.run_sync(_read, b"".join(pieces), length, settings)
+    body = b"".join(pieces)
+    if (len(body) if length is None else length) <= SMALL_HEAD:
+        return _read(body, length, settings)
+    return await to_thread.run_sync(_read, body, length, settings)
 
 
 def _read(body: bytes, head_length: int | None, settings: Settings) -> Inference:
