@@ -28,6 +28,7 @@ from app.jobs import routes as jobs
 from app.keys.service import check_exposure
 from app.models import routes as models
 from app.models.analysis import routes as analysis
+from app.models.plan import routes as plan
 from app.settings import Settings, get_settings
 from app.task_queue import Bell
 from app.training import routes as training
@@ -106,6 +107,7 @@ def create_app(
         streams,
         models,
         analysis,
+        plan,
         detect,
         videos,
         usage,
@@ -155,6 +157,7 @@ def _lifespan(state: State) -> Callable[[FastAPI], AbstractAsyncContextManager[N
         try:
             await to_thread.run_sync(_check, state)
             await state.events.start()
+            state.detection.watch.start()
             yield
         finally:
             await state.close()

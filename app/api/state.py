@@ -54,6 +54,7 @@ class State:
 
     async def close(self) -> None:
         await self.events.stop()
+        await self.detection.watch.stop()
         await self.engine.close()
         if isinstance(self.bell, CeleryBell):
             self.bell.close()

@@ -60,9 +60,13 @@ class DetectRequest:
 class Room:
     """How much one API process holds for `/detect` at a time; what does not fit is told to come back."""
 
-    def __init__(self, *, max_requests: int, max_bytes: int, note: Callable[[int], None]) -> None:
-        self._max_requests, self._max_bytes, self._note = max_requests, max_bytes, note
+    def __init__(self, *, max_requests: int, max_bytes: int) -> None:
+        self._max_requests, self._max_bytes = max_requests, max_bytes
         self._requests = self._held = 0
+
+    @property
+    def held_bytes(self) -> int:
+        return self._held
 
     @contextmanager
     def enter(self) -> Iterator[Callable[[int], None]]:
@@ -82,14 +86,12 @@ class Room:
                 raise OverloadedError("too many pictures are on their way already")
             taken += num_bytes
             self._held += num_bytes
-            self._note(self._held)
 
         try:
             yield take
         finally:
             self._requests -= 1
             self._held -= taken
-            self._note(self._held)
 
 
 class OtherFile(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
@@ -60,15 +61,35 @@ class ModelChoice:
         """
         return None if wanted is None else await self._chosen.get((wanted, Task.CLASSIFY))
 
+    def describe(self, model_id: str) -> ServedModel:
+        """Return what the engine must know of a model, of whichever task.
+
+        Raises:
+            NotFoundError: there is none with this id.
+        """
+        with self._reading() as session:
+            return _describe(session, model_id)
+
+    def held(self) -> tuple[ServedModel, ...]:
+        """Return the models that are asked for by name, and before them the one that needs no name."""
+        named = select(Model.id, Model.updated_at).where(Model.alias.is_not(None)).order_by(Model.id.desc())
+        with self._reading() as session:
+            versions = [(row.id, row.updated_at) for row in session.execute(named)]
+            with suppress(NoModelError):
+                versions.insert(0, _find(session, None, Task.DETECT))
+            return tuple(self._described(session, version) for version in dict.fromkeys(versions))
+
     def _read(self, asked: _Asked) -> ServedModel:
         wanted, task = asked
         with self._reading() as session:
-            version = _find(session, wanted, task)
-            known = self._recall(version)
-            if known is None:
-                known = _describe(session, version[0])
-                self._remember(version, known)
-            return known
+            return self._described(session, _find(session, wanted, task))
+
+    def _described(self, session: Session, version: _Version) -> ServedModel:
+        known = self._recall(version)
+        if known is None:
+            known = _describe(session, version[0])
+            self._remember(version, known)
+        return known
 
     def _recall(self, version: _Version) -> ServedModel | None:
         with self._lock:

@@ -34,6 +34,7 @@ from app.errors import (
     NotFoundError,
     OverloadedError,
     QuotaExceededError,
+    UnavailableError,
     WrongTaskError,
 )
 from app.jobs.schemas import JobRead
@@ -182,6 +183,14 @@ def door(state: State) -> DetectDoor:
 
 
 async def _answer(request: Request, state: State, query: DetectParameters) -> Response:
+    try:
+        return await _dispatch(request, state, query)
+    except UnavailableError as refused:
+        state.detection.measures.note_rejected(refused.code)
+        raise
+
+
+async def _dispatch(request: Request, state: State, query: DetectParameters) -> Response:
     content_type = request.headers.get("content-type", "")
     if is_video(content_type):
         return await receive_video(request, state, query)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
+from anyio import to_thread
 from fastapi import Request
 from prometheus_client import CollectorRegistry
 
@@ -16,15 +18,22 @@ from app.database.changes import Changes
 from app.database.session import Sessions
 from app.detect.bodies import DetectRequest, Room
 from app.detect.engine_client import EngineClient
+from app.detect.engine_watch import EngineWatch
 from app.detect.known_queries import KnownQueries
 from app.detect.measures import DetectMeasures
 from app.detect.model_choice import ModelChoice, class_ids
+from app.detect.stand_ins import StandIns
 from app.detect.wire import Box, Classification, Detected
-from app.errors import HarrierError
+from app.errors import HarrierError, NotFoundError
+from app.logs import get_logger
 from app.settings import Settings
 from detection.inference.passes import PLAIN
 
+log = get_logger(__name__)
+
 Value = TypeVar("Value")
+PREPARE_S = 10.0
+"""So long an alias waits for its model to be loaded; then it moves all the same."""
 PIXEL_DIGITS, SCORE_DIGITS, MS_DIGITS = 2, 4, 3
 
 
@@ -45,13 +54,15 @@ class Detection:
     ) -> None:
         self._engine = engine
         self.models = ModelChoice(reading, changes)
-        self._measures = DetectMeasures(registry)
+        self.measures = DetectMeasures(registry)
+        self._stand_ins = StandIns()
+        self.watch = EngineWatch(engine, self.models, changes, self.measures)
         self.known_queries = KnownQueries()
         self.room = Room(
             max_requests=settings.engine_queue_images,
             max_bytes=settings.engine_queue_bytes,
-            note=self._measures.note_held,
         )
+        self.measures.watch_held(lambda: self.room.held_bytes)
 
     async def detect(
         self, sent: DetectRequest, *, annotate: bool
@@ -64,34 +75,49 @@ class Detection:
         parameters = sent.parameters
         model = await self.models.choose(parameters.model)
         classifier = await self.models.choose_classifier(parameters.classifier)
-        wanted = class_ids(model, parameters.classes, sent.classes_in)
-        passes = (PLAIN,) if parameters.tta is None else parameters.tta.passes
+        instead = self._stand_ins.find(parameters.model, model, names_classes=bool(parameters.classes))
+        ask = partial(
+            self._look,
+            model=model,
+            score_threshold=parameters.score_threshold,
+            nms_iou=parameters.nms_iou,
+            max_detections=parameters.max_detections,
+            class_ids=class_ids(model, parameters.classes, sent.classes_in),
+            annotate=annotate,
+            passes=(PLAIN,) if parameters.tta is None else parameters.tta.passes,
+            classifier=classifier,
+        )
+        images = await _all_or_first_error([ask(image, instead=instead) for image in sent.images])
+        looked = {image.model_id for image in images if isinstance(image, Detected)}
+        if len(looked) > 1:  # the model came into memory while the pictures were under way
+            images = await _all_or_first_error([ask(image) for image in sent.images])
+            looked = {model.id}
+        if model.id in looked:
+            self._stand_ins.note(parameters.model, model)
+        self.measures.note_answered(images)
+        return next(iter(looked), model.id), images
 
-        async def look(image: bytes | HarrierError) -> Detected | HarrierError:
-            if isinstance(image, HarrierError):
-                self._measures.note_refused(image.code)
-                return image
-            try:
-                found = await self._engine.detect(
-                    image,
-                    model,
-                    score_threshold=parameters.score_threshold,
-                    nms_iou=parameters.nms_iou,
-                    max_detections=parameters.max_detections,
-                    class_ids=wanted,
-                    annotate=annotate,
-                    passes=passes,
-                    classifier=classifier,
-                )
-            except HarrierError as error:
-                self._measures.note_refused(error.code)
-                if error.status >= 500:
-                    raise
-                return error
-            self._measures.note_detected(found)
-            return found
+    async def prepare(self, model_id: str) -> None:
+        """Have the engine load a model before requests ask for it; one that it cannot load is in the log."""
+        try:
+            model = await to_thread.run_sync(self.models.describe, model_id)
+            await self._engine.prepare(model, PREPARE_S)
+        except NotFoundError:
+            return
+        except HarrierError as error:
+            log.warning("model_not_prepared", model_id=model_id, code=error.code, detail=error.detail)
 
-        return model.id, await _all_or_first_error([look(image) for image in sent.images])
+    async def _look(self, image: bytes | HarrierError, **asked: Any) -> Detected | HarrierError:
+        """Return what is seen in a picture, or why it cannot be used; raise what is no fault of it."""
+        if isinstance(image, HarrierError):
+            return image
+        try:
+            return await self._engine.detect(image, **asked)
+        except HarrierError as error:
+            if error.status >= 500:
+                self.measures.note_refused(error.code)
+                raise
+            return error
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Value]) -> Value:

@@ -30,6 +30,10 @@ class ServingShape:
     batch_size: int
     """Most pictures in one batch."""
 
+    def __str__(self) -> str:
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"{self.executor}, {self.streams} x {threads}, batches of {self.batch_size}"
+
     @property
     def executor(self) -> str:
         """Backend and precision as the setting names them: `openvino:bf16`; plainly when it is fp32."""
