@@ -99,7 +99,7 @@ def create_app(
         separate_input_output_schemas=False,
     )
     app.state.service = state
-    app.router.routes.append(detect.door(state))
+    app.router.routes.append(detect.door())
     for module in (
         datasets,
         training,

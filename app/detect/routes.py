@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Query, Request, Response
 
 from app.api.context import request_id_of
-from app.api.dependencies import CREATING, StateDep, answers, create_router, needs
+from app.api.dependencies import CREATING, answers, create_router, get_state, needs
 from app.api.state import State
 from app.detect.accept import choose_format
 from app.detect.answers import respond
@@ -21,6 +21,7 @@ from app.detect.errors import (
 )
 from app.detect.formats import ALL as FORMS
 from app.detect.formats import Answer
+from app.detect.known_queries import KnownQueries
 from app.detect.schemas import DetectAnswer, DetectBody, DetectParameters
 from app.detect.service import ClientGoneError, while_connected
 from app.errors import (
@@ -42,6 +43,8 @@ from app.keys.service import Scope
 from app.videos.receiving import ONCE_PARAMETER, VideoPart, is_form, is_video, receive_video
 
 router = create_router("detection")
+known_queries = KnownQueries()
+"""What a query says is the same for every application."""
 
 CLIENT_GONE = 499
 ERRORS = (
@@ -157,7 +160,7 @@ REQUEST_BODY: dict[str, Any] = {
     },
     openapi_extra={"requestBody": REQUEST_BODY, "parameters": [ONCE_PARAMETER]},
 )
-async def detect(request: Request, state: StateDep, query: Annotated[DetectParameters, Query()]) -> Response:
+async def detect(request: Request, query: Annotated[DetectParameters, Query()]) -> Response:
     """Send one picture or several, get boxes in the pixels of each picture as a person sees it.
 
     A single picture that cannot be used is an error (413, 415 or 422). With several, the answer is 200 and
@@ -169,20 +172,17 @@ async def detect(request: Request, state: StateDep, query: Annotated[DetectParam
     A video (MP4, MOV, MKV, WebM, AVI) becomes a job: follow `links.self`, then read `links.detections` and
     `links.video`.
     """
-    state.detection.known_queries.remember(request.scope["query_string"], query)
-    return await _answer(request, state, query)
+    known_queries.remember(request.scope["query_string"], query)
+    return await _answer(request, query)
 
 
-def door(state: State) -> DetectDoor:
+def door() -> DetectDoor:
     """Return the short way to the same answers."""
-
-    async def answer(request: Request, query: DetectParameters) -> Response:
-        return await _answer(request, state, query)
-
-    return DetectDoor(state.detection.known_queries, answer)
+    return DetectDoor(known_queries, _answer)
 
 
-async def _answer(request: Request, state: State, query: DetectParameters) -> Response:
+async def _answer(request: Request, query: DetectParameters) -> Response:
+    state = get_state(request)
     try:
         return await _dispatch(request, state, query)
     except UnavailableError as refused:

@@ -22,7 +22,7 @@ from app.settings import Settings
 from detection.images import decode_image
 from tests.pictures import bmp, jpeg, noise, png, png_header, quadrants, webp
 from tests.published import CLASSES, add_model
-from tests.serving import EngineProcess, short_folder
+from tests.serving import EngineProcess, short_folder, wait_for
 
 PIXELS = noise(150, 100)
 PICTURE = jpeg(PIXELS)
@@ -307,7 +307,7 @@ def test_the_model_is_looked_up_anew_for_every_request(api: TestClient, settings
 
     assert model() == "m1"
     add_model(settings, "m2", alias="second", seed=1)
-    assert model() == "m2"
+    wait_for(lambda: model() == "m2", 20)  # until it is in memory m1 answers
     assert model(model="m1") == model(model="first") == "m1"
     set_alias("m1", "production")
     assert model() == model(model="production") == "m1"
