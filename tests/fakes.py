@@ -37,6 +37,8 @@ class FakeEngine(EngineClient):
         self.prepared: list[ServedModel] = []
         self.loading: set[str] = set()
         """Models that are not in memory yet: `instead` answers for them."""
+        self.loads_after_next = False
+        """Whether they come into memory once `instead` has answered."""
 
     async def detect(
         self,
@@ -55,6 +57,8 @@ class FakeEngine(EngineClient):
         self._fail_if_told()
         if instead is not None and model.id in self.loading:
             model = instead
+            if self.loads_after_next:
+                self.loading.clear()
         return Detected(
             id=1,
             width=64,

@@ -85,6 +85,24 @@ async def received_form(request: Request, folder: Path, rules: UploadRules) -> A
         sink.discard()
 
 
+@asynccontextmanager
+async def received_body(request: Request, folder: Path, rules: UploadRules) -> AsyncIterator[UploadedFile]:
+    """Receive a body that is one file, without a name, into `folder`; see `received_form`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    announced = int(request.headers.get("content-length", "0"))
+    _check_space(folder, announced, rules.min_free_bytes)
+    await to_thread.run_sync(rules.check_room, max(announced, 1))
+    sink = _DiskSink(folder / new_id(), rules)
+    sink.open("")
+    try:
+        async for piece in request.stream():
+            await sink.write(piece)
+        await sink.finish()
+        yield sink.result()
+    finally:
+        sink.discard()
+
+
 class _DiskSink:
     """Writes in a thread, a megabyte at a time, so that the event loop never waits for the disk."""
 

@@ -36,6 +36,8 @@ MOST_BLANKS = 10_000
 """In the base64 of a picture that is too small for its line ends to count."""
 REPEATABLE_FIELDS = frozenset({"classes"})
 """Of a form, as in the query."""
+PLAINLY = DetectParameters()
+"""What a body asks for that can hold nothing but a picture."""
 WAYS = (
     "send the picture itself (Content-Type: image/jpeg), a form with one or several `image` files "
     "(multipart/form-data), or JSON (application/json)"
@@ -51,14 +53,20 @@ class DetectRequest:
     parameters: DetectParameters
     classes_in: Place = "body"
     """Where the classes were named, for an answer that refuses them."""
+    names: Sequence[str] = ()
+    """The file names of a form, in the order of the pictures; empty where there is none."""
 
 
 class Room:
     """How much one API process holds for `/detect` at a time; what does not fit is told to come back."""
 
-    def __init__(self, *, max_requests: int, max_bytes: int, note: Callable[[int], None]) -> None:
-        self._max_requests, self._max_bytes, self._note = max_requests, max_bytes, note
+    def __init__(self, *, max_requests: int, max_bytes: int) -> None:
+        self._max_requests, self._max_bytes = max_requests, max_bytes
         self._requests = self._held = 0
+
+    @property
+    def held_bytes(self) -> int:
+        return self._held
 
     @contextmanager
     def enter(self) -> Iterator[Callable[[int], None]]:
@@ -78,14 +86,12 @@ class Room:
                 raise OverloadedError("too many pictures are on their way already")
             taken += num_bytes
             self._held += num_bytes
-            self._note(self._held)
 
         try:
             yield take
         finally:
             self._requests -= 1
             self._held -= taken
-            self._note(self._held)
 
 
 async def read_request(
@@ -98,18 +104,17 @@ async def read_request(
     """
     content_type = request.headers.get("content-type", "")
     kind = content_type.partition(";")[0].strip().lower()
-    body = _counted(request, take)
     if kind == "multipart/form-data":
-        sent = await _read_form(body, content_type, settings)
+        sent = await _read_form(_counted(request, take), content_type, settings)
     elif kind == "application/json":
-        sent = await _read_json(body, settings)
+        sent = await _read_json(_counted(request, take), settings)
     elif kind.startswith("image/") or kind == "application/octet-stream":
-        sent = DetectRequest([await _read_picture(body, settings)], DetectParameters())
+        sent = DetectRequest([await _read_picture(request, take, settings)], PLAINLY)
     else:
         raise UnsupportedMediaError(WAYS)
     _check_number(len(sent.images), settings)
     classes_in: Place = "query" if "classes" in query.model_fields_set else "body"
-    return DetectRequest(sent.images, _merged(query, sent.parameters), classes_in)
+    return DetectRequest(sent.images, _merged(query, sent.parameters), classes_in, sent.names)
 
 
 async def _counted(request: Request, take: Callable[[int], None]) -> AsyncIterator[bytes]:
@@ -118,28 +123,37 @@ async def _counted(request: Request, take: Callable[[int], None]) -> AsyncIterat
         yield piece
 
 
-async def _read_picture(body: AsyncIterator[bytes], settings: Settings) -> bytes | HarrierError:
-    sink = _MemorySink(settings.max_image_bytes)
-    async for piece in body:
-        await sink.write(piece)
-        if sink.is_too_large:  # nothing else comes that could be answered
-            break
-    return sink.picture()
+async def _read_picture(
+    request: Request, take: Callable[[int], None], settings: Settings
+) -> bytes | HarrierError:
+    """Read a body that is the picture itself; its pieces are put together once, and one piece not at all."""
+    pieces: list[bytes] = []
+    num_bytes = 0
+    async for piece in request.stream():
+        take(len(piece))
+        num_bytes += len(piece)
+        if num_bytes > settings.max_image_bytes:
+            return _too_large(settings.max_image_bytes)  # nothing else comes that could be answered
+        if piece:
+            pieces.append(piece)
+    return b"".join(pieces)
 
 
 async def _read_form(body: AsyncIterator[bytes], content_type: str, settings: Settings) -> DetectRequest:
     sinks: list[_MemorySink] = []
+    names: list[str] = []
 
     async def open_sink(head: PartHead) -> _MemorySink:
         if head.name != FILE_FIELD:
             raise field_fault(head.name, f"no file is wanted here; pictures go into `{FILE_FIELD}`")
         _check_number(len(sinks) + 1, settings)
         sinks.append(_MemorySink(settings.max_image_bytes))
+        names.append(head.file_name or "")
         return sinks[-1]
 
     fields = await read_form(body, content_type, open_sink, repeatable=REPEATABLE_FIELDS)
     parameters = parse_fields(DetectParameters, fields)
-    return DetectRequest([sink.picture() for sink in sinks], parameters)
+    return DetectRequest([sink.picture() for sink in sinks], parameters, names=names)
 
 
 async def _read_json(body: AsyncIterator[bytes], settings: Settings) -> DetectRequest:
@@ -190,10 +204,14 @@ def _check_number(num_images: int, settings: Settings) -> None:
 
 def _merged(query: DetectParameters, body: DetectParameters) -> DetectParameters:
     """Parameters may come with the address or with the body, each in one place."""
+    if not body.model_fields_set:
+        return query
     twice = query.model_fields_set & body.model_fields_set
     if twice:
         raise field_fault(min(twice), "given twice: in the query and in the body")
     given: dict[str, Any] = {**_given(query), **_given(body)}
+    if given.get("every") is not None:
+        raise field_fault("every", "a picture has no frames; send a video (Content-Type: video/mp4)")
     return DetectParameters(**given)
 
 

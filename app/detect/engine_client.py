@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from app.detect.errors import ERRORS
+from app.detect.frames import Frame, FrameProtocol
 from app.detect.wire import (
-    STREAM_LIMIT,
     Answer,
     AskStatus,
     Box,
@@ -28,8 +28,8 @@ from app.detect.wire import (
     Rendered,
     Request,
     ServedModel,
-    encode_frame,
-    read_answer,
+    decode_answer,
+    encode,
 )
 from app.errors import EngineUnavailableError, HarrierError, UnavailableError
 from app.settings import Settings
@@ -157,66 +157,64 @@ class EngineClient:
 class _Line:
     """One connection, and the requests that wait for their answers on it."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
+    def __init__(self) -> None:
         self._answers: dict[int, asyncio.Future[Answer]] = {}
-        self._listening = asyncio.create_task(self._listen())
+        self._protocol = FrameProtocol(
+            max_bytes=MAX_ANSWER_BYTES, on_frame=self._take, on_end=self._tell_the_waiting
+        )
 
     @classmethod
     async def open(cls, socket: Path) -> _Line:
+        line = cls()
         try:
             async with asyncio.timeout(STATUS_TIMEOUT_S):
-                return cls(*await asyncio.open_unix_connection(socket, limit=STREAM_LIMIT))
+                await asyncio.get_running_loop().create_unix_connection(lambda: line._protocol, str(socket))
         except (OSError, TimeoutError):
             raise _gone("the engine is not running") from None
+        return line
 
     @property
     def is_closed(self) -> bool:
-        return self._listening.done()
+        return self._protocol.ended.is_set()
 
     async def ask(self, request: Request, timeout_s: float) -> Answer:
+        if self.is_closed:
+            raise _gone("the engine ended")
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._answers[request.id] = answer
         try:
             async with asyncio.timeout(timeout_s):
-                self._writer.write(encode_frame(request))
-                await self._writer.drain()
+                self.tell(request)  # what waits to be written is bounded by what the API may hold
                 return await answer
-        except ConnectionError:
-            raise _gone("the engine ended") from None
         except TimeoutError:
             raise _gone("the engine does not answer") from None
         finally:
             del self._answers[request.id]
             if not answer.done() or answer.cancelled():
-                self._forget(request.id)
+                self.tell(Cancel(request.id))
 
     def tell(self, request: Request) -> None:
-        """Send a request whose answer is of no interest."""
-        self._writer.write(encode_frame(request))
+        """Send a request without waiting for its answer."""
+        self._protocol.send(*encode(request))
 
     async def close(self) -> None:
-        self._listening.cancel()
-        await asyncio.wait({self._listening})
+        self._protocol.abort()
+        await self._protocol.ended.wait()
 
-    def _forget(self, number: int) -> None:
-        """Tell the engine that nobody waits for this answer any more."""
-        if not self.is_closed:
-            self._writer.write(encode_frame(Cancel(number)))
-
-    async def _listen(self) -> None:
+    def _take(self, frame: Frame) -> None:
         try:
-            while (answer := await read_answer(self._reader, max_bytes=MAX_ANSWER_BYTES)) is not None:
-                waiting = self._answers.get(answer.id)
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(answer)
+            answer = decode_answer(frame)
         except ProtocolError:
-            return  # nothing on this connection can be trusted now; the waiting are told below
-        finally:
-            self._writer.close()
-            for waiting in self._answers.values():
-                if not waiting.done():
-                    waiting.set_exception(_gone("the engine ended while it worked on this"))
+            self._protocol.abort()  # nothing on this connection can be trusted now
+            return
+        waiting = self._answers.get(answer.id)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(answer)
+
+    def _tell_the_waiting(self) -> None:
+        for waiting in self._answers.values():
+            if not waiting.done():
+                waiting.set_exception(_gone("the engine ended while it worked on this"))
 
 
 def _error(refused: Refused) -> HarrierError:

@@ -1,11 +1,10 @@
-"""What the API and the engine say to each other: MessagePack, length first, over a unix socket.
+"""What the API and the engine say to each other: MessagePack over a unix socket, pictures beside it.
 
 Many requests are under way on one connection; an answer carries the number of its request.
 """
 
 from __future__ import annotations
 
-import asyncio
 from enum import StrEnum
 from typing import TypeVar
 
@@ -14,10 +13,6 @@ import msgspec
 from detection.inference.passes import PLAIN, TtaPass
 from detection.inference.serving import ServingShape
 from detection.model_record import ModelRecord
-
-LENGTH_BYTES = 4
-STREAM_LIMIT = 1024 * 1024
-"""What a stream buffers before it stops reading; a frame may be larger."""
 
 
 class WeightsFile(msgspec.Struct, frozen=True):
@@ -194,41 +189,59 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
 
 Answer = Detected | Rendered | Held | Prepared | EngineStatus | Refused
 
-_encoder = msgspec.msgpack.Encoder()
-_requests = msgspec.msgpack.Decoder(Request)
-_answers = msgspec.msgpack.Decoder(Answer)
+_PICTURES: dict[type[msgspec.Struct], str] = {
+    Detect: "image",
+    Render: "image",
+    Detected: "annotated",
+    Rendered: "jpeg",
+}
+"""The field of a message that travels beside it."""
 
-Message = TypeVar("Message")
+_encoder = msgspec.msgpack.Encoder()
+_requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
+
+Message = TypeVar("Message", bound=msgspec.Struct)
 
 
 class ProtocolError(Exception):
-    """The other side sent something that is no message, or a message that is too long."""
+    """The other side sent something that is no message."""
 
 
-def encode_frame(message: Request | Answer) -> bytes:
-    body = _encoder.encode(message)
-    return len(body).to_bytes(LENGTH_BYTES, "big") + body
+def encode(message: Request | Answer) -> tuple[bytes, bytes]:
+    """Return a message without its picture, and the picture."""
+    field = _PICTURES.get(type(message))
+    picture: bytes = (field and getattr(message, field)) or b""
+    if field and picture:
+        message = msgspec.structs.replace(message, **{field: b""})
+    return _encoder.encode(message), picture
 
 
-async def read_request(reader: asyncio.StreamReader, *, max_bytes: int) -> Request | None:
-    """Return the next request; None when the other side has closed."""
-    return await _read(reader, _requests, max_bytes)
+def decode_request(frame: tuple[memoryview, bytes]) -> Request:
+    """Return the request that a frame holds.
+
+    Raises:
+        ProtocolError: it holds none.
+    """
+    return _decode(frame, _requests)
 
 
-async def read_answer(reader: asyncio.StreamReader, *, max_bytes: int) -> Answer | None:
-    """Return the next answer; None when the other side has closed, or died."""
-    return await _read(reader, _answers, max_bytes)
+def decode_answer(frame: tuple[memoryview, bytes]) -> Answer:
+    """Return the answer that a frame holds.
+
+    Raises:
+        ProtocolError: it holds none.
+    """
+    return _decode(frame, _answers)
 
 
-async def _read(
-    reader: asyncio.StreamReader, decoder: msgspec.msgpack.Decoder[Message], max_bytes: int
-) -> Message | None:
+def _decode(frame: tuple[memoryview, bytes], decoder: msgspec.msgpack.Decoder[Message]) -> Message:
+    packed, picture = frame
     try:
-        length = int.from_bytes(await reader.readexactly(LENGTH_BYTES), "big")
-        if length > max_bytes:
-            raise ProtocolError(f"a message of {length} bytes; at most {max_bytes} are accepted")
-        return decoder.decode(await reader.readexactly(length))
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return None
+        message = decoder.decode(packed)
     except msgspec.DecodeError as error:
         raise ProtocolError(f"not a message: {error}") from error
+    field = _PICTURES.get(type(message))
+    if field and picture:
+        msgspec.structs.force_setattr(message, field, picture)
+    return message

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from detection.errors import UnknownNameError
+
 
 class Precision(StrEnum):
     """What a backend computes with; its inputs and outputs are float32 all the same."""
@@ -28,6 +30,10 @@ class ServingShape:
     batch_size: int
     """Most pictures in one batch."""
 
+    def __str__(self) -> str:
+        threads = "1 thread" if self.threads == 1 else f"{self.threads} threads"
+        return f"{self.executor}, {self.streams} x {threads}, batches of {self.batch_size}"
+
     @property
     def executor(self) -> str:
         """Backend and precision as the setting names them: `openvino:bf16`; plainly when it is fp32."""
@@ -43,10 +49,10 @@ def read_executor(name: str) -> tuple[str, Precision]:
     """Return backend and precision of a name like `openvino` or `openvino:bf16`.
 
     Raises:
-        ValueError: there is no such precision; whether there is such a backend is for `BACKENDS` to say.
+        UnknownNameError: there is no such precision; whether there is such a backend `BACKENDS` knows.
     """
     backend, _, precision = name.partition(":")
     known = [each.value for each in Precision]
     if precision and precision not in known:
-        raise ValueError(f"unknown precision {precision!r} in {name!r}; there are: {', '.join(known)}")
+        raise UnknownNameError("precision", precision, known)
     return backend, Precision(precision or Precision.FP32)

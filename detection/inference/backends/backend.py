@@ -5,6 +5,7 @@ Shape suffixes: B = images, H W = input pixels, P = priors, C = classes.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -12,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from detection.errors import BackendError
 from detection.inference.serving import Precision
 from detection.model_record import ModelRecord
 from detection.registry import Registry
@@ -56,6 +58,10 @@ class BackendKind(Protocol):
     def side_by_side(self) -> bool:
         """Whether several threads may call one loaded model at once, each with threads of its own."""
 
+    @property
+    def package(self) -> str:
+        """What `pip` installs it with."""
+
     def is_available(self) -> bool:
         """Return whether the library behind it is installed here."""
 
@@ -70,28 +76,50 @@ class BackendKind(Protocol):
         device: torch.device,
         threads: int | None,
         precision: Precision = Precision.FP32,
+        cache: Path | None = None,
     ) -> Backend:
         """Load a published model from its folder.
 
         Args:
             threads: that one call may use; None is the backend's own choice.
+            precision: what it computes with.
+            cache: a folder for what is compiled for this machine once; None compiles anew.
 
         Raises:
-            ValueError: the device, or the precision on it, is none of `precisions`.
-            MissingPackageError: the library is not installed here.
+            BackendError: it is not installed here, or has not this precision on this device.
         """
 
 
 BACKENDS: Registry[BackendKind] = Registry("backend")
 
 
-def check_use(kind: str, precisions: tuple[Precision, ...], device: torch.device, precision: str) -> None:
-    """Check that a kind, which has these precisions on a device, can compute in one.
+def check_size(size_hw: Sequence[object], images_BCHW: Tensor) -> None:
+    """Check that images have the height and width of a graph; what is no number there is free.
 
     Raises:
-        ValueError: it cannot.
+        ValueError: they have others.
     """
+    given = images_BCHW.shape[2:]
+    if any(isinstance(own, int) and own != side for own, side in zip(size_hw, given, strict=True)):
+        raise ValueError(
+            f"this graph takes images of {list(size_hw)} pixels, not of {list(given)}; "
+            "the eager backend takes any size"
+        )
+
+
+def check_use(name: str, device: torch.device, precision: Precision) -> None:
+    """Check that a backend can compute here, on a device and in a precision.
+
+    Raises:
+        UnknownNameError: there is no such backend.
+        BackendError: it cannot; the message says what it can.
+    """
+    kind = BACKENDS[name]
+    if not kind.is_available():
+        raise BackendError(f"the backend {name} is not installed here: {kind.package} has it")
+    precisions = kind.precisions(device)
     if not precisions:
-        raise ValueError(f"the backend {kind} cannot use {device}")
+        raise BackendError(f"the backend {name} cannot use {device}")
     if precision not in precisions:
-        raise ValueError(f"the backend {kind} has no {precision} on {device}; it has {', '.join(precisions)}")
+        has = ", ".join(precisions)
+        raise BackendError(f"the backend {name} does not compute in {precision} on {device}; it has {has}")

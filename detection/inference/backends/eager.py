@@ -42,6 +42,7 @@ class EagerKind:
     """The reference; it runs everywhere and takes images of any size."""
 
     file = NeededFile("safetensors", WEIGHTS_FILE)
+    package = "torch"
     # torch computes with one set of threads for the whole process
     side_by_side = False
 
@@ -59,9 +60,10 @@ class EagerKind:
         device: torch.device,
         threads: int | None,
         precision: Precision = Precision.FP32,
+        cache: Path | None = None,
     ) -> EagerBackend:
         """Load the weights of a model's folder. `threads` sets torch's number for the whole process."""
-        check_use("eager", self.precisions(device), device, precision)
+        check_use("eager", device, precision)
         if threads is not None:
             torch.set_num_threads(threads)
         state = load_file(folder / WEIGHTS_FILE)

@@ -18,6 +18,7 @@ from app.detect.errors import (
     PictureTooLargeError,
     UnsupportedPictureError,
 )
+from app.detect.frames import FrameProtocol
 from app.detect.wire import (
     AskStatus,
     Box,
@@ -88,19 +89,19 @@ class Wiring:
         self.pipeline = Pipeline()
         self.client = EngineClient(settings)
         self.connections: list[Connection] = []
-        self.writers: list[asyncio.StreamWriter] = []
+        self.over: list[Connection] = []
 
     @asynccontextmanager
     async def engine(self) -> AsyncIterator[None]:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def welcome() -> FrameProtocol:
             pipeline: Any = self.pipeline
-            connection = Connection(pipeline, reader, writer, max_image_bytes=1000)
+            connection = Connection(pipeline, max_image_bytes=1000, when_over=self.over.append)
             self.connections.append(connection)
-            self.writers.append(writer)
-            await connection.serve()
+            return connection.protocol
 
         with listen(self.settings.engine_socket) as socket:
-            async with await asyncio.start_unix_server(serve, sock=socket):
+            server = await asyncio.get_running_loop().create_unix_server(welcome, sock=socket)
+            async with server:
                 yield
 
     async def detect(self, image: bytes) -> Detected:
@@ -219,7 +220,7 @@ def test_an_engine_that_dies_fails_at_once_and_is_found_again(settings: Settings
             async with wiring.engine():
                 waiting = asyncio.create_task(wiring.detect(b"slow"))
                 await wiring.begun(b"slow")
-                wiring.writers[0].transport.abort()
+                wiring.connections[0].protocol.abort()
                 with pytest.raises(EngineUnavailableError) as raised:
                     await waiting
                 assert raised.value.retry_after_s >= 1
@@ -243,7 +244,7 @@ def test_an_engine_that_was_started_anew_is_told_what_to_hold(settings: Settings
                 async with wiring.engine():
                     await wiring.detect(b"picture")
                     assert wiring.pipeline.held == [("m1",)]
-                    wiring.writers[-1].transport.abort()
+                    wiring.connections[-1].protocol.abort()
                 with pytest.raises(EngineUnavailableError):
                     await wiring.client.status()
             await wiring.client.close()
@@ -283,7 +284,9 @@ def test_what_was_accepted_is_answered_before_the_engine_ends(settings: Settings
     wired(settings, story)
 
 
-@pytest.mark.parametrize("nonsense", [b"\xff\xff\xff\xff", b"\0\0\0\1\xc1", b"\0\0\0\1"])
+@pytest.mark.parametrize(
+    "nonsense", [b"\xff" * 8, b"\0\0\0\1\0\0\0\0\xc1", b"\0\0\0\1\0\0", b"\0\0\0\1\0\0\0\0"]
+)
 def test_nonsense_ends_the_connection_and_nothing_else(settings: Settings, nonsense: bytes) -> None:
     async def story(wiring: Wiring) -> None:
         reader, writer = await asyncio.open_unix_connection(settings.engine_socket)
@@ -300,7 +303,7 @@ def test_an_engine_that_talks_nonsense_is_not_trusted(settings: Settings) -> Non
     async def story() -> None:
         async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.read(1)
-            writer.write(b"\0\0\0\1\xc1")
+            writer.write(b"\0\0\0\1\0\0\0\0\xc1")
             writer.close()
 
         with listen(settings.engine_socket) as socket:
