@@ -16,11 +16,12 @@ from app.detect.engine_client import EngineClient
 from app.detect.wire import EngineStatus
 from detection.model_files import ONNX_FILE, RECORD_FILE, WEIGHTS_FILE, encode_record
 from detection.model_record import ModelRecord
-from tests.benchmarks.started import NOT_FOR_OTHERS, Server
+from tests.benchmarks.started import NOT_FOR_OTHERS, Server, rss_mb
 from tests.serving import Serve, short_folder
 
 CHOICE_S = 60.0
 """How long Harrier may take, with pictures coming in, to settle for a backend of its own."""
+ROLES = {"api": "app.server", "engine": "app.engine"}
 FILES = {"onnx": ONNX_FILE, "safetensors": WEIGHTS_FILE}
 
 
@@ -32,16 +33,16 @@ class Harrier:
     model_id: str
     server: Server
 
-    def process(self, role: str) -> psutil.Process:
-        """Return `api` or `engine`."""
-        word = {"api": "app.server", "engine": "app.engine"}[role]
-        found = self.serve.pid_of(word)
-        assert found is not None, f"no process runs {word}"
-        return psutil.Process(found)
+    def roles(self) -> dict[str, list[psutil.Process]]:
+        """Return the processes that a request goes through, as they are now."""
+        running = [(process, process.cmdline()) for process in self.serve.processes()]
+        return {
+            role: [process for process, command in running if word in command] for role, word in ROLES.items()
+        }
 
     def rss_mb(self) -> dict[str, float]:
-        """Return the resident memory of the two processes that a request goes through."""
-        return {role: self.process(role).memory_info().rss / 1e6 for role in ("api", "engine")}
+        """Return their resident memory."""
+        return {role: rss_mb(processes) for role, processes in self.roles().items()}
 
     def executor(self) -> str:
         """Return what runs the model: backend, and precision unless it is fp32."""
