@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.benchmarks.bound import BoundProcess, bound_process
-from tests.benchmarks.harriers import Harrier, fetch_model, serving_coco, wait_for_choice
+from tests.benchmarks.harriers import Harrier, fetch_model, let_choose, serving_coco
 from tests.benchmarks.peers.servers import EAGER, PEERS, Peer, serving
 from tests.benchmarks.sending import Counts, send
 from tests.benchmarks.started import NotStartedError, Server
@@ -92,7 +92,7 @@ def playing_field(
         model = folder / "model"
         model.mkdir()
         sha256 = fetch_model(onnx, model)
-        executor = wait_for_choice(harrier, [Path(picture).read_bytes() for picture in pictures])
+        executor = let_choose(harrier, [Path(picture).read_bytes() for picture in pictures])
         servers = {HARRIER: harrier.server, HARRIER_ONNX: onnx.server}
         wanted = {BOUND: executor, BOUND_ONNX: ONNX}
         bounds = {

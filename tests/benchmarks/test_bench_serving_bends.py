@@ -16,7 +16,7 @@ import pytest
 from tests.benchmarks.comparison import claim, percentile, slope
 from tests.benchmarks.conftest import Bench
 from tests.benchmarks.field import HARRIER, MANY
-from tests.benchmarks.harriers import Harrier, import_model, serving_coco, wait_for_choice
+from tests.benchmarks.harriers import Harrier, import_model, let_choose, serving_coco
 from tests.benchmarks.sending import Counts, send
 from tests.benchmarks.started import rss_mb
 
@@ -40,7 +40,7 @@ ALIAS = "production"
 @pytest.fixture(scope="module")
 def harrier(reference: Path, coco_pictures: list[str]) -> Iterator[Harrier]:
     with serving_coco(HARRIER, reference) as running:
-        wait_for_choice(running, [Path(picture).read_bytes() for picture in coco_pictures])
+        let_choose(running, [Path(picture).read_bytes() for picture in coco_pictures])
         yield running
 
 

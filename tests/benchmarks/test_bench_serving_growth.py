@@ -12,7 +12,7 @@ import pytest
 
 from tests.benchmarks.conftest import Bench
 from tests.benchmarks.field import HARRIER
-from tests.benchmarks.harriers import Harrier, serving_coco, wait_for_choice
+from tests.benchmarks.harriers import Harrier, let_choose, serving_coco
 from tests.benchmarks.pictures import enlarged, mosaic
 from tests.benchmarks.sending import Counts, send
 
@@ -37,7 +37,7 @@ LOWEST_SCORE = 0.001
 @pytest.fixture(scope="module")
 def harrier(reference: Path, coco_pictures: list[str]) -> Iterator[Harrier]:
     with serving_coco(HARRIER, reference) as running:
-        wait_for_choice(running, [Path(picture).read_bytes() for picture in coco_pictures])
+        let_choose(running, [Path(picture).read_bytes() for picture in coco_pictures])
         yield running
 
 
