@@ -38,7 +38,11 @@ class RequestLimits:
             "/models/import": settings.max_weights_bytes + FORM_BYTES,
             "/detect": settings.max_detect_bytes,
         }
-        self.max_video_bytes = settings.max_video_bytes
+        self.max_video_bytes = {
+            "video/": settings.max_video_bytes,
+            "multip": max(settings.max_video_bytes + FORM_BYTES, settings.max_detect_bytes),
+        }
+        """By how the kind of a body to `/detect` begins; of a form that holds pictures less is read."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -54,9 +58,10 @@ class RequestLimits:
         await self.app(scope, BoundedBody(receive, limit, self.timeout_s).receive, send)
 
     def _limit(self, path: str, headers: Headers) -> int:
-        if path == "/detect" and headers.get("content-type", "").lower().startswith("video/"):
-            return self.max_video_bytes
-        return self.max_bytes.get(path, self.max_other_bytes)
+        limit = self.max_bytes.get(path, self.max_other_bytes)
+        if path != "/detect":
+            return limit
+        return self.max_video_bytes.get(headers.get("content-type", "")[:6].lower(), limit)
 
 
 class BoundedBody:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from anyio import to_thread
 from fastapi import Request
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from app.api.faults import fault_at, field_fault, invalid_input, pointer_to, problems_of
 from app.api.forms import parse_fields
-from app.api.multipart import PartHead, read_form
+from app.api.multipart import FileSink, PartHead, read_form
 from app.api.strict_json import MOST_VALUES, strict_json
 from app.detect.errors import PictureTooLargeError
 from app.detect.schemas import DetectBody, DetectParameters, EncodedImage
@@ -29,7 +29,7 @@ from app.errors import (
 )
 from app.settings import Settings
 
-FILE_FIELD = "image"
+FILE_FIELD, VIDEO_FIELD = "image", "video"
 IMAGE_VALUES = 2
 """Of a picture in JSON: an object and what separates it from the next."""
 MOST_BLANKS = 10_000
@@ -94,10 +94,26 @@ class Room:
             self._held -= taken
 
 
+class OtherFile(Protocol):
+    """A file of a form that is no picture: it goes elsewhere, and takes no room here."""
+
+    @property
+    def is_open(self) -> bool: ...
+
+    async def open(self, head: PartHead) -> FileSink: ...
+
+
 async def read_request(
-    request: Request, query: DetectParameters, settings: Settings, take: Callable[[int], None]
+    request: Request,
+    query: DetectParameters,
+    settings: Settings,
+    take: Callable[[int], None],
+    video: OtherFile | None = None,
 ) -> DetectRequest:
     """Read a body of any of the three kinds. A picture that cannot be taken is noted in its place.
+
+    Args:
+        video: takes the file `video` of a form; then there need be no picture.
 
     Raises:
         HarrierError: of status 400, 413, 415, 422 or 503; the request as a whole is at fault.
@@ -105,21 +121,43 @@ async def read_request(
     content_type = request.headers.get("content-type", "")
     kind = content_type.partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        sent = await _read_form(_counted(request, take), content_type, settings)
+        body = _bounded(_counted(request, take, video), settings, video)
+        sent = await _read_form(body, content_type, settings, video)
     elif kind == "application/json":
-        sent = await _read_json(_counted(request, take), settings)
+        sent = await _read_json(_counted(request, take, None), settings)
     elif kind.startswith("image/") or kind == "application/octet-stream":
         sent = DetectRequest([await _read_picture(request, take, settings)], PLAINLY)
     else:
         raise UnsupportedMediaError(WAYS)
-    _check_number(len(sent.images), settings)
+    parameters = _merged(query, sent.parameters)
+    if video is None or not video.is_open:
+        _check_number(len(sent.images), settings)
+        if parameters.every is not None:
+            raise field_fault("every", "a picture has no frames; send a video (Content-Type: video/mp4)")
     classes_in: Place = "query" if "classes" in query.model_fields_set else "body"
-    return DetectRequest(sent.images, _merged(query, sent.parameters), classes_in, sent.names)
+    return DetectRequest(sent.images, parameters, classes_in, sent.names)
 
 
-async def _counted(request: Request, take: Callable[[int], None]) -> AsyncIterator[bytes]:
+async def _counted(
+    request: Request, take: Callable[[int], None], video: OtherFile | None
+) -> AsyncIterator[bytes]:
     async for piece in request.stream():
-        take(len(piece))
+        if video is None or not video.is_open:
+            take(len(piece))
+        yield piece
+
+
+async def _bounded(
+    body: AsyncIterator[bytes], settings: Settings, video: OtherFile | None
+) -> AsyncIterator[bytes]:
+    """Yield a form, which may only be as long as a video when it holds one."""
+    num_bytes = 0
+    async for piece in body:
+        num_bytes += len(piece)
+        if num_bytes > settings.max_detect_bytes and (video is None or not video.is_open):
+            raise PayloadTooLargeError(
+                f"the pictures may have at most {settings.max_detect_bytes} bytes together"
+            )
         yield piece
 
 
@@ -139,11 +177,15 @@ async def _read_picture(
     return b"".join(pieces)
 
 
-async def _read_form(body: AsyncIterator[bytes], content_type: str, settings: Settings) -> DetectRequest:
+async def _read_form(
+    body: AsyncIterator[bytes], content_type: str, settings: Settings, video: OtherFile | None
+) -> DetectRequest:
     sinks: list[_MemorySink] = []
     names: list[str] = []
 
-    async def open_sink(head: PartHead) -> _MemorySink:
+    async def open_sink(head: PartHead) -> FileSink:
+        if head.name == VIDEO_FIELD and video is not None:
+            return await video.open(head)
         if head.name != FILE_FIELD:
             raise field_fault(head.name, f"no file is wanted here; pictures go into `{FILE_FIELD}`")
         _check_number(len(sinks) + 1, settings)
@@ -210,8 +252,6 @@ def _merged(query: DetectParameters, body: DetectParameters) -> DetectParameters
     if twice:
         raise field_fault(min(twice), "given twice: in the query and in the body")
     given: dict[str, Any] = {**_given(query), **_given(body)}
-    if given.get("every") is not None:
-        raise field_fault("every", "a picture has no frames; send a video (Content-Type: video/mp4)")
     return DetectParameters(**given)
 
 

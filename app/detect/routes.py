@@ -39,7 +39,7 @@ from app.errors import (
 )
 from app.jobs.schemas import JobRead
 from app.keys.service import Scope
-from app.videos.receiving import ONCE_PARAMETER, is_video, receive_video
+from app.videos.receiving import ONCE_PARAMETER, VideoPart, is_form, is_video, receive_video
 
 router = create_router("detection")
 
@@ -170,17 +170,29 @@ def door(state: State) -> DetectDoor:
 
 async def _answer(request: Request, state: State, query: DetectParameters) -> Response:
     try:
-        return await _look(request, state, query)
+        return await _dispatch(request, state, query)
     except UnavailableError as refused:
         state.detection.measures.note_rejected(refused.code)
         raise
 
 
-async def _look(request: Request, state: State, query: DetectParameters) -> Response:
-    if is_video(request.headers.get("content-type", "")):
+async def _dispatch(request: Request, state: State, query: DetectParameters) -> Response:
+    content_type = request.headers.get("content-type", "")
+    if is_video(content_type):
         return await receive_video(request, state, query)
+    if not is_form(content_type):
+        return await _look(request, state, query)
+    async with VideoPart(request, state) as video:
+        return await _look(request, state, query, video)
+
+
+async def _look(
+    request: Request, state: State, query: DetectParameters, video: VideoPart | None = None
+) -> Response:
     with state.detection.room.enter() as take:
-        sent = await read_request(request, query, state.settings, take)
+        sent = await read_request(request, query, state.settings, take, video)
+        if video is not None and video.is_open:
+            return await video.answer(sent)
         form = choose_format(request.headers.get("accept", ""), several=len(sent.images) > 1)
         looking = state.detection.detect(sent, annotate=form.draws(asked=sent.parameters.annotate))
         try:

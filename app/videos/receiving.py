@@ -1,10 +1,12 @@
-"""`POST /detect` with a video: streamed to the disk, then a job."""
+"""`POST /detect` with a video: streamed to the disk, as the whole body or as a file of a form, then a job."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from anyio import to_thread
@@ -12,10 +14,13 @@ from fastapi import Request, Response, status
 from fastapi.concurrency import contextmanager_in_threadpool
 
 from app.api.dependencies import get_author, once
-from app.api.faults import invalid_input
+from app.api.faults import field_fault, invalid_input
 from app.api.idempotency import Once
+from app.api.multipart import FileSink, PartHead
 from app.api.state import State
-from app.api.uploads import UploadedFile, UploadRules, received_body
+from app.api.uploads import DiskSink, UploadedFile, UploadRules, make_way, received_body
+from app.database.tables import new_id
+from app.detect.bodies import DetectRequest
 from app.detect.model_choice import class_ids
 from app.detect.schemas import DetectParameters
 from app.errors import Problem, UnsupportedMediaError
@@ -42,6 +47,11 @@ def is_video(content_type: str) -> bool:
     return content_type[:6].lower() == "video/"
 
 
+def is_form(content_type: str) -> bool:
+    """Return whether a body is a form, which may hold a video."""
+    return content_type[:19].lower() == "multipart/form-data"
+
+
 async def receive_video(request: Request, state: State, query: DetectParameters) -> Response:
     """Take a video that is the whole body, and answer with the job that will look at it.
 
@@ -49,21 +59,72 @@ async def receive_video(request: Request, state: State, query: DetectParameters)
         HarrierError: there is no such model or class, or the video cannot be taken.
     """
     wish = video_parameters(query, "query")
-    model = await state.detection.models.choose(wish.model)
-    class_ids(model, wish.classes, "query")
-    async with contextmanager_in_threadpool(_reserved(request, state)) as first:
-        folder = state.settings.scratch / "uploads"
-        async with received_body(request, folder, video_rules(state)) as file:
-            job = await _queued(request, state, file, wish, model.id, first)
-    return Response(
-        job.model_dump_json(),
-        status_code=status.HTTP_202_ACCEPTED,
-        headers={"Location": f"/jobs/{job.id}"},
-        media_type="application/json",
-    )
+    model_id = await _choose(state, DetectRequest([], query, "query"))
+    async with (
+        contextmanager_in_threadpool(_reserved(request, state)) as first,
+        received_body(request, _folder(state), _rules(state)) as file,
+    ):
+        job = await _queued(request, state, file, wish, model_id, first)
+    return _accepted(job)
 
 
-def video_rules(state: State) -> UploadRules:
+class VideoPart:
+    """The file `video` of a form, if there is one; an async context manager that leaves nothing behind."""
+
+    def __init__(self, request: Request, state: State) -> None:
+        self._request, self._state = request, state
+        self._sink = DiskSink(_folder(state) / new_id(), _rules(state))
+
+    async def __aenter__(self) -> VideoPart:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._sink.discard()
+
+    @property
+    def is_open(self) -> bool:
+        return self._sink.is_open
+
+    async def open(self, head: PartHead) -> FileSink:
+        """Return where the file goes.
+
+        Raises:
+            InvalidInputError: it is the second one.
+            HarrierError: there is no room for it.
+        """
+        if self.is_open:
+            raise field_fault(FIELD, "one video at a time")
+        await make_way(self._request, _folder(self._state), _rules(self._state))
+        self._sink.open(head.file_name or "")
+        return self._sink
+
+    async def answer(self, sent: DetectRequest) -> Response:
+        """Return the job that will look at the video, as `receive_video` does.
+
+        Args:
+            sent: the form, with the parameters of the query.
+        """
+        if sent.images:
+            raise field_fault(FIELD, "a video goes alone, without pictures")
+        wish = video_parameters(sent.parameters, "body")
+        model_id = await _choose(self._state, sent)
+        async with contextmanager_in_threadpool(_reserved(self._request, self._state)) as first:
+            job = await _queued(self._request, self._state, self._sink.result(), wish, model_id, first)
+        return _accepted(job)
+
+
+def check_video_head(head: bytes) -> None:
+    if sniff_video(head) is None:
+        raise UnsupportedMediaError("the file is no MP4, MOV, MKV, WebM or AVI by its first bytes")
+
+
+def _folder(state: State) -> Path:
+    return state.settings.scratch / "uploads"
+
+
+def _rules(state: State) -> UploadRules:
     return UploadRules(
         field=FIELD,
         max_bytes=state.settings.max_video_bytes,
@@ -73,9 +134,11 @@ def video_rules(state: State) -> UploadRules:
     )
 
 
-def check_video_head(head: bytes) -> None:
-    if sniff_video(head) is None:
-        raise UnsupportedMediaError("the file is no MP4, MOV, MKV, WebM or AVI by its first bytes")
+async def _choose(state: State, sent: DetectRequest) -> str:
+    """Return the id of the model of this moment, which must know the classes that are asked for."""
+    model = await state.detection.models.choose(sent.parameters.model)
+    class_ids(model, sent.parameters.classes, sent.classes_in)
+    return model.id
 
 
 async def _queued(
@@ -98,6 +161,15 @@ async def _queued(
             )
 
     return await to_thread.run_sync(add)
+
+
+def _accepted(job: JobRead) -> Response:
+    return Response(
+        job.model_dump_json(),
+        status_code=status.HTTP_202_ACCEPTED,
+        headers={"Location": f"/jobs/{job.id}"},
+        media_type="application/json",
+    )
 
 
 @contextmanager

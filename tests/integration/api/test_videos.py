@@ -205,3 +205,42 @@ def test_usage_counts_what_waits_and_what_was_made(api: Api, video: bytes) -> No
     assert usage["jobs"] == [{"id": job_id, "name": "", "bytes": size}]
     assert send(api, video).status_code == 202
     assert api.get("/usage").json()["total_bytes"] == size + len(video)
+
+
+def as_form(api: Api, video: bytes, *, files: dict[str, Any] | None = None, **fields: Any) -> Any:
+    sent = {"video": ("my clip.mp4", video, "video/mp4"), **(files or {})}
+    return api.client.post("/detect", files=sent, data=fields)
+
+
+def test_a_form_takes_a_video_with_its_name_and_parameters(make_api: MakeApi, video: bytes) -> None:
+    api = make_api(max_video_bytes=len(video))
+    model_id = api.model()
+    answer = as_form(api, video, every="3", classes=["cat", "dog"], annotate="false", score_threshold="0.9")
+    assert answer.status_code == 202, answer.text
+    job = answer.json()
+    assert job["name"] == "my clip by pets model"
+    config = job["config"]
+    asked = ("every", "classes", "score_threshold", "annotate", "file_name", "model_id")
+    assert [config[name] for name in asked] == [3, ["cat", "dog"], 0.9, False, "my clip.mp4", model_id]
+    with api.state.storage.open(config["upload_key"]) as stored:
+        assert stored.read() == video
+    assert_problem(as_form(api, video + b"x"), 413, "payload_too_large")
+    assert [path for path in api.settings.scratch.rglob("*") if path.is_file()] == []
+
+
+def test_a_video_in_a_form_goes_alone(api: Api, video: bytes) -> None:
+    api.model()
+    picture = {"image": ("a.jpg", b"\xff\xd8\xff", "image/jpeg")}
+    for answer in (as_form(api, video, files=picture), as_form(api, video, tta="true")):
+        assert_problem(answer, 422, "invalid_input")
+    assert_problem(as_form(api, b"no video"), 415, "unsupported_media")
+    assert_problem(as_form(api, video, classes="unicorn"), 422, "invalid_input")
+    assert api.rows(Job) == []
+    assert list(api.state.storage.keys("uploads/")) == []
+
+
+def test_a_form_of_pictures_is_bounded_as_before(make_api: MakeApi) -> None:
+    api = make_api(max_detect_bytes=1000)
+    api.model()
+    picture = {"image": ("a.jpg", bytes(2000), "image/jpeg")}
+    assert_problem(api.client.post("/detect", files=picture), 413, "payload_too_large")

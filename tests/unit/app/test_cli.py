@@ -743,6 +743,33 @@ class TestDetect:
         server.answer("/detect", {**PROBLEM, "code": "no_model"}, 409, "application/problem+json")
         assert run("detect", tmp_path, fails="[no_model]") == ""
 
+    def test_a_video_becomes_a_job_whose_files_are_fetched(
+        self, server: FakeServer, run: Run, tmp_path: Path
+    ) -> None:
+        (tmp_path / "clip.MP4").write_bytes(b"a video")
+        result = {"frames": 4, "detections": 2, "duration_s": 1.2, "findings": [], "stored_bytes": 9}
+        links = {"detections": "/jobs/j1/detections", "video": "/jobs/j1/video"}
+        job = {**JOB, "kind": "detect-video", "result": result, "model_id": "m1", "links": links}
+        server.answer("/detect", job, 202)
+        server.answer("/jobs/j1", job)
+        server.answer("/jobs/j1/detections", b'{"frame":0}\n', 200, "application/x-ndjson")
+        server.answer("/jobs/j1/video", b"webm", 200, "video/webm")
+        options = ("--every", 3, "--class", "cat", "--class", "dog", "--out", "made/here")
+        (shown,) = json.loads(run("detect", "clip.MP4", *options))["videos"]
+        assert (shown["file"], shown["job"], shown["model"], shown["frames"]) == ("clip.MP4", "j1", "m1", 4)
+        made = {path.name: path.read_bytes() for path in (tmp_path / "made" / "here").iterdir()}
+        assert made == {"clip.detections.ndjson": b'{"frame":0}\n', "clip.annotated.webm": b"webm"}
+        (sent,) = server.bodies("/detect")
+        for name, value in (("every", "3"), ("annotate", "true"), ("classes", "dog")):
+            assert f'name="{name}"\r\n\r\n{value}\r\n'.encode() in sent
+        assert b'name="video"; filename="clip.MP4"' in sent
+
+    def test_videos_go_alone_and_need_names_of_their_own(self, run: Run, tmp_path: Path) -> None:
+        for name in ("a.mp4", "a.avi", "b.jpg"):
+            (tmp_path / name).write_bytes(b"?")
+        run("detect", "a.mp4", "b.jpg", fails="b.jpg is no video")
+        run("detect", "a.mp4", "a.avi", fails="two of the videos have one name")
+
     def test_nothing_to_look_at(self, run: Run, tmp_path: Path) -> None:
         run("detect", tmp_path, fails="no picture")
         run("detect", "nowhere", fails=str(tmp_path / "nowhere"))
