@@ -190,17 +190,21 @@ MakeApi = Callable[..., Api]
 
 
 @pytest.fixture(scope="session")
-def pattern(tmp_path_factory: pytest.TempPathFactory) -> FastAPI:
+def pattern(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     """An application that never starts; the others take over its routes and its description.
 
     To make both takes seconds of each test. They are the same for any settings: a route knows its
     application only by the request.
     """
-    return create_app(
+    app = create_app(
         Settings(home=tmp_path_factory.mktemp("pattern"), _env_file=None),
         bell=RecordingBell(),
         engine=FakeEngine(),
     )
+    description = app.openapi()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("app.api.openapi._document", lambda app: description)
+        yield app
 
 
 @pytest.fixture
@@ -213,7 +217,6 @@ def make_api(database: str, folder: Path, pattern: FastAPI) -> Iterator[MakeApi]
         bell, engine = RecordingBell(), FakeEngine()
         app = create_app(Settings(**values, _env_file=None), bell=bell, engine=engine)
         app.router.routes[:] = pattern.router.routes
-        app.openapi = pattern.openapi  # type: ignore[method-assign]
         client = TestClient(app, base_url=HERE, raise_server_exceptions=False)
         if started:
             client.__enter__()
