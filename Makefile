@@ -14,7 +14,7 @@ PACKAGES := app worker detection
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help serve demo test lint format bench openapi lock install install-dev clean
+.PHONY: help serve demo test lint format bench bench-peers openapi lock install install-dev clean
 
 help:  ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,9 @@ lint: install-dev  ## check format, style, types, imports and dependencies
 format: install-dev  ## format the code and apply the safe fixes of ruff
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+bench-peers: install-dev  ## install the servers that `make bench` compares with, below .venv-peers
+	@$(BIN)/python -m tests.benchmarks.peers.install
 
 bench: install-dev  ## measure speed, and how well trainings learn; writes build/benchmarks/*.json
 	@$(BIN)/python -m pytest -m benchmark --timeout=0 -s tests/benchmarks $(PYTEST_ARGS)
@@ -67,6 +70,6 @@ install-dev:
 	@$(PYTHON) tools/install.py requirements.lock requirements-dev.lock
 
 clean:  ## remove what was built or installed here; .harrier, with your data, stays
-	rm -rf .venv .venv-lock build dist htmlcov *.egg-info
+	rm -rf .venv .venv-lock .venv-peers build dist htmlcov *.egg-info
 	rm -rf .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find $(PACKAGES) tests tools -name __pycache__ -type d -prune -exec rm -rf {} +

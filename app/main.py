@@ -28,10 +28,12 @@ from app.jobs import routes as jobs
 from app.keys.service import check_exposure
 from app.models import routes as models
 from app.models.analysis import routes as analysis
+from app.models.plan import routes as plan
 from app.settings import Settings, get_settings
 from app.task_queue import Bell
 from app.training import routes as training
 from app.usage import routes as usage
+from app.videos import routes as videos
 from app.web import routes as web
 
 REQUEST_HEADERS = (
@@ -56,7 +58,9 @@ ANSWER_HEADERS = (
     "Idempotency-Replayed",
     "Location",
     "Retry-After",
+    "Server-Timing",
     "WWW-Authenticate",
+    "X-Harrier-Failed",
     "X-Harrier-Model",
     "X-Request-ID",
 )
@@ -95,6 +99,7 @@ def create_app(
         separate_input_output_schemas=False,
     )
     app.state.service = state
+    app.router.routes.append(detect.door(state))
     for module in (
         datasets,
         training,
@@ -102,7 +107,9 @@ def create_app(
         streams,
         models,
         analysis,
+        plan,
         detect,
+        videos,
         usage,
         operations,
         health,
@@ -150,6 +157,7 @@ def _lifespan(state: State) -> Callable[[FastAPI], AbstractAsyncContextManager[N
         try:
             await to_thread.run_sync(_check, state)
             await state.events.start()
+            state.detection.watch.start()
             yield
         finally:
             await state.close()

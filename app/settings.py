@@ -61,6 +61,8 @@ class Settings(BaseSettings):
     """Largest archive accepted by `POST /datasets`."""
     max_weights_bytes: PositiveInt = 2 * 1024 * MIB
     """Largest file accepted by `POST /models/import`."""
+    max_video_bytes: PositiveInt = 4 * 1024 * MIB
+    """Largest video accepted by `POST /detect`."""
     max_image_bytes: PositiveInt = 32 * MIB
     """Largest picture accepted by `POST /detect`."""
     max_detect_bytes: PositiveInt = 128 * MIB
@@ -131,7 +133,7 @@ class Settings(BaseSettings):
     engine_batch_delay_ms: NonNegativeFloat = 2.0
     """How long a batch that is not full may wait for more, when the engine is busy."""
     backend: str | None = None
-    """What executes models: `onnxruntime`, `eager`; default is the best for the device."""
+    """What executes models: `onnxruntime`, `openvino`, `openvino:bf16`, `eager`; default: the best one."""
 
     @field_validator("trusted_proxies", "allowed_hosts", "cors_origins", mode="before")
     @classmethod

@@ -9,7 +9,10 @@ DetectionError
  |   |- UnsupportedImageError    not one of the kinds we read
  |   |- DamagedImageError        one of them, but broken
  |   `- ImageTooLargeError       refused from its header, before a pixel is decoded
+ |- VideoError                a video cannot be read
+ |   `- VideoTooLargeError        refused from what it says about itself
  |- DeviceError               lists the devices that exist
+ |- BackendError              what the backend can do on that device
  |- CheckpointError           what the file holds and what was expected
  |- WeightsError              an imported weights file cannot become a model
  |- ExportError               an exported file does not compute what the model computes
@@ -79,10 +82,22 @@ class ImageTooLargeError(ImageError):
     """The header announces more pixels than allowed; nothing was decoded."""
 
 
+class VideoError(DetectionError):
+    """A file is no video that can be read here."""
+
+
+class VideoTooLargeError(VideoError):
+    """The file announces more, or larger, frames than allowed."""
+
+
 class DeviceError(DetectionError):
     def __init__(self, spec: str, problem: str, devices: Iterable[str]) -> None:
         self.spec, self.devices = spec, tuple(devices)
         super().__init__(f"device {spec!r}: {problem}; there are: {', '.join(self.devices)}")
+
+
+class BackendError(DetectionError):
+    """A backend cannot use a device, or not in the precision that was asked for."""
 
 
 class CheckpointError(DetectionError):

@@ -78,7 +78,11 @@ class DecodedImage:
 
 
 def decode_image(
-    data: bytes, *, max_pixels: int = MAX_PIXELS, input_size_hw: tuple[int, int] | None = None
+    data: bytes,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    input_size_hw: tuple[int, int] | None = None,
+    header: ImageHeader | None = None,
 ) -> DecodedImage:
     """Decode a JPEG, PNG, WebP or BMP picture to 8-bit BGR, with its EXIF orientation applied.
 
@@ -90,13 +94,15 @@ def decode_image(
         max_pixels: a picture whose header announces more is refused before anything is decoded.
         input_size_hw: the network input that the picture is meant for. A JPEG at least twice as large in
             both directions is decoded at 1/2, 1/4 or 1/8 of its size, which is several times faster.
+        header: what `check_header` returned, where that was asked already.
 
     Raises:
         UnsupportedImageError: not one of the four kinds.
         DamagedImageError: cannot be decoded, or is cut off; a part of a picture is never returned.
         ImageTooLargeError: more than `max_pixels`.
     """
-    header = check_header(data, max_pixels=max_pixels)
+    if header is None:
+        header = check_header(data, max_pixels=max_pixels)
     if not is_complete(data, header.kind):
         raise DamagedImageError(f"the {header.kind.upper()} picture is cut off: it has no end")
     reduction = _reduction(header, input_size_hw)

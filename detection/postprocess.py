@@ -7,19 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-import torch
 from torch import Tensor
 
+from detection.candidates import find_candidates
 from detection.detections import Detections
 from detection.nms import nms, nms_by_class
 
-MOST_CANDIDATES = 30_000
-"""Boxes that suppression looks at, the best: it takes the square of their number, and a threshold of 0 lets
-every prior with every class in. Evaluations do not come near it: a box of YOLOX has one class, and those of
-NanoDet-Plus count above a score of 0.05.
-"""
-CHOOSING_BYTES = 33
-"""Memory for each score at most, until those are chosen: its place, a copy, and both again in order."""
 FARTHEST = 1e6
 """Pixels; boxes that reach farther overlap others as if they ended here."""
 
@@ -46,7 +39,7 @@ def select_detections(
         class_ids: only these classes; a prior whose best class is another one stays silent. None is all.
         class_agnostic: boxes suppress each other whatever their classes.
     """
-    prior_N, label_N, score_N = _candidates(
+    prior_N, label_N, score_N = find_candidates(
         boxes_P4,
         scores_PC,
         score_threshold,
@@ -61,33 +54,6 @@ def select_detections(
     # Candidates are sorted, so their row numbers are their ranks.
     kept_N = kept_N.sort().values[:max_detections]
     return Detections(box_N4[kept_N], score_N[kept_N], label_N[kept_N])
-
-
-def _candidates(
-    boxes_P4: Tensor,
-    scores_PC: Tensor,
-    score_threshold: float,
-    *,
-    one_label_per_prior: bool,
-    class_ids: Collection[int] | None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return prior, class and score of the best that reach the threshold, by decreasing score.
-
-    L = labels that a prior may have: one, or each class.
-    """
-    if one_label_per_prior:
-        score_PL, label_PL = scores_PC.max(dim=1, keepdim=True)
-    else:
-        score_PL, label_PL = scores_PC, torch.arange(scores_PC.shape[1], device=scores_PC.device)[None]
-    wanted_PL = (score_PL >= score_threshold) & boxes_P4.isfinite().all(dim=1, keepdim=True)
-    if class_ids is not None:
-        wanted_PL &= torch.isin(label_PL, label_PL.new_tensor(list(class_ids)))
-    (place_N,) = wanted_PL.flatten().nonzero(as_tuple=True)
-    score_N, order_N = score_PL.flatten()[place_N].float().sort(descending=True, stable=True)
-    place_N, score_N = place_N[order_N[:MOST_CANDIDATES]], score_N[:MOST_CANDIDATES]
-    num_labels = max(score_PL.shape[1], 1)
-    prior_N = place_N // num_labels
-    return prior_N, label_PL.expand_as(score_PL)[prior_N, place_N % num_labels], score_N
 
 
 def _nms_by_class(box_N4: Tensor, score_N: Tensor, label_N: Tensor, nms_iou: float) -> Tensor:

@@ -22,6 +22,10 @@ Boxes = TypeVar("Boxes", NDArray[np.float32], NDArray[np.float64], "Tensor")
 """[N, 4], xyxy, pixels: a NumPy array or a torch tensor; functions return what they were given."""
 
 
+_STEP = {ChannelOrder.BGR: 1, ChannelOrder.RGB: -1}
+"""Through the channels of a decoded picture, which are BGR."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Placement:
     """Where a picture lies in the network's input: input = picture * scale + offset, per axis, pixels."""
@@ -65,6 +69,7 @@ def fit_image(
     convention: InputConvention,
     *,
     picture_size_wh: tuple[int, int] | None = None,
+    out: NDArray[np.float32] | None = None,
 ) -> FittedImage:
     """Resize, pad and normalise a picture the way that a model was trained with.
 
@@ -74,17 +79,39 @@ def fit_image(
         convention: of the model.
         picture_size_wh: width and height of the full picture when `pixels_bgr` was reduced while decoding;
             the placement maps to the full picture.
+        out: where the result is written, [3, height, width]; None is a new array.
     """
-    canvas, placement = place_image(pixels_bgr, input_size_hw, convention, picture_size_wh=picture_size_wh)
-    ordered = canvas[:, :, ::-1] if convention.order is ChannelOrder.RGB else canvas
-    tensor = np.ascontiguousarray(ordered.transpose(2, 0, 1), dtype=np.float32)
-    if convention.scale != 1.0:
-        tensor *= np.float32(convention.scale)
-    if any(convention.mean):
-        tensor -= np.array(convention.mean, np.float32)[:, None, None]
-    if convention.std != (1.0, 1.0, 1.0):
-        tensor /= np.array(convention.std, np.float32)[:, None, None]
+    height, width = pixels_bgr.shape[:2]
+    placement, fitted_wh = placement_of(picture_size_wh or (width, height), input_size_hw, convention)
+    tensor = np.empty((3, *input_size_hw), np.float32) if out is None else out
+    resized = resize_image(pixels_bgr, fitted_wh)
+    left, top = int(placement.offset_x), int(placement.offset_y)
+    right, bottom = left + fitted_wh[0], top + fitted_wh[1]
+    inside = tensor[:, top:bottom, left:right]
+    planes = cv2.split(resized)
+    for target, plane in zip(inside, planes[:: _STEP[convention.order]], strict=True):
+        np.copyto(target, plane)
+    _normalise(inside, convention)
+    if inside.shape != tensor.shape:
+        padding = np.full((3, 1, 1), round(convention.pad_value), np.float32)
+        _normalise(padding, convention)
+        for border in (
+            tensor[:, :top],
+            tensor[:, bottom:],
+            tensor[:, top:bottom, :left],
+            tensor[:, top:bottom, right:],
+        ):
+            border[:] = padding
     return FittedImage(tensor, placement)
+
+
+def _normalise(tensor_CHW: NDArray[np.float32], convention: InputConvention) -> None:
+    if convention.scale != 1.0:
+        tensor_CHW *= np.float32(convention.scale)
+    if any(convention.mean):
+        tensor_CHW -= np.array(convention.mean, np.float32)[:, None, None]
+    if convention.std != (1.0, 1.0, 1.0):
+        tensor_CHW /= np.array(convention.std, np.float32)[:, None, None]
 
 
 def place_image(

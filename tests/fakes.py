@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from app.detect.engine_client import EngineClient
 from app.detect.wire import Box, Detected, EngineStatus, ServedModel, Timing
 from app.errors import EngineUnavailableError, HarrierError
@@ -31,6 +33,12 @@ class FakeEngine(EngineClient):
         self.rendered: list[tuple[bytes, tuple[Box, ...], int | None]] = []
         self.error: HarrierError | None = None
         """Raised instead of an answer."""
+        self.held: tuple[ServedModel, ...] | None = None
+        self.prepared: list[ServedModel] = []
+        self.loading: set[str] = set()
+        """Models that are not in memory yet: `instead` answers for them."""
+        self.loads_after_next = False
+        """Whether they come into memory once `instead` has answered."""
 
     async def detect(
         self,
@@ -44,8 +52,13 @@ class FakeEngine(EngineClient):
         annotate: bool = False,
         classifier: ServedModel | None = None,
         passes: tuple[TtaPass, ...] = (PLAIN,),
+        instead: ServedModel | None = None,
     ) -> Detected:
         self._fail_if_told()
+        if instead is not None and model.id in self.loading:
+            model = instead
+            if self.loads_after_next:
+                self.loading.clear()
         return Detected(
             id=1,
             width=64,
@@ -53,6 +66,7 @@ class FakeEngine(EngineClient):
             boxes=(Box(1.0, 2.0, 30.0, 40.0, 0, model.record.classes[0], 0.9),),
             timing=Timing(1.0, 0.0, 1.0, 5.0, 0.5, 1),
             queue_images=0,
+            model_id=model.id,
             annotated=JPEG if annotate else None,
         )
 
@@ -62,6 +76,15 @@ class FakeEngine(EngineClient):
         self._fail_if_told()
         self.rendered.append((image, boxes, max_side))
         return JPEG
+
+    async def hold(self, models: Sequence[ServedModel]) -> None:
+        self._fail_if_told()
+        self.held = tuple(models)
+
+    async def prepare(self, model: ServedModel, timeout_s: float) -> None:
+        self._fail_if_told()
+        self.loading.discard(model.id)
+        self.prepared.append(model)
 
     async def status(self, *, timeout_s: float = 1.0) -> EngineStatus:
         self._fail_if_told()

@@ -24,6 +24,8 @@ from detection.errors import (
     RankError,
     TrainingDivergedError,
     UnknownNameError,
+    VideoError,
+    VideoTooLargeError,
     WeightsError,
 )
 
@@ -40,6 +42,8 @@ CODES: dict[type[DetectionError], str] = {
     RankError: "rank_failed",
     TrainingDivergedError: "diverged",
     UnknownNameError: "unknown_name",
+    VideoTooLargeError: "video_too_large",
+    VideoError: "video_unusable",
     WeightsError: "weights_unusable",
 }
 WORTH_ANOTHER_TRY = (NoSpaceError, CheckpointError, DeviceMemoryError)

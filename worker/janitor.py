@@ -19,6 +19,7 @@ from sqlalchemy import delete, select
 from app.database.tables import Dataset, IdempotencyKey, Job, Model, utc_now
 from app.jobs.states import ACTIVE, OWNED, JobKind, JobStatus
 from app.logs import get_logger
+from app.videos.files import FOLDER, results_prefix
 from worker.context import WorkerContext
 from worker.presence import forget_silent_workers
 from worker.retention import Retention
@@ -38,6 +39,7 @@ def janitor_rounds(context: WorkerContext) -> Rounds:
         janitor.remove_answered_uploads,
         janitor.remove_deleted_datasets,
         janitor.remove_failed_imports,
+        janitor.remove_forsaken_results,
         janitor.forget_old_rows,
         retention.forget_ended_jobs,
         retention.forget_rejected_datasets,
@@ -127,6 +129,23 @@ class Janitor:
                 self._remove_stored(f"{prefix}/")
             if row.ended_at is not None and row.ended_at < long_ago:
                 self._tidied.add(row.id)
+
+    def remove_forsaken_results(self) -> None:
+        """Remove what was made of videos by attempts that did not end well, or for jobs that were deleted."""
+        stored = {
+            job_id: self._storage.folders(results_prefix(job_id)) for job_id in self._storage.folders(FOLDER)
+        }
+        with self._context.sessions() as session:
+            rows = session.execute(select(Job.id, Job.status, Job.fence).where(Job.id.in_(stored)))
+            known = {row.id: row for row in rows}
+        for job_id, fences in stored.items():
+            job = known.get(job_id)
+            if job is None and self._is_old_id(job_id):
+                self._remove_stored(results_prefix(job_id))
+            elif job is not None and job.status not in OWNED:
+                shown = str(job.fence) if job.status == JobStatus.SUCCEEDED else None
+                for fence in (each for each in fences if each != shown):
+                    self._remove_stored(f"{results_prefix(job_id)}{fence}/")
 
     def forget_old_rows(self) -> None:
         with self._context.sessions() as session:

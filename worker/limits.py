@@ -17,7 +17,7 @@ KILLED_FIRST = "500"
 """When the host runs out of memory, a job dies before the API, the engine or the database."""
 NICENESS = 5
 """A training leaves the cores to whoever waits for an answer."""
-READS_UNTRUSTED_FILES = (JobKind.DATASET_IMPORT, JobKind.MODEL_IMPORT)
+READS_UNTRUSTED_FILES = (JobKind.DATASET_IMPORT, JobKind.MODEL_IMPORT, JobKind.DETECT_VIDEO)
 UNTRUSTED_SHARE = 0.75
 """Of the memory, for what untrusted files make their readers hold: few bytes can ask for all of it."""
 UNTRUSTED_LEAST = 2 * 1024**3
@@ -26,11 +26,16 @@ LIBRARY_BYTES = 4 * 1024**3
 """Address space that libraries take without using it."""
 
 
-def limit_resources(kind: JobKind, settings: Settings) -> None:
-    """Lower this process's limits to what a job of this kind needs."""
+def limit_resources(kind: JobKind, settings: Settings, *, device: str = "cpu") -> None:
+    """Lower this process's limits to what a job of this kind needs.
+
+    Args:
+        device: what it computes on. The driver of an accelerator maps more than a limit on data allows.
+    """
     _limit(resource.RLIMIT_CORE, 0)
     if kind in READS_UNTRUSTED_FILES:
         _limit(resource.RLIMIT_FSIZE, settings.max_archive_bytes)
+    if kind in READS_UNTRUSTED_FILES and (kind is not JobKind.DETECT_VIDEO or device == "cpu"):
         _limit(resource.RLIMIT_DATA, _untrusted_bytes(settings.cpu_jobs))
     if kind is JobKind.DATASET_IMPORT:  # torch maps more than small hosts have; every other kind loads it
         _limit(resource.RLIMIT_AS, memory_limit_bytes() + LIBRARY_BYTES)

@@ -60,7 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _work(settings: Settings, lease: Lease, control: Control, device: str) -> ExitCode:
     job = lease.write(lambda session: find_facts(session, lease.job_id, lease.fence))
-    limit_resources(job.kind, settings)
+    limit_resources(job.kind, settings, device=device)
     scratch = scratch_folder(settings, job.id, job.fence)
     scratch.mkdir(parents=True)
     report = JobReport(lease, control, timing=job.timing)

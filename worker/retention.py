@@ -20,6 +20,7 @@ from app.errors import ConflictError, NotFoundError
 from app.jobs.service import delete_job
 from app.jobs.states import ENDED, JobKind
 from app.logs import get_logger
+from app.videos.service import remove_results
 from worker.context import WorkerContext
 
 JANITOR = Author("janitor", "")
@@ -85,6 +86,10 @@ class Retention:
 
     def _delete_job(self, session: Session, job_id: str) -> None:
         delete_job(session, self._settings, job_id, JANITOR)
+        try:
+            remove_results(self._context.storage, job_id)
+        except OSError as error:  # as below
+            log.warning("files_left", kind="jobs", id=job_id, error=str(error))
 
     def _delete_dataset(self, session: Session, dataset_id: str) -> None:
         delete_dataset(session, dataset_id, JANITOR)

@@ -163,13 +163,22 @@ def once(
         request_once.release()
 
 
+def check_scope(request: Request, scope: Scope) -> None:
+    """Let only callers with this scope pass.
+
+    Raises:
+        ForbiddenError: this one has others.
+    """
+    caller: Caller = request.state.caller
+    if not caller.may(scope):
+        raise ForbiddenError(f"the key {caller.name!r} lacks the scope `{scope}`")
+
+
 def needs(scope: Scope) -> Any:
     """Return the dependency that lets only callers with this scope pass, and then only what is described."""
 
     def check(request: Request) -> None:
-        caller: Caller = request.state.caller
-        if not caller.may(scope):
-            raise ForbiddenError(f"the key {caller.name!r} lacks the scope `{scope}`")
+        check_scope(request, scope)
         check_query(request)
 
     return Depends(check)

@@ -27,6 +27,7 @@ class Download:
     sha256: str
     file_name: str
     """Made by us, so that it needs no escaping."""
+    media_type: str = "application/octet-stream"
 
 
 def send(storage: Storage, download: Download, headers: Mapping[str, str]) -> Response:
@@ -55,7 +56,7 @@ def send(storage: Storage, download: Download, headers: Mapping[str, str]) -> Re
     return StreamingResponse(
         _pieces(storage, download.key, first, last - first + 1),
         status_code=206 if span is not None else 200,
-        media_type="application/octet-stream",
+        media_type=download.media_type,
         headers=answer,
     )
 

@@ -38,18 +38,30 @@ class RequestLimits:
             "/models/import": settings.max_weights_bytes + FORM_BYTES,
             "/detect": settings.max_detect_bytes,
         }
+        self.max_video_bytes = {
+            "video/": settings.max_video_bytes,
+            "multip": max(settings.max_video_bytes + FORM_BYTES, settings.max_detect_bytes),
+        }
+        """By how the kind of a body to `/detect` begins; of a form that holds pictures less is read."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        limit = self.max_bytes.get(route_path(scope), self.max_other_bytes)
-        refused = _address_refusal(scope) or _refusal(Headers(scope=scope), limit)
+        headers = Headers(scope=scope)
+        limit = self._limit(route_path(scope), headers)
+        refused = _address_refusal(scope) or _refusal(headers, limit)
         if refused is not None:
             answer = problem_response(refused, request_id_of(scope), close=True)
             await answer(scope, receive, send)
             return
         await self.app(scope, BoundedBody(receive, limit, self.timeout_s).receive, send)
+
+    def _limit(self, path: str, headers: Headers) -> int:
+        limit = self.max_bytes.get(path, self.max_other_bytes)
+        if path != "/detect":
+            return limit
+        return self.max_video_bytes.get(headers.get("content-type", "")[:6].lower(), limit)
 
 
 class BoundedBody:

@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from app.api.events import EventHub
 from app.api.measures import Measures
 from app.api.seats import Seats
+from app.database.changes import Changes, open_changes
 from app.database.session import Sessions, create_database_engine, create_sessions
 from app.datasets.contents import DatasetContents
 from app.detect.engine_client import EngineClient
@@ -28,6 +29,8 @@ class State:
     """For writing: on SQLite a transaction waits for its turn from the start."""
     reading: Sessions
     """For reading only: never waits for a writer."""
+    changes: Changes
+    """Tells the event loop in passing whether anybody has committed."""
     storage: Storage
     bell: Bell
     engine: EngineClient
@@ -51,9 +54,11 @@ class State:
 
     async def close(self) -> None:
         await self.events.stop()
+        await self.detection.watch.stop()
         await self.engine.close()
         if isinstance(self.bell, CeleryBell):
             self.bell.close()
+        self.changes.close()
         self.database.dispose()
 
 
@@ -64,6 +69,7 @@ def create_state(
     database = create_database_engine(settings)
     sessions = create_sessions(database)
     reading = create_sessions(database.execution_options(read_only=True))
+    changes = open_changes(settings)
     storage = open_storage(settings)
     measures = Measures(reading)
     engine = engine or EngineClient(settings)
@@ -72,10 +78,11 @@ def create_state(
         database=database,
         sessions=sessions,
         reading=reading,
+        changes=changes,
         storage=storage,
         bell=bell or CeleryBell(settings),
         engine=engine,
-        detection=Detection(settings, engine, reading, measures.registry),
+        detection=Detection(settings, engine, reading, changes, measures.registry),
         contents=DatasetContents(storage),
         events=EventHub(reading),
         measures=measures,

@@ -62,11 +62,8 @@ class UploadRules:
 @asynccontextmanager
 async def received_form(request: Request, folder: Path, rules: UploadRules) -> AsyncIterator[UploadedForm]:
     """Receive a form with one file into `folder`; whatever is still there afterwards is removed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    announced = int(request.headers.get("content-length", "0"))
-    _check_space(folder, announced, rules.min_free_bytes)
-    await to_thread.run_sync(rules.check_room, max(announced - FORM_BYTES, 1))
-    sink = _DiskSink(folder / new_id(), rules)
+    await make_way(request, folder, rules)
+    sink = DiskSink(folder / new_id(), rules)
 
     async def open_sink(head: PartHead) -> FileSink:
         if head.name != rules.field:
@@ -85,7 +82,35 @@ async def received_form(request: Request, folder: Path, rules: UploadRules) -> A
         sink.discard()
 
 
-class _DiskSink:
+@asynccontextmanager
+async def received_body(request: Request, folder: Path, rules: UploadRules) -> AsyncIterator[UploadedFile]:
+    """Receive a body that is one file, without a name, into `folder`; see `received_form`."""
+    await make_way(request, folder, rules)
+    sink = DiskSink(folder / new_id(), rules)
+    sink.open("")
+    try:
+        async for piece in request.stream():
+            await sink.write(piece)
+        await sink.finish()
+        yield sink.result()
+    finally:
+        sink.discard()
+
+
+async def make_way(request: Request, folder: Path, rules: UploadRules) -> None:
+    """Make the folder of an upload, and refuse what does not fit by the length that is announced.
+
+    Raises:
+        NoSpaceError: too little would stay free on the disk.
+        QuotaExceededError: it does not fit into the quota.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    announced = int(request.headers.get("content-length", "0"))
+    _check_space(folder, announced, rules.min_free_bytes)
+    await to_thread.run_sync(rules.check_room, max(announced - FORM_BYTES, 1))
+
+
+class DiskSink:
     """Writes in a thread, a megabyte at a time, so that the event loop never waits for the disk."""
 
     def __init__(self, path: Path, rules: UploadRules) -> None:

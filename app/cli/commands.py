@@ -7,7 +7,7 @@ import sys
 import typer
 from pydantic import ValidationError
 
-from app.cli import analysis, datasets, detect, jobs, keys, models, server, training, weights
+from app.cli import analysis, bench, datasets, detect, jobs, keys, models, server, training, weights
 from app.cli.client import CommandError
 from app.cli.terminal import say
 from app.database.upgrade import UnusableDatabaseError
@@ -25,6 +25,7 @@ app = typer.Typer(
 server.add_to(app)
 training.add_to(app)
 detect.add_to(app)
+app.command()(bench.bench)
 app.add_typer(datasets.app, name="datasets", help="Upload and list datasets.")
 app.add_typer(jobs.app, name="jobs", help="Watch, cancel and resume jobs.")
 analysis.add_to(models.app)

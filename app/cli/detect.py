@@ -1,4 +1,4 @@
-"""`harrier detect`: boxes for files and whole folders, as JSON on standard output."""
+"""`harrier detect`: boxes for pictures, whole folders and videos, as JSON on standard output."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from app.cli.client import Api, CommandError, problem_code, problem_text
 from app.cli.gauge import counted_pictures
 from app.cli.passes import TtaFlips, TtaScales, wanted_passes
 from app.cli.terminal import show
+from app.cli.videos import detect_in_videos, is_video
 from app.settings import get_settings
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
@@ -45,8 +46,16 @@ def detect(
     ] = False,
     tta_scales: TtaScales = None,
     tta_flips: TtaFlips = None,
+    every: Annotated[int | None, typer.Option(min=1, help="Of a video: look at every n-th frame.")] = None,
+    annotate: Annotated[
+        bool, typer.Option(help="Of a video: also make one with the detections drawn.")
+    ] = True,
+    out: Annotated[Path, typer.Option(help="Folder for what is made of videos.")] = Path(),
 ) -> None:
-    """Detect in pictures; a picture that fails is listed with its error, and the exit status is then 1."""
+    """Detect in pictures; a picture that fails is listed with its error, and the exit status is then 1.
+
+    Videos (mp4, m4v, mov, mkv, webm, avi) become jobs; their detections and annotated videos are fetched.
+    """
     given = {
         "model": model,
         "score_threshold": score_threshold,
@@ -57,8 +66,24 @@ def detect(
         "tta": wanted_passes(tta, tta_scales, tta_flips),
     }
     parameters = {name: value for name, value in given.items() if value is not None}
-    files = list(_pictures(sources))
     api = Api(get_settings())
+    if any(is_video(source) for source in sources):
+        of_videos = {"annotate": str(annotate).lower(), **({"every": str(every)} if every else {})}
+        _detect_in_videos(api, sources, {**parameters, **of_videos}, out)
+    else:
+        _detect_in_pictures(api, list(_pictures(sources)), parameters)
+
+
+def _detect_in_videos(api: Api, sources: Sequence[Path], parameters: dict[str, Any], out: Path) -> None:
+    others = [str(source) for source in sources if not is_video(source)]
+    if others:
+        raise CommandError(f"videos and pictures go into two calls; {others[0]} is no video")
+    show(
+        json.dumps({"videos": detect_in_videos(api, sources, parameters, out)}, indent=2, ensure_ascii=False)
+    )
+
+
+def _detect_in_pictures(api: Api, files: Sequence[Path], parameters: dict[str, Any]) -> None:
     images = []
     with ThreadPoolExecutor(AT_A_TIME) as pool, counted_pictures("detecting", len(files)) as advance:
         for image in pool.map(lambda file: _look(api, file, parameters), files):

@@ -236,6 +236,10 @@ class Model(Table):
     parameters: Mapped[int] = mapped_column(BigInteger)
     gflops: Mapped[float | None] = mapped_column(Float)
     provenance: Mapped[dict[str, Any]] = mapped_column(Json, default=dict)
+    serving: Mapped[dict[str, Any] | None] = mapped_column(Json)
+    """`detection.inference.serving.ServingShape` that a plan pinned; None leaves it to the engine."""
+    plan: Mapped[dict[str, Any] | None] = mapped_column(Json, deferred=True)
+    """What the last plan measured; large, so read only where it is shown."""
     storage_prefix: Mapped[str] = mapped_column(String(200))
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     updated_at: Mapped[datetime] = mapped_column(default=utc_now, onupdate=utc_now)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from anyio import to_thread
 from fastapi import Request
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from app.api.faults import fault_at, field_fault, invalid_input, pointer_to, problems_of
 from app.api.forms import parse_fields
-from app.api.multipart import PartHead, read_form
+from app.api.multipart import FileSink, PartHead, read_form
 from app.api.strict_json import MOST_VALUES, strict_json
 from app.detect.errors import PictureTooLargeError
 from app.detect.schemas import DetectBody, DetectParameters, EncodedImage
@@ -29,13 +29,15 @@ from app.errors import (
 )
 from app.settings import Settings
 
-FILE_FIELD = "image"
+FILE_FIELD, VIDEO_FIELD = "image", "video"
 IMAGE_VALUES = 2
 """Of a picture in JSON: an object and what separates it from the next."""
 MOST_BLANKS = 10_000
 """In the base64 of a picture that is too small for its line ends to count."""
 REPEATABLE_FIELDS = frozenset({"classes"})
 """Of a form, as in the query."""
+PLAINLY = DetectParameters()
+"""What a body asks for that can hold nothing but a picture."""
 WAYS = (
     "send the picture itself (Content-Type: image/jpeg), a form with one or several `image` files "
     "(multipart/form-data), or JSON (application/json)"
@@ -51,14 +53,20 @@ class DetectRequest:
     parameters: DetectParameters
     classes_in: Place = "body"
     """Where the classes were named, for an answer that refuses them."""
+    names: Sequence[str] = ()
+    """The file names of a form, in the order of the pictures; empty where there is none."""
 
 
 class Room:
     """How much one API process holds for `/detect` at a time; what does not fit is told to come back."""
 
-    def __init__(self, *, max_requests: int, max_bytes: int, note: Callable[[int], None]) -> None:
-        self._max_requests, self._max_bytes, self._note = max_requests, max_bytes, note
+    def __init__(self, *, max_requests: int, max_bytes: int) -> None:
+        self._max_requests, self._max_bytes = max_requests, max_bytes
         self._requests = self._held = 0
+
+    @property
+    def held_bytes(self) -> int:
+        return self._held
 
     @contextmanager
     def enter(self) -> Iterator[Callable[[int], None]]:
@@ -78,68 +86,116 @@ class Room:
                 raise OverloadedError("too many pictures are on their way already")
             taken += num_bytes
             self._held += num_bytes
-            self._note(self._held)
 
         try:
             yield take
         finally:
             self._requests -= 1
             self._held -= taken
-            self._note(self._held)
+
+
+class OtherFile(Protocol):
+    """A file of a form that is no picture: it goes elsewhere, and takes no room here."""
+
+    @property
+    def is_open(self) -> bool: ...
+
+    async def open(self, head: PartHead) -> FileSink: ...
 
 
 async def read_request(
-    request: Request, query: DetectParameters, settings: Settings, take: Callable[[int], None]
+    request: Request,
+    query: DetectParameters,
+    settings: Settings,
+    take: Callable[[int], None],
+    video: OtherFile | None = None,
 ) -> DetectRequest:
     """Read a body of any of the three kinds. A picture that cannot be taken is noted in its place.
+
+    Args:
+        video: takes the file `video` of a form; then there need be no picture.
 
     Raises:
         HarrierError: of status 400, 413, 415, 422 or 503; the request as a whole is at fault.
     """
     content_type = request.headers.get("content-type", "")
     kind = content_type.partition(";")[0].strip().lower()
-    body = _counted(request, take)
     if kind == "multipart/form-data":
-        sent = await _read_form(body, content_type, settings)
+        body = _bounded(_counted(request, take, video), settings, video)
+        sent = await _read_form(body, content_type, settings, video)
     elif kind == "application/json":
-        sent = await _read_json(body, settings)
+        sent = await _read_json(_counted(request, take, None), settings)
     elif kind.startswith("image/") or kind == "application/octet-stream":
-        sent = DetectRequest([await _read_picture(body, settings)], DetectParameters())
+        sent = DetectRequest([await _read_picture(request, take, settings)], PLAINLY)
     else:
         raise UnsupportedMediaError(WAYS)
-    _check_number(len(sent.images), settings)
+    parameters = _merged(query, sent.parameters)
+    if video is None or not video.is_open:
+        _check_number(len(sent.images), settings)
+        if parameters.every is not None:
+            raise field_fault("every", "a picture has no frames; send a video (Content-Type: video/mp4)")
     classes_in: Place = "query" if "classes" in query.model_fields_set else "body"
-    return DetectRequest(sent.images, _merged(query, sent.parameters), classes_in)
+    return DetectRequest(sent.images, parameters, classes_in, sent.names)
 
 
-async def _counted(request: Request, take: Callable[[int], None]) -> AsyncIterator[bytes]:
+async def _counted(
+    request: Request, take: Callable[[int], None], video: OtherFile | None
+) -> AsyncIterator[bytes]:
     async for piece in request.stream():
-        take(len(piece))
+        if video is None or not video.is_open:
+            take(len(piece))
         yield piece
 
 
-async def _read_picture(body: AsyncIterator[bytes], settings: Settings) -> bytes | HarrierError:
-    sink = _MemorySink(settings.max_image_bytes)
+async def _bounded(
+    body: AsyncIterator[bytes], settings: Settings, video: OtherFile | None
+) -> AsyncIterator[bytes]:
+    """Yield a form, which may only be as long as a video when it holds one."""
+    num_bytes = 0
     async for piece in body:
-        await sink.write(piece)
-        if sink.is_too_large:  # nothing else comes that could be answered
-            break
-    return sink.picture()
+        num_bytes += len(piece)
+        if num_bytes > settings.max_detect_bytes and (video is None or not video.is_open):
+            raise PayloadTooLargeError(
+                f"the pictures may have at most {settings.max_detect_bytes} bytes together"
+            )
+        yield piece
 
 
-async def _read_form(body: AsyncIterator[bytes], content_type: str, settings: Settings) -> DetectRequest:
+async def _read_picture(
+    request: Request, take: Callable[[int], None], settings: Settings
+) -> bytes | HarrierError:
+    """Read a body that is the picture itself; its pieces are put together once, and one piece not at all."""
+    pieces: list[bytes] = []
+    num_bytes = 0
+    async for piece in request.stream():
+        take(len(piece))
+        num_bytes += len(piece)
+        if num_bytes > settings.max_image_bytes:
+            return _too_large(settings.max_image_bytes)  # nothing else comes that could be answered
+        if piece:
+            pieces.append(piece)
+    return b"".join(pieces)
+
+
+async def _read_form(
+    body: AsyncIterator[bytes], content_type: str, settings: Settings, video: OtherFile | None
+) -> DetectRequest:
     sinks: list[_MemorySink] = []
+    names: list[str] = []
 
-    async def open_sink(head: PartHead) -> _MemorySink:
+    async def open_sink(head: PartHead) -> FileSink:
+        if head.name == VIDEO_FIELD and video is not None:
+            return await video.open(head)
         if head.name != FILE_FIELD:
             raise field_fault(head.name, f"no file is wanted here; pictures go into `{FILE_FIELD}`")
         _check_number(len(sinks) + 1, settings)
         sinks.append(_MemorySink(settings.max_image_bytes))
+        names.append(head.file_name or "")
         return sinks[-1]
 
     fields = await read_form(body, content_type, open_sink, repeatable=REPEATABLE_FIELDS)
     parameters = parse_fields(DetectParameters, fields)
-    return DetectRequest([sink.picture() for sink in sinks], parameters)
+    return DetectRequest([sink.picture() for sink in sinks], parameters, names=names)
 
 
 async def _read_json(body: AsyncIterator[bytes], settings: Settings) -> DetectRequest:
@@ -190,6 +246,8 @@ def _check_number(num_images: int, settings: Settings) -> None:
 
 def _merged(query: DetectParameters, body: DetectParameters) -> DetectParameters:
     """Parameters may come with the address or with the body, each in one place."""
+    if not body.model_fields_set:
+        return query
     twice = query.model_fields_set & body.model_fields_set
     if twice:
         raise field_fault(min(twice), "given twice: in the query and in the body")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from app.detect.errors import ERRORS
+from app.detect.frames import Frame, FrameProtocol
 from app.detect.wire import (
-    STREAM_LIMIT,
     Answer,
     AskStatus,
     Box,
@@ -18,16 +18,20 @@ from app.detect.wire import (
     Detect,
     Detected,
     EngineStatus,
+    Held,
+    Hold,
+    Prepare,
+    Prepared,
     ProtocolError,
     Refused,
     Render,
     Rendered,
     Request,
     ServedModel,
-    encode_frame,
-    read_answer,
+    decode_answer,
+    encode,
 )
-from app.errors import EngineUnavailableError
+from app.errors import EngineUnavailableError, HarrierError, UnavailableError
 from app.settings import Settings
 from detection.inference.passes import PLAIN, TtaPass
 
@@ -38,7 +42,7 @@ MAX_ANSWER_BYTES = 1024 * 1024 * 1024
 RETRY_AFTER_S = 5
 """A dead engine is back by then."""
 
-Wanted = TypeVar("Wanted", Detected, Rendered, EngineStatus)
+Wanted = TypeVar("Wanted", Detected, Rendered, Held, Prepared, EngineStatus)
 
 
 class EngineClient:
@@ -52,6 +56,7 @@ class EngineClient:
         self._socket = settings.engine_socket
         self._timeout_s = settings.engine_deadline_s
         self._line: _Line | None = None
+        self._held: tuple[ServedModel, ...] | None = None
         self._connecting = asyncio.Lock()
         self._numbers = itertools.count(1)
 
@@ -67,8 +72,12 @@ class EngineClient:
         annotate: bool = False,
         passes: tuple[TtaPass, ...] = (PLAIN,),
         classifier: ServedModel | None = None,
+        instead: ServedModel | None = None,
     ) -> Detected:
         """Return what the model sees in one picture, and what a classifier says of each box.
+
+        Args:
+            instead: looks when `model` must be loaded first and this one need not; the answer names it.
 
         Raises:
             HarrierError: 413, 415 or 422 for the picture, 503 for the engine.
@@ -87,6 +96,7 @@ class EngineClient:
                 annotate=annotate,
                 passes=passes,
                 classifier=classifier,
+                instead=instead,
             )
 
         return await self._ask(request, Detected, self._timeout_s)
@@ -101,6 +111,22 @@ class EngineClient:
 
         return (await self._ask(request, Rendered, self._timeout_s)).jpeg
 
+    async def hold(self, models: Sequence[ServedModel]) -> None:
+        """Name all models that the engine is to load now and never evict.
+
+        The list is remembered, and told to the next engine should this one die.
+        """
+        self._held = tuple(models)
+        await self._ask(lambda number: Hold(number, tuple(models)), Held, STATUS_TIMEOUT_S)
+
+    async def prepare(self, model: ServedModel, timeout_s: float) -> None:
+        """Return when a model is in memory and as quick as it will ever be.
+
+        Raises:
+            HarrierError: it cannot be loaded, or not in this time.
+        """
+        await self._ask(lambda number: Prepare(number, timeout_s, model), Prepared, timeout_s)
+
     async def status(self, *, timeout_s: float = STATUS_TIMEOUT_S) -> EngineStatus:
         """Return what the engine is doing; 503 when it does not answer in time."""
         return await self._ask(lambda number: AskStatus(number, timeout_s), EngineStatus, timeout_s)
@@ -114,7 +140,7 @@ class EngineClient:
         number = next(self._numbers)
         answer = await line.ask(request(number), timeout_s + GRACE_S)
         if isinstance(answer, Refused):
-            raise ERRORS[answer.reason](answer.message)
+            raise _error(answer)
         if not isinstance(answer, wanted):
             raise EngineUnavailableError("the engine answered something else", retry_after_s=RETRY_AFTER_S)
         return answer
@@ -123,68 +149,79 @@ class EngineClient:
         async with self._connecting:
             if self._line is None or self._line.is_closed:
                 self._line = await _Line.open(self._socket)
+                if self._held is not None:
+                    self._line.tell(Hold(next(self._numbers), self._held))
             return self._line
 
 
 class _Line:
     """One connection, and the requests that wait for their answers on it."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
+    def __init__(self) -> None:
         self._answers: dict[int, asyncio.Future[Answer]] = {}
-        self._listening = asyncio.create_task(self._listen())
+        self._protocol = FrameProtocol(
+            max_bytes=MAX_ANSWER_BYTES, on_frame=self._take, on_end=self._tell_the_waiting
+        )
 
     @classmethod
     async def open(cls, socket: Path) -> _Line:
+        line = cls()
         try:
             async with asyncio.timeout(STATUS_TIMEOUT_S):
-                return cls(*await asyncio.open_unix_connection(socket, limit=STREAM_LIMIT))
+                await asyncio.get_running_loop().create_unix_connection(lambda: line._protocol, str(socket))
         except (OSError, TimeoutError):
             raise _gone("the engine is not running") from None
+        return line
 
     @property
     def is_closed(self) -> bool:
-        return self._listening.done()
+        return self._protocol.ended.is_set()
 
     async def ask(self, request: Request, timeout_s: float) -> Answer:
+        if self.is_closed:
+            raise _gone("the engine ended")
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._answers[request.id] = answer
         try:
             async with asyncio.timeout(timeout_s):
-                self._writer.write(encode_frame(request))
-                await self._writer.drain()
+                self.tell(request)  # what waits to be written is bounded by what the API may hold
                 return await answer
-        except ConnectionError:
-            raise _gone("the engine ended") from None
         except TimeoutError:
             raise _gone("the engine does not answer") from None
         finally:
             del self._answers[request.id]
             if not answer.done() or answer.cancelled():
-                self._forget(request.id)
+                self.tell(Cancel(request.id))
+
+    def tell(self, request: Request) -> None:
+        """Send a request without waiting for its answer."""
+        self._protocol.send(*encode(request))
 
     async def close(self) -> None:
-        self._listening.cancel()
-        await asyncio.wait({self._listening})
+        self._protocol.abort()
+        await self._protocol.ended.wait()
 
-    def _forget(self, number: int) -> None:
-        """Tell the engine that nobody waits for this answer any more."""
-        if not self.is_closed:
-            self._writer.write(encode_frame(Cancel(number)))
-
-    async def _listen(self) -> None:
+    def _take(self, frame: Frame) -> None:
         try:
-            while (answer := await read_answer(self._reader, max_bytes=MAX_ANSWER_BYTES)) is not None:
-                waiting = self._answers.get(answer.id)
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(answer)
+            answer = decode_answer(frame)
         except ProtocolError:
-            return  # nothing on this connection can be trusted now; the waiting are told below
-        finally:
-            self._writer.close()
-            for waiting in self._answers.values():
-                if not waiting.done():
-                    waiting.set_exception(_gone("the engine ended while it worked on this"))
+            self._protocol.abort()  # nothing on this connection can be trusted now
+            return
+        waiting = self._answers.get(answer.id)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(answer)
+
+    def _tell_the_waiting(self) -> None:
+        for waiting in self._answers.values():
+            if not waiting.done():
+                waiting.set_exception(_gone("the engine ended while it worked on this"))
+
+
+def _error(refused: Refused) -> HarrierError:
+    kind = ERRORS[refused.reason]
+    if refused.retry_after_s is not None and issubclass(kind, UnavailableError):
+        return kind(refused.message, retry_after_s=refused.retry_after_s)
+    return kind(refused.message)
 
 
 def _gone(detail: str) -> EngineUnavailableError:

@@ -2,58 +2,91 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from app.detect.wire import Detected, Timing
+from app.detect.wire import Detected, EngineStatus
+from app.errors import HarrierError
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
+STAGES = ("decode", "queue", "preprocess", "inference", "postprocess")
+"""Of every picture; the second stage is noted where there was one."""
 
 
 class DetectMeasures:
-    """The series of `/detect` in an application's registry."""
+    """The series of `/detect` in an application's registry; labels are looked up once."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._stages = Histogram(
+        stages = Histogram(
             "harrier_detect_stage_seconds",
             "Time of one picture in each stage.",
             ["stage"],
             buckets=SECONDS,
             registry=registry,
         )
+        self._stages = tuple((attrgetter(f"{stage}_ms"), stages.labels(stage)) for stage in STAGES)
+        self._classify = stages.labels("classify")
         self._batches = Histogram(
             "harrier_detect_batch_size", "Pictures in one forward pass.", buckets=BATCHES, registry=registry
         )
         self._images = Counter(
             "harrier_detect_images", "Pictures, by what became of them.", ["outcome"], registry=registry
         )
+        self._detected = self._images.labels("detected")
+        self._rejected = Counter(
+            "harrier_detect_rejected", "Requests turned away, by why.", ["reason"], registry=registry
+        )
         self._waiting = Gauge(
             "harrier_engine_queue_images", "Pictures in the engine when it last answered.", registry=registry
+        )
+        self._waiting_bytes = Gauge(
+            "harrier_engine_queue_bytes", "Bytes of pictures in the engine, a moment ago.", registry=registry
+        )
+        self._models = Gauge(
+            "harrier_engine_models", "Models in the engine's memory, a moment ago.", registry=registry
+        )
+        self._model_bytes = Gauge(
+            "harrier_engine_model_bytes", "Bytes of models in the engine's memory.", registry=registry
         )
         self._held = Gauge(
             "harrier_detect_held_bytes", "Bytes of pictures that this API process holds.", registry=registry
         )
 
-    def note_detected(self, answer: Detected) -> None:
-        self._images.labels("detected").inc()
-        self._waiting.set(answer.queue_images)
-        self._batches.observe(answer.timing.batch_size)
-        for stage, milliseconds in _stages(answer.timing).items():
-            self._stages.labels(stage).observe(milliseconds / 1000)
+    def watch_held(self, held_bytes: Callable[[], int]) -> None:
+        """Ask for the bytes held when Prometheus does, not with every piece of a picture."""
+        self._held.set_function(held_bytes)
+
+    def note_answered(self, images: Sequence[Detected | HarrierError]) -> None:
+        """Count the pictures of an answered request."""
+        for image in images:
+            if isinstance(image, HarrierError):
+                self.note_refused(image.code)
+            else:
+                self._note_detected(image)
 
     def note_refused(self, code: str) -> None:
+        """Count a picture that could not be used, or not now."""
         self._images.labels(code).inc()
 
-    def note_held(self, num_bytes: int) -> None:
-        self._held.set(num_bytes)
+    def note_rejected(self, code: str) -> None:
+        """Count a request that was told to come back."""
+        self._rejected.labels(code).inc()
 
+    def note_status(self, status: EngineStatus) -> None:
+        """Note how full the engine is."""
+        self._waiting.set(status.queue_images)
+        self._waiting_bytes.set(status.queue_bytes)
+        self._models.set(len(status.models))
+        self._model_bytes.set(status.model_bytes)
 
-def _stages(timing: Timing) -> dict[str, float]:
-    return {
-        "decode": timing.decode_ms,
-        "queue": timing.queue_ms,
-        "preprocess": timing.preprocess_ms,
-        "inference": timing.inference_ms,
-        "postprocess": timing.postprocess_ms,
-        **({"classify": timing.classify_ms} if timing.classify_ms else {}),
-    }
+    def _note_detected(self, answer: Detected) -> None:
+        self._detected.inc()
+        self._waiting.set(answer.queue_images)
+        self._batches.observe(answer.timing.batch_size)
+        for milliseconds_of, seconds in self._stages:
+            seconds.observe(milliseconds_of(answer.timing) / 1000)
+        if answer.timing.classify_ms:
+            self._classify.observe(answer.timing.classify_ms / 1000)

@@ -1,19 +1,23 @@
-"""Which model answers: looked up anew for every request, so that a moved alias counts at once."""
+"""Which model answers: what the database says when the request comes; a moved alias counts at once."""
 
 from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from contextlib import suppress
 from datetime import datetime
 
 import msgspec
 from sqlalchemy import case, or_, select
 from sqlalchemy.orm import Session
 
+from app.database.changes import Changes
+from app.database.fresh import Fresh
 from app.database.session import Sessions
 from app.database.tables import Model, ModelFile
 from app.detect.wire import ServedModel, WeightsFile
 from app.errors import InvalidInputError, NoModelError, NotFoundError, Place, Problem, WrongTaskError
+from detection.inference.serving import ServingShape
 from detection.model_record import ModelRecord
 from detection.tasks import Task
 
@@ -25,17 +29,20 @@ _IS_DERIVED = or_(Model.origin == "pruned", Model.provenance["reproduction"].as_
 
 _Version = tuple[str, datetime]
 """A model's id, and when its row last changed."""
+_Asked = tuple[str | None, Task]
+"""An id or alias, and what the model must be for."""
 
 
 class ModelChoice:
-    """One small query per request; what a model is made of is read once and remembered."""
+    """One small query after each commit; what a model is made of is read once and remembered."""
 
-    def __init__(self, reading: Sessions) -> None:
+    def __init__(self, reading: Sessions, changes: Changes) -> None:
         self._reading = reading
+        self._chosen = Fresh(self._read, changes)
         self._known: OrderedDict[_Version, ServedModel] = OrderedDict()
         self._lock = threading.Lock()
 
-    def choose(self, wanted: str | None) -> ServedModel:
+    async def choose(self, wanted: str | None) -> ServedModel:
         """Return the detector with this id or alias; without one, the default.
 
         Raises:
@@ -43,25 +50,46 @@ class ModelChoice:
             NoModelError: there is no detector at all.
             WrongTaskError: the model is a classifier.
         """
-        return self._read(wanted, Task.DETECT)
+        return await self._chosen.get((wanted, Task.DETECT))
 
-    def choose_classifier(self, wanted: str | None) -> ServedModel | None:
+    async def choose_classifier(self, wanted: str | None) -> ServedModel | None:
         """Return the classifier with this id or alias; None when none is wanted.
 
         Raises:
             NotFoundError: no model has this id or alias.
             WrongTaskError: the model is a detector.
         """
-        return None if wanted is None else self._read(wanted, Task.CLASSIFY)
+        return None if wanted is None else await self._chosen.get((wanted, Task.CLASSIFY))
 
-    def _read(self, wanted: str | None, task: Task) -> ServedModel:
+    def describe(self, model_id: str) -> ServedModel:
+        """Return what the engine must know of a model, of whichever task.
+
+        Raises:
+            NotFoundError: there is none with this id.
+        """
         with self._reading() as session:
-            version = _find(session, wanted, task)
-            known = self._recall(version)
-            if known is None:
-                known = _describe(session, version[0])
-                self._remember(version, known)
-            return known
+            return _describe(session, model_id)
+
+    def held(self) -> tuple[ServedModel, ...]:
+        """Return the models that are asked for by name, and before them the one that needs no name."""
+        named = select(Model.id, Model.updated_at).where(Model.alias.is_not(None)).order_by(Model.id.desc())
+        with self._reading() as session:
+            versions = [(row.id, row.updated_at) for row in session.execute(named)]
+            with suppress(NoModelError):
+                versions.insert(0, _find(session, None, Task.DETECT))
+            return tuple(self._described(session, version) for version in dict.fromkeys(versions))
+
+    def _read(self, asked: _Asked) -> ServedModel:
+        wanted, task = asked
+        with self._reading() as session:
+            return self._described(session, _find(session, wanted, task))
+
+    def _described(self, session: Session, version: _Version) -> ServedModel:
+        known = self._recall(version)
+        if known is None:
+            known = _describe(session, version[0])
+            self._remember(version, known)
+        return known
 
     def _recall(self, version: _Version) -> ServedModel | None:
         with self._lock:
@@ -124,12 +152,13 @@ def _wrong_task(model_id: str, wanted: Task) -> str:
 
 
 def _describe(session: Session, model_id: str) -> ServedModel:
-    record = session.scalar(select(Model.record).where(Model.id == model_id))
-    if record is None:  # deleted since its id was found
+    row = session.execute(select(Model.record, Model.serving).where(Model.id == model_id)).one_or_none()
+    if row is None:  # deleted since its id was found
         raise NotFoundError(f"there is no model {model_id}")
     files = session.scalars(select(ModelFile).where(ModelFile.model_id == model_id))
     return ServedModel(
         id=model_id,
-        record=msgspec.convert(record, ModelRecord),
+        record=msgspec.convert(row.record, ModelRecord),
         files=tuple(WeightsFile(file.format, file.key, file.size_bytes, file.sha256) for file in files),
+        shape=msgspec.convert(row.serving, ServingShape | None),
     )

@@ -7,30 +7,39 @@ from typing import Annotated, Any
 from fastapi import Query, Request, Response
 
 from app.api.context import request_id_of
-from app.api.dependencies import StateDep, answers, create_router, needs
-from app.detect.accept import wants_jpeg
+from app.api.dependencies import CREATING, StateDep, answers, create_router, needs
+from app.api.state import State
+from app.detect.accept import choose_format
+from app.detect.answers import respond
 from app.detect.bodies import read_request
+from app.detect.door import DetectDoor
 from app.detect.errors import (
     DamagedPictureError,
     ModelUnavailableError,
     PictureTooLargeError,
     UnsupportedPictureError,
 )
+from app.detect.formats import ALL as FORMS
+from app.detect.formats import Answer
 from app.detect.schemas import DetectAnswer, DetectBody, DetectParameters
-from app.detect.service import ClientGoneError, answer_body, while_connected
-from app.detect.wire import Detected
+from app.detect.service import ClientGoneError, while_connected
 from app.errors import (
     DrainingError,
     EngineUnavailableError,
     HarrierError,
     InvalidInputError,
     NoModelError,
+    NoSpaceError,
     NotAcceptableError,
     NotFoundError,
     OverloadedError,
+    QuotaExceededError,
+    UnavailableError,
     WrongTaskError,
 )
+from app.jobs.schemas import JobRead
 from app.keys.service import Scope
+from app.videos.receiving import ONCE_PARAMETER, VideoPart, is_form, is_video, receive_video
 
 router = create_router("detection")
 
@@ -48,6 +57,9 @@ ERRORS = (
     EngineUnavailableError,
     ModelUnavailableError,
     DrainingError,
+    QuotaExceededError,
+    NoSpaceError,
+    *CREATING,
 )
 PICTURE = {"type": "string", "format": "binary"}
 
@@ -74,6 +86,21 @@ ONE_OR_MANY_CLASSES = {
     "anyOf": [{"type": "array", "items": {"type": "string"}}, {"type": "string"}],
     "description": "Only these classes: the field again for every name, or once with a JSON list of names.",
 }
+ANSWER_HEADERS = {
+    "Server-Timing": {
+        "schema": {"type": "string"},
+        "description": "Milliseconds by stage, summed over the pictures, as `timing` of the JSON has them.",
+    },
+    "X-Harrier-Model": {
+        "schema": {"type": "string"},
+        "description": "Id of the model that looked; not with the JSON, which says it itself.",
+    },
+    "X-Harrier-Failed": {
+        "schema": {"type": "string"},
+        "description": "The places of those of several pictures that could not be used, from 0: `1, 3`. "
+        "Absent if there are none, and with the JSON, which holds a problem for each.",
+    },
+}
 RAW_BODY = {"schema": PICTURE, "example": "(the bytes of the file: curl --data-binary @photo.jpg)"}
 REQUEST_BODY: dict[str, Any] = {
     "required": True,
@@ -81,6 +108,7 @@ REQUEST_BODY: dict[str, Any] = {
     "content": {
         "image/*": RAW_BODY,
         "application/octet-stream": RAW_BODY,
+        "video/*": {"schema": PICTURE, "example": "(the bytes of the file: curl --data-binary @clip.mp4)"},
         "multipart/form-data": {
             "schema": _body_schema("image", PICTURE, classes=ONE_OR_MANY_CLASSES),
             "example": {"image": ["photo.jpg"], "score_threshold": 0.5, "classes": ["dog", "person"]},
@@ -103,39 +131,74 @@ REQUEST_BODY: dict[str, Any] = {
     responses={
         **answers(*ERRORS),
         200: {
-            "content": {"image/jpeg": {"schema": PICTURE}},
-            "description": "Boxes, or the annotated picture.",
+            "content": {form.media_type: form.described() for form in FORMS},
+            "description": "Boxes in the form that `Accept` names, or the annotated picture.",
+            "headers": ANSWER_HEADERS,
+        },
+        202: {
+            "model": JobRead,
+            "description": "Of a video: the job that looks at it.",
+            "headers": {"Location": {"description": "The job.", "schema": {"type": "string"}}},
         },
     },
-    openapi_extra={"requestBody": REQUEST_BODY},
+    openapi_extra={"requestBody": REQUEST_BODY, "parameters": [ONCE_PARAMETER]},
 )
 async def detect(request: Request, state: StateDep, query: Annotated[DetectParameters, Query()]) -> Response:
     """Send one picture or several, get boxes in the pixels of each picture as a person sees it.
 
     A single picture that cannot be used is an error (413, 415 or 422). With several, the answer is 200 and
-    holds either a result or a problem for each, in the order sent. With `Accept: image/jpeg` the answer to a
-    single picture is that picture with its detections drawn.
+    holds either a result or a problem for each, in the order sent.
+
+    `Accept` chooses the form: COCO results, Label Studio tasks, YOLO text, or with `image/jpeg` the single
+    picture with its detections drawn. Classifications are in the JSON alone.
+
+    A video (MP4, MOV, MKV, WebM, AVI) becomes a job: follow `links.self`, then read `links.detections` and
+    `links.video`.
     """
-    request_id = request_id_of(request.scope)
+    state.detection.known_queries.remember(request.scope["query_string"], query)
+    return await _answer(request, state, query)
+
+
+def door(state: State) -> DetectDoor:
+    """Return the short way to the same answers."""
+
+    async def answer(request: Request, query: DetectParameters) -> Response:
+        return await _answer(request, state, query)
+
+    return DetectDoor(state.detection.known_queries, answer)
+
+
+async def _answer(request: Request, state: State, query: DetectParameters) -> Response:
+    try:
+        return await _dispatch(request, state, query)
+    except UnavailableError as refused:
+        state.detection.measures.note_rejected(refused.code)
+        raise
+
+
+async def _dispatch(request: Request, state: State, query: DetectParameters) -> Response:
+    content_type = request.headers.get("content-type", "")
+    if is_video(content_type):
+        return await receive_video(request, state, query)
+    if not is_form(content_type):
+        return await _look(request, state, query)
+    async with VideoPart(request, state) as video:
+        return await _look(request, state, query, video)
+
+
+async def _look(
+    request: Request, state: State, query: DetectParameters, video: VideoPart | None = None
+) -> Response:
     with state.detection.room.enter() as take:
-        sent = await read_request(request, query, state.settings, take)
-        as_jpeg = wants_jpeg(request.headers.get("accept", ""))
-        if as_jpeg and len(sent.images) > 1:
-            raise NotAcceptableError(
-                "an answer as JPEG holds one picture; ask for application/json, or send one"
-            )
-        looking = state.detection.detect(sent, annotate=as_jpeg or sent.parameters.annotate)
+        sent = await read_request(request, query, state.settings, take, video)
+        if video is not None and video.is_open:
+            return await video.answer(sent)
+        form = choose_format(request.headers.get("accept", ""), several=len(sent.images) > 1)
+        looking = state.detection.detect(sent, annotate=form.draws(asked=sent.parameters.annotate))
         try:
             model_id, images = await while_connected(request, looking)
         except ClientGoneError:
             return Response(status_code=CLIENT_GONE)
     if len(images) == 1 and isinstance(images[0], HarrierError):
         raise images[0]
-    if as_jpeg:
-        return _picture(model_id, images[0])
-    return Response(answer_body(model_id, images, request_id), media_type="application/json")
-
-
-def _picture(model_id: str, image: Detected | HarrierError) -> Response:
-    assert isinstance(image, Detected)
-    return Response(image.annotated, media_type="image/jpeg", headers={"X-Harrier-Model": model_id})
+    return respond(form, Answer(model_id, images, sent.names, request_id_of(request.scope)))

@@ -45,7 +45,10 @@ class DetectParameters(Wish):
     classifier: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     """Id or alias of a model of the task `classify`, which then looks at every box; null is none."""
     annotate: bool = False
-    """Also return each picture with its detections drawn, as base64 of a JPEG."""
+    """Also return each picture with its detections drawn, as base64 of a JPEG. Of a video a video is made;
+    there it is the default."""
+    every: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    """Only with a video: look at every n-th frame, beginning with the first; null is every frame."""
 
 
 class EncodedImage(Wish):

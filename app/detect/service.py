@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,17 +14,26 @@ from fastapi import Request
 from prometheus_client import CollectorRegistry
 
 from app.api.problems import problem_body
+from app.database.changes import Changes
 from app.database.session import Sessions
 from app.detect.bodies import DetectRequest, Room
 from app.detect.engine_client import EngineClient
+from app.detect.engine_watch import EngineWatch
+from app.detect.known_queries import KnownQueries
 from app.detect.measures import DetectMeasures
 from app.detect.model_choice import ModelChoice, class_ids
+from app.detect.stand_ins import StandIns
 from app.detect.wire import Box, Classification, Detected
-from app.errors import HarrierError
+from app.errors import HarrierError, NotFoundError
+from app.logs import get_logger
 from app.settings import Settings
 from detection.inference.passes import PLAIN
 
+log = get_logger(__name__)
+
 Value = TypeVar("Value")
+PREPARE_S = 10.0
+"""So long an alias waits for its model to be loaded; then it moves all the same."""
 PIXEL_DIGITS, SCORE_DIGITS, MS_DIGITS = 2, 4, 3
 
 
@@ -35,16 +45,24 @@ class Detection:
     """What `/detect` does, apart from HTTP."""
 
     def __init__(
-        self, settings: Settings, engine: EngineClient, reading: Sessions, registry: CollectorRegistry
+        self,
+        settings: Settings,
+        engine: EngineClient,
+        reading: Sessions,
+        changes: Changes,
+        registry: CollectorRegistry,
     ) -> None:
         self._engine = engine
-        self._models = ModelChoice(reading)
-        self._measures = DetectMeasures(registry)
+        self.models = ModelChoice(reading, changes)
+        self.measures = DetectMeasures(registry)
+        self._stand_ins = StandIns()
+        self.watch = EngineWatch(engine, self.models, changes, self.measures)
+        self.known_queries = KnownQueries()
         self.room = Room(
             max_requests=settings.engine_queue_images,
             max_bytes=settings.engine_queue_bytes,
-            note=self._measures.note_held,
         )
+        self.measures.watch_held(lambda: self.room.held_bytes)
 
     async def detect(
         self, sent: DetectRequest, *, annotate: bool
@@ -55,36 +73,51 @@ class Detection:
             HarrierError: the whole request fails: no such model or class, or the engine is not available.
         """
         parameters = sent.parameters
-        model = await to_thread.run_sync(self._models.choose, parameters.model)
-        classifier = await to_thread.run_sync(self._models.choose_classifier, parameters.classifier)
-        wanted = class_ids(model, parameters.classes, sent.classes_in)
-        passes = (PLAIN,) if parameters.tta is None else parameters.tta.passes
+        model = await self.models.choose(parameters.model)
+        classifier = await self.models.choose_classifier(parameters.classifier)
+        instead = self._stand_ins.find(parameters.model, model, names_classes=bool(parameters.classes))
+        ask = partial(
+            self._look,
+            model=model,
+            score_threshold=parameters.score_threshold,
+            nms_iou=parameters.nms_iou,
+            max_detections=parameters.max_detections,
+            class_ids=class_ids(model, parameters.classes, sent.classes_in),
+            annotate=annotate,
+            passes=(PLAIN,) if parameters.tta is None else parameters.tta.passes,
+            classifier=classifier,
+        )
+        images = await _all_or_first_error([ask(image, instead=instead) for image in sent.images])
+        looked = {image.model_id for image in images if isinstance(image, Detected)}
+        if len(looked) > 1:  # the model came into memory while the pictures were under way
+            images = await _all_or_first_error([ask(image) for image in sent.images])
+            looked = {model.id}
+        if model.id in looked:
+            self._stand_ins.note(parameters.model, model)
+        self.measures.note_answered(images)
+        return next(iter(looked), model.id), images
 
-        async def look(image: bytes | HarrierError) -> Detected | HarrierError:
-            if isinstance(image, HarrierError):
-                self._measures.note_refused(image.code)
-                return image
-            try:
-                found = await self._engine.detect(
-                    image,
-                    model,
-                    score_threshold=parameters.score_threshold,
-                    nms_iou=parameters.nms_iou,
-                    max_detections=parameters.max_detections,
-                    class_ids=wanted,
-                    annotate=annotate,
-                    passes=passes,
-                    classifier=classifier,
-                )
-            except HarrierError as error:
-                self._measures.note_refused(error.code)
-                if error.status >= 500:
-                    raise
-                return error
-            self._measures.note_detected(found)
-            return found
+    async def prepare(self, model_id: str) -> None:
+        """Have the engine load a model before requests ask for it; one that it cannot load is in the log."""
+        try:
+            model = await to_thread.run_sync(self.models.describe, model_id)
+            await self._engine.prepare(model, PREPARE_S)
+        except NotFoundError:
+            return
+        except HarrierError as error:
+            log.warning("model_not_prepared", model_id=model_id, code=error.code, detail=error.detail)
 
-        return model.id, await _all_or_first_error([look(image) for image in sent.images])
+    async def _look(self, image: bytes | HarrierError, **asked: Any) -> Detected | HarrierError:
+        """Return what is seen in a picture, or why it cannot be used; raise what is no fault of it."""
+        if isinstance(image, HarrierError):
+            return image
+        try:
+            return await self._engine.detect(image, **asked)
+        except HarrierError as error:
+            if error.status >= 500:
+                self.measures.note_refused(error.code)
+                raise
+            return error
 
 
 async def while_connected(request: Request, work: Coroutine[Any, Any, Value]) -> Value:
@@ -93,16 +126,26 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, Value]) ->
     Raises:
         ClientGoneError: it left before the answer.
     """
-    working, leaving = asyncio.create_task(work), asyncio.create_task(_client_leaves(request))
+    here = asyncio.current_task()
+    assert here is not None
+    leaving = asyncio.create_task(_client_leaves(request))
+    is_working = True
+
+    def end_the_work(left: asyncio.Task[None]) -> None:
+        if is_working and not left.cancelled():
+            here.cancel()
+
+    leaving.add_done_callback(end_the_work)
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientGoneError
-        return working.result()
+        return await work
+    except asyncio.CancelledError:
+        if leaving.done() and not leaving.cancelled() and here.uncancel() == 0:
+            raise ClientGoneError from None
+        raise
     finally:
-        working.cancel()
+        is_working = False
         leaving.cancel()
-        await asyncio.wait({working, leaving})
+        await asyncio.wait({leaving})
 
 
 def answer_body(model_id: str, images: Sequence[Detected | HarrierError], request_id: str) -> bytes:
@@ -122,6 +165,8 @@ def answer_body(model_id: str, images: Sequence[Detected | HarrierError], reques
 
 async def _all_or_first_error(work: Sequence[Coroutine[Any, Any, Value]]) -> list[Value]:
     """Return all results in order; the first error ends the rest."""
+    if len(work) == 1:
+        return [await work[0]]
     failed: list[BaseException] = []
     try:
         async with asyncio.TaskGroup() as group:

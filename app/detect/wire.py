@@ -1,22 +1,18 @@
-"""What the API and the engine say to each other: MessagePack, length first, over a unix socket.
+"""What the API and the engine say to each other: MessagePack over a unix socket, pictures beside it.
 
 Many requests are under way on one connection; an answer carries the number of its request.
 """
 
 from __future__ import annotations
 
-import asyncio
 from enum import StrEnum
 from typing import TypeVar
 
 import msgspec
 
 from detection.inference.passes import PLAIN, TtaPass
+from detection.inference.serving import ServingShape
 from detection.model_record import ModelRecord
-
-LENGTH_BYTES = 4
-STREAM_LIMIT = 1024 * 1024
-"""What a stream buffers before it stops reading; a frame may be larger."""
 
 
 class WeightsFile(msgspec.Struct, frozen=True):
@@ -34,6 +30,8 @@ class ServedModel(msgspec.Struct, frozen=True):
     id: str
     record: ModelRecord
     files: tuple[WeightsFile, ...]
+    shape: ServingShape | None = None
+    """How it is to be served, when a plan was pinned to it; None leaves it to the device."""
 
 
 class Classification(msgspec.Struct, frozen=True, array_like=True):
@@ -73,6 +71,8 @@ class Detect(msgspec.Struct, frozen=True, tag="detect"):
     """How the network looks at it; what they see is merged."""
     classifier: ServedModel | None = None
     """Looks at every box afterwards."""
+    instead: ServedModel | None = None
+    """Looks when `model` is not in memory yet and this one is; `model` is loaded beside."""
 
 
 class Render(msgspec.Struct, frozen=True, tag="render"):
@@ -90,13 +90,28 @@ class AskStatus(msgspec.Struct, frozen=True, tag="status"):
     timeout_s: float
 
 
+class Hold(msgspec.Struct, frozen=True, tag="hold"):
+    """All models that are to stay in memory from now on, and to be loaded before anybody asks for them."""
+
+    id: int
+    models: tuple[ServedModel, ...]
+
+
+class Prepare(msgspec.Struct, frozen=True, tag="prepare"):
+    """Load one model, and say when it is as quick as it will ever be."""
+
+    id: int
+    timeout_s: float
+    model: ServedModel
+
+
 class Cancel(msgspec.Struct, frozen=True, tag="cancel"):
     """Nobody waits for the answer any more."""
 
     id: int
 
 
-Request = Detect | Render | AskStatus | Cancel
+Request = Detect | Render | AskStatus | Prepare | Hold | Cancel
 
 
 class Timing(msgspec.Struct, frozen=True):
@@ -119,6 +134,8 @@ class Detected(msgspec.Struct, frozen=True, tag="detected"):
     boxes: tuple[Box, ...]
     timing: Timing
     queue_images: int
+    model_id: str
+    """The model that looked."""
     annotated: bytes | None = None
     """JPEG."""
 
@@ -126,6 +143,16 @@ class Detected(msgspec.Struct, frozen=True, tag="detected"):
 class Rendered(msgspec.Struct, frozen=True, tag="rendered"):
     id: int
     jpeg: bytes
+
+
+class Held(msgspec.Struct, frozen=True, tag="held"):
+    """The list is known; its models may still be loading."""
+
+    id: int
+
+
+class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
+    id: int
 
 
 class EngineStatus(msgspec.Struct, frozen=True, tag="status"):
@@ -156,45 +183,65 @@ class Refused(msgspec.Struct, frozen=True, tag="refused"):
     id: int
     reason: Refusal
     message: str
+    retry_after_s: int | None = None
+    """When another attempt is likely to be served; None where nobody can tell."""
 
 
-Answer = Detected | Rendered | EngineStatus | Refused
+Answer = Detected | Rendered | Held | Prepared | EngineStatus | Refused
+
+_PICTURES: dict[type[msgspec.Struct], str] = {
+    Detect: "image",
+    Render: "image",
+    Detected: "annotated",
+    Rendered: "jpeg",
+}
+"""The field of a message that travels beside it."""
 
 _encoder = msgspec.msgpack.Encoder()
-_requests = msgspec.msgpack.Decoder(Request)
-_answers = msgspec.msgpack.Decoder(Answer)
+_requests: msgspec.msgpack.Decoder[Request] = msgspec.msgpack.Decoder(Request)
+_answers: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 
-Message = TypeVar("Message")
+Message = TypeVar("Message", bound=msgspec.Struct)
 
 
 class ProtocolError(Exception):
-    """The other side sent something that is no message, or a message that is too long."""
+    """The other side sent something that is no message."""
 
 
-def encode_frame(message: Request | Answer) -> bytes:
-    body = _encoder.encode(message)
-    return len(body).to_bytes(LENGTH_BYTES, "big") + body
+def encode(message: Request | Answer) -> tuple[bytes, bytes]:
+    """Return a message without its picture, and the picture."""
+    field = _PICTURES.get(type(message))
+    picture: bytes = (field and getattr(message, field)) or b""
+    if field and picture:
+        message = msgspec.structs.replace(message, **{field: b""})
+    return _encoder.encode(message), picture
 
 
-async def read_request(reader: asyncio.StreamReader, *, max_bytes: int) -> Request | None:
-    """Return the next request; None when the other side has closed."""
-    return await _read(reader, _requests, max_bytes)
+def decode_request(frame: tuple[memoryview, bytes]) -> Request:
+    """Return the request that a frame holds.
+
+    Raises:
+        ProtocolError: it holds none.
+    """
+    return _decode(frame, _requests)
 
 
-async def read_answer(reader: asyncio.StreamReader, *, max_bytes: int) -> Answer | None:
-    """Return the next answer; None when the other side has closed, or died."""
-    return await _read(reader, _answers, max_bytes)
+def decode_answer(frame: tuple[memoryview, bytes]) -> Answer:
+    """Return the answer that a frame holds.
+
+    Raises:
+        ProtocolError: it holds none.
+    """
+    return _decode(frame, _answers)
 
 
-async def _read(
-    reader: asyncio.StreamReader, decoder: msgspec.msgpack.Decoder[Message], max_bytes: int
-) -> Message | None:
+def _decode(frame: tuple[memoryview, bytes], decoder: msgspec.msgpack.Decoder[Message]) -> Message:
+    packed, picture = frame
     try:
-        length = int.from_bytes(await reader.readexactly(LENGTH_BYTES), "big")
-        if length > max_bytes:
-            raise ProtocolError(f"a message of {length} bytes; at most {max_bytes} are accepted")
-        return decoder.decode(await reader.readexactly(length))
-    except (asyncio.IncompleteReadError, ConnectionError):
-        return None
+        message = decoder.decode(packed)
     except msgspec.DecodeError as error:
         raise ProtocolError(f"not a message: {error}") from error
+    field = _PICTURES.get(type(message))
+    if field and picture:
+        msgspec.structs.force_setattr(message, field, picture)
+    return message

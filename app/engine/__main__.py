@@ -34,9 +34,12 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
     # As the workers number the accelerators; CUDA itself would begin with the fastest.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     # Loading torch takes seconds. Clients can connect before: they wait instead of being turned away.
+    import uvloop
+
     from app.engine.run import run
 
-    asyncio.run(run(settings, listener))
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(run(settings, listener))
 
 
 if __name__ == "__main__":

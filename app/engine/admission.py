@@ -1,21 +1,67 @@
-"""The bound on what the engine has accepted: so many pictures, so many bytes, and not one more."""
+"""What the engine accepts: so many pictures, so many bytes, and under overload only what is served soon."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from app.detect.wire import Refusal
+from app.engine.pressure import Pressure
 from app.engine.refusal import RefusedError
+
+
+class Place:
+    """One picture's place in the engine, from its arrival to its answer."""
+
+    def __init__(self, since: float, refuse: Callable[[], object]) -> None:
+        self.since = since
+        self.has_begun = False
+        """A thread works on it."""
+        self.is_refused = False
+        self.is_left = False
+        self._refuse = refuse
+
+    def begin(self) -> None:
+        """Note that it waits no more. Called from the thread that works on it."""
+        self.has_begun = True
+
+    def leave(self) -> None:
+        """Note that nobody waits for it any more, though a thread works on it."""
+        self.is_left = True
+
+    def refuse(self) -> None:
+        """End the wait of one that has not begun."""
+        if self.is_waiting:
+            self.is_refused = True
+            self._refuse()
+
+    @property
+    def is_waiting(self) -> bool:
+        return not self.has_begun and not self.is_refused
 
 
 class Admission:
     """Counts pictures from their arrival to their answer."""
 
-    def __init__(self, *, max_images: int, max_bytes: int) -> None:
-        self._max_images = max_images
-        self._max_bytes = max_bytes
+    def __init__(
+        self,
+        *,
+        max_images: int,
+        max_bytes: int,
+        short_queue: int = 1,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Admit up to the bounds.
+
+        Args:
+            short_queue: pictures that may wait under overload: what is served within about one computation.
+        """
+        self._max_images, self._max_bytes = max_images, max_bytes
+        self._short_queue, self._clock = short_queue, clock
+        self._pressure = Pressure(clock)
+        self._places: dict[Place, None] = {}
         self._draining = False
         self._empty = asyncio.Event()
         self._empty.set()
@@ -23,28 +69,74 @@ class Admission:
         self.bytes = 0
 
     @contextmanager
-    def admit(self, size_bytes: int) -> Iterator[None]:
+    def admit(self, size_bytes: int, refuse: Callable[[], object] = lambda: None) -> Iterator[Place]:
         """Hold a place for one picture.
 
+        Args:
+            refuse: called when it waits and must wait no longer; it ends the block by cancelling it.
+
         Raises:
-            RefusedError: the queue is full, or the engine is about to end.
+            RefusedError: the queue is full, more comes than can be served, or the engine is about to end.
         """
         if self._draining:
             raise RefusedError(Refusal.DRAINING, "the engine is stopping")
-        if self.images >= self._max_images or self.bytes + size_bytes > self._max_bytes:
-            raise RefusedError(Refusal.OVERLOADED, "too many pictures are waiting already")
-        self.images += 1
-        self.bytes += size_bytes
-        self._empty.clear()
+        self._pressure.note_arrival()
+        self._check_room(size_bytes)
+        place = self._take(size_bytes, refuse)
+        served = False
         try:
-            yield
+            yield place
+            served = True
+        except asyncio.CancelledError:
+            if place.is_refused:
+                raise self._overloaded() from None
+            raise
         finally:
-            self.images -= 1
-            self.bytes -= size_bytes
-            if not self.images:
-                self._empty.set()
+            self._give_back(place, size_bytes, served=served or not place.is_refused)
 
     async def drain(self) -> None:
         """Accept nothing more and return when everything accepted has been answered."""
         self._draining = True
         await self._empty.wait()
+
+    def _check_room(self, size_bytes: int) -> None:
+        if self.images >= self._max_images or self.bytes + size_bytes > self._max_bytes:
+            raise self._overloaded()
+        was_overload = self._pressure.is_overload
+        if not self._pressure.judge(self.images, self._longest_wait_s()):
+            return
+        waiting = [place for place in self._places if place.is_waiting]
+        if not was_overload:
+            # Those who have waited longest are late already; the youngest can still be in time.
+            for place in waiting[: -self._short_queue]:
+                place.refuse()
+        if len(waiting) >= self._short_queue:
+            raise self._overloaded()
+
+    def _longest_wait_s(self) -> float:
+        oldest = next((place for place in self._places if place.is_waiting), None)
+        return 0.0 if oldest is None else self._clock() - oldest.since
+
+    def _take(self, size_bytes: int, refuse: Callable[[], object]) -> Place:
+        place = Place(self._clock(), refuse)
+        self._places[place] = None
+        self.images += 1
+        self.bytes += size_bytes
+        self._empty.clear()
+        return place
+
+    def _give_back(self, place: Place, size_bytes: int, *, served: bool) -> None:
+        del self._places[place]
+        self.images -= 1
+        self.bytes -= size_bytes
+        if served:
+            self._pressure.note_departure()
+        if not self.images:
+            self._empty.set()
+
+    def _overloaded(self) -> RefusedError:
+        return RefusedError(
+            Refusal.OVERLOADED,
+            "too many pictures are waiting already",
+            retry_after_s=self._pressure.seconds_until_served(self.images),
+        )

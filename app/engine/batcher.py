@@ -8,6 +8,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from detection.inference.out_of_memory import is_out_of_memory
+
+WORTH_OF_A_BATCH = 0.25
+"""Waiting for more never takes longer than this share of the time that a batch takes: that is about what a
+fuller one saves."""
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -26,7 +32,8 @@ class Batcher(Generic[Item, Result]):
 
     A batch starts as soon as a stream is free. Only when several items came together before may a batch that
     is not full wait for more, and never longer than `max_delay_s` after its first item arrived.
-    An item whose submitter was cancelled is dropped before it costs anything.
+    An item whose submitter was cancelled is dropped before it costs anything. A batch for which the memory
+    does not suffice is cut in halves, and none is as large again.
     """
 
     def __init__(
@@ -43,6 +50,7 @@ class Batcher(Generic[Item, Result]):
         self._max_delay_s = max_delay_s
         self._waiting: deque[_Waiting[Item, Result]] = deque()
         self._last_batch_size = 1
+        self._batch_s: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._running: set[asyncio.Task[None]] = set()
         self._clock = asyncio.get_running_loop().time
@@ -71,7 +79,8 @@ class Batcher(Generic[Item, Result]):
         alone = self._last_batch_size == 1 and len(self._waiting) == 1
         if alone or len(self._waiting) >= self._max_batch_size:
             return 0.0
-        return self._waiting[0].since + self._max_delay_s - self._clock()
+        worth_s = self._max_delay_s if self._batch_s is None else WORTH_OF_A_BATCH * self._batch_s
+        return self._waiting[0].since + min(self._max_delay_s, worth_s) - self._clock()
 
     def _start_batch(self) -> None:
         batch: list[_Waiting[Item, Result]] = []
@@ -93,20 +102,31 @@ class Batcher(Generic[Item, Result]):
             self._start_batches()
 
     async def _serve_together(self, batch: list[_Waiting[Item, Result]]) -> None:
+        begun = self._clock()
         attempt = asyncio.ensure_future(self._run_batch([waiting.item for waiting in batch]))
         await asyncio.wait({attempt})
         error = attempt.exception()
         if error is None:
+            self._batch_s = self._clock() - begun
             for waiting, result in zip(batch, attempt.result(), strict=True):
                 if not waiting.answer.done():
                     waiting.answer.set_result(result)
         elif len(batch) == 1:
             if not batch[0].answer.done():
                 batch[0].answer.set_exception(error)
-        else:  # one of them is bad, or they are too many together: each alone tells
-            for waiting in batch:
-                if not waiting.answer.done():
-                    await self._serve_together([waiting])
+        else:
+            await self._serve_parts(batch, error)
+
+    async def _serve_parts(self, batch: list[_Waiting[Item, Result]], error: BaseException) -> None:
+        """Serve a batch that failed as a whole: in halves that fit, or each alone to see which one is bad."""
+        part_size = 1
+        if is_out_of_memory(error):
+            part_size = max(len(batch) // 2, 1)
+            self._max_batch_size = min(self._max_batch_size, part_size)
+        for start in range(0, len(batch), part_size):
+            part = [waiting for waiting in batch[start : start + part_size] if not waiting.answer.done()]
+            if part:
+                await self._serve_together(part)
 
     def _drop_abandoned(self) -> bool:
         """Forget items at the front that nobody waits for; return whether any item is left."""

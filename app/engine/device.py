@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 
+from app.detect.wire import ServedModel
 from app.settings import Settings
 from detection.devices import describe_devices, select_devices
-from detection.errors import UnknownNameError
-from detection.inference.backends import BACKENDS
+from detection.errors import BackendError, UnknownNameError
+from detection.inference.backends import BACKENDS, check_use
+from detection.inference.serving import Precision, ServingShape, read_executor
 
-ACCELERATOR_BATCH_SIZE = 16
+ACCELERATOR_BATCH_SIZE = 64
+"""Of how many pictures a batch on an accelerator is tried; how many it gets, the warm-up finds out."""
+ANY_SIZE = "eager"
+"""The backend for views of another size than the model's own: an exported graph takes that one only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +26,33 @@ class Device:
     """On a CPU single pictures on several streams beat batches; an accelerator wants batches, one by one."""
 
     torch_device: torch.device
-    backend: str
-    streams: int
-    """Batches that run side by side."""
-    batch_size: int
-    """Most pictures in one batch."""
+    shape: ServingShape
+    """Of models that no plan was pinned to."""
+    learns_batch_size: bool = False
+    """Whether the batch size of the shape is only what is tried at most."""
 
     @property
     def name(self) -> str:
         return describe_devices((self.torch_device,))
+
+    @property
+    def on_cpu(self) -> bool:
+        return self.torch_device.type == "cpu"
+
+    def shape_of(self, model: ServedModel) -> ServingShape:
+        """Return how a model is served: as its plan says, unless that was made where more was possible."""
+        pinned = model.shape
+        if pinned is None or not _is_usable(pinned.backend, self.torch_device, pinned.precision):
+            return self.shape
+        return replace(pinned, streams=min(pinned.streams, num_cores()))
+
+    @property
+    def any_size_shape(self) -> ServingShape:
+        """How a model is served to views of another size than its own."""
+        if self.shape.backend == ANY_SIZE:
+            return self.shape
+        # torch computes with one set of threads for the whole process
+        return replace(self.shape, backend=ANY_SIZE, precision=Precision.FP32, streams=1)
 
 
 def choose_device(settings: Settings) -> Device:
@@ -37,21 +61,32 @@ def choose_device(settings: Settings) -> Device:
     Raises:
         DeviceError: there is no such device.
         UnknownNameError: there is no such backend.
+        BackendError: it cannot be used on this device, or not in that precision.
     """
     device = select_devices(settings.device)[0]
     on_cpu = device.type == "cpu"
-    backend = settings.backend or ("onnxruntime" if on_cpu else "eager")
-    if backend not in BACKENDS:
-        raise UnknownNameError("backend", backend, BACKENDS.names())
-    return Device(
-        torch_device=device,
+    backend, precision = read_executor(settings.backend or ("onnxruntime" if on_cpu else "eager"))
+    check_use(backend, device, precision)
+    streams = num_cores() if on_cpu and BACKENDS[backend].side_by_side else 1
+    shape = ServingShape(
         backend=backend,
-        # torch computes with one set of threads for the whole process, ONNX Runtime per session
-        streams=num_cores() if on_cpu and backend == "onnxruntime" else 1,
+        precision=precision,
+        streams=streams,
+        threads=max(num_cores() // streams, 1),
         batch_size=settings.engine_batch_size or (1 if on_cpu else ACCELERATOR_BATCH_SIZE),
     )
+    return Device(device, shape, learns_batch_size=not on_cpu and settings.engine_batch_size is None)
 
 
 def num_cores() -> int:
     """Return the cores that this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0))
+
+
+@cache
+def _is_usable(backend: str, device: torch.device, precision: Precision) -> bool:
+    try:
+        check_use(backend, device, precision)
+    except (BackendError, UnknownNameError):
+        return False
+    return True

@@ -77,6 +77,10 @@ class Lane:
         """
         return await _outcome(self.pool.submit(work, *args, **kwargs), lambda: None)
 
+    async def take(self, work: Callable[[], Value], *, when_left: Callable[[], object]) -> Value:
+        """Return what `work` returns in a thread; `when_left` is called while it works when nobody waits."""
+        return await _outcome(self.pool.submit(work), lambda: None, when_left)
+
     def _take_back(self, turn: Turn) -> None:
         if not turn.let_in.cancelled():
             self.pictures -= 1
@@ -97,7 +101,11 @@ class Lane:
         return self.pictures < self._max_pictures and self.bytes + turn.size_bytes <= self._max_bytes
 
 
-async def _outcome(running: Future[Value], when_through: Callable[[], None]) -> Value:
+async def _outcome(
+    running: Future[Value],
+    when_through: Callable[[], None],
+    when_left: Callable[[], object] = lambda: None,
+) -> Value:
     """Wait for a thread; `when_through` is called when it has ended, whether anybody waits or not."""
     answer = asyncio.wrap_future(running)
 
@@ -111,6 +119,7 @@ async def _outcome(running: Future[Value], when_through: Callable[[], None]) -> 
         return await asyncio.shield(answer)
     except asyncio.CancelledError:
         if not running.cancel():
+            when_left()
             await asyncio.wait({answer})
         raise
 

@@ -1,32 +1,31 @@
-"""Models in memory: loaded once, warmed before they take pictures, the least recently used go first."""
+"""Loads models from the storage: checked, ready and warm, in as many copies as their shape wants."""
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import tempfile
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import TypeVar
 
-import structlog
-
-from app.detect.wire import Refusal, ServedModel, WeightsFile
-from app.engine.device import Device
-from app.engine.refusal import RefusedError
+from app.detect.wire import ServedModel, WeightsFile
+from app.engine.batch_probe import learn_batch_size
+from app.engine.device import Device, num_cores
+from app.engine.footprint import memory_in_use
+from app.engine.models import unavailable
 from app.storage import Storage
 from detection.inference.backends import BACKENDS, Backend
 from detection.inference.predictor import Predictor
 from detection.inference.second_stage import CropClassifier
-from detection.model_files import ONNX_FILE, WEIGHTS_FILE
+from detection.inference.serving import ServingShape
 from detection.tasks import Task
 
-FILE_OF_BACKEND = {"onnxruntime": ("onnx", ONNX_FILE), "eager": ("safetensors", WEIGHTS_FILE)}
-"""The format of a model's file that each backend reads, and the name it must have."""
+WARM_UP_RUNS = 3
+"""The first allocates, the second finds the memory; the third is as quick as all that follow."""
 
-log = structlog.get_logger(__name__)
+Warm = TypeVar("Warm", Predictor, CropClassifier)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +35,10 @@ class LoadedModel:
     predictor: Predictor
     """Computes one batch with all the threads there are."""
     narrow: Predictor
-    """Computes with one thread, so that as many batches as cores run side by side; else the same object."""
+    """Computes with the threads of one stream, so that all streams run side by side; else the same object."""
     size_bytes: int
+    batch_size: int = 1
+    """Most pictures in one batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,140 +51,100 @@ class LoadedClassifier:
 
 
 class Loader:
-    """Loads models from the storage; knows nothing of batches."""
+    """Loads models from the storage; knows nothing of who waits for them. One at a time."""
 
     def __init__(self, storage: Storage, device: Device, *, scratch: Path, max_pixels: int) -> None:
         self._storage, self._device = storage, device
         self._scratch, self._max_pixels = scratch, max_pixels
 
-    def load(self, model: ServedModel, backend: str | None = None) -> LoadedModel | LoadedClassifier:
-        """Check the file's sha256, load it and run it once on nothing.
-
-        Args:
-            backend: None is the device's own.
+    def load(self, model: ServedModel, shape: ServingShape) -> LoadedModel | LoadedClassifier:
+        """Check the file's sha256, load it and run it on nothing until it is as quick as it gets.
 
         Raises:
             RefusedError: the file is missing or damaged.
         """
-        backend = backend or self._device.backend
-        format_name, file_name = FILE_OF_BACKEND[backend]
-        wanted = next((file for file in model.files if file.format == format_name), None)
+        needed = BACKENDS[shape.backend].file
+        wanted = next((file for file in model.files if file.format == needed.format), None)
         if wanted is None:
-            raise _unavailable(model, f"has no {format_name} file")
+            raise unavailable(model, f"has no {needed.format} file")
         self._scratch.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=self._scratch) as folder:
             try:
                 source = self._storage.local_path(wanted.key, Path(folder))
                 damaged = _sha256(source) != wanted.sha256
             except FileNotFoundError:
-                raise _unavailable(model, f"has lost its {format_name} file") from None
+                raise unavailable(model, f"has lost its {needed.format} file") from None
             if damaged:
-                raise _unavailable(model, f"has a damaged {format_name} file")
+                raise unavailable(model, f"has a damaged {needed.format} file")
             served = Path(folder) / "served"
             served.mkdir()
-            (served / file_name).symlink_to(source)
-            return self._load_folder(served, model, wanted, backend)
+            (served / needed.name).symlink_to(source)
+            return self._load_folder(served, model, wanted, shape)
 
     def _load_folder(
-        self, folder: Path, model: ServedModel, file: WeightsFile, backend: str
+        self, folder: Path, model: ServedModel, file: WeightsFile, shape: ServingShape
     ) -> LoadedModel | LoadedClassifier:
-        # A second backend computes with the threads that torch has in this process.
-        copies = 2 if self._device.streams > 1 and backend == self._device.backend else 1
+        before = memory_in_use(self._device.torch_device)
+
+        def size_bytes(copies: int) -> int:
+            # Pictures come and go meanwhile: the difference can be too small, never smaller than the weights.
+            return max(memory_in_use(self._device.torch_device) - before, copies * file.size_bytes)
+
         if model.record.task is Task.CLASSIFY:
-            classifier = self._classifier(folder, model, backend, threads=None)
-            narrow = self._classifier(folder, model, backend, threads=1) if copies > 1 else classifier
-            return LoadedClassifier(classifier, narrow, file.size_bytes * copies)
-        predictor = self._predictor(folder, model, backend, threads=None)
-        narrow_one = self._predictor(folder, model, backend, threads=1) if copies > 1 else predictor
-        return LoadedModel(predictor, narrow_one, file.size_bytes * copies)
+            classifier, narrow_one = self._copies(
+                shape,
+                lambda threads: CropClassifier(self._backend(folder, model, shape, threads), model.record),
+            )
+            copies = 1 if narrow_one is classifier else 2
+            return LoadedClassifier(classifier, narrow_one, size_bytes(copies))
+        predictor, narrow = self._copies(
+            shape, lambda threads: self._predictor(folder, model, shape, threads)
+        )
+        batch_size = self._batch_size(predictor, shape)
+        predictor.warm_up(batch_size)
+        copies = 1 if narrow is predictor else 2
+        return LoadedModel(predictor, narrow, size_bytes(copies), batch_size)
 
-    def _classifier(
-        self, folder: Path, model: ServedModel, backend: str, *, threads: int | None
-    ) -> CropClassifier:
-        classifier = CropClassifier(self._backend(folder, model, backend, threads), model.record)
-        classifier.warm_up()
-        return classifier
+    def _copies(self, shape: ServingShape, load: Callable[[int | None], Warm]) -> tuple[Warm, Warm]:
+        """Return what computes with all threads, and what computes with those of one stream; both warm."""
+        many_threads = BACKENDS[shape.backend].side_by_side and self._device.on_cpu
+        wide = load(num_cores() if many_threads else None)
+        _warm_up(wide, side_by_side=1)
+        if shape.streams == 1:
+            return wide, wide
+        narrow = load(shape.threads)
+        _warm_up(narrow, side_by_side=shape.streams)
+        return wide, narrow
 
-    def _backend(self, folder: Path, model: ServedModel, name: str, threads: int | None) -> Backend:
-        load = BACKENDS[name]
-        return load(folder, model.record, device=self._device.torch_device, threads=threads)
+    def _backend(self, folder: Path, model: ServedModel, shape: ServingShape, threads: int | None) -> Backend:
+        return BACKENDS[shape.backend].load(
+            folder,
+            model.record,
+            device=self._device.torch_device,
+            threads=threads,
+            precision=shape.precision,
+        )
 
-    def _predictor(self, folder: Path, model: ServedModel, backend: str, *, threads: int | None) -> Predictor:
-        loaded = self._backend(folder, model, backend, threads)
-        predictor = Predictor(loaded, model.record, max_pixels=self._max_pixels)
-        for batch_size in {1, self._device.batch_size}:
-            predictor.warm_up(batch_size)
-        return predictor
+    def _predictor(
+        self, folder: Path, model: ServedModel, shape: ServingShape, threads: int | None
+    ) -> Predictor:
+        loaded = self._backend(folder, model, shape, threads)
+        return Predictor(loaded, model.record, max_pixels=self._max_pixels)
+
+    def _batch_size(self, predictor: Predictor, shape: ServingShape) -> int:
+        if not self._device.learns_batch_size:
+            return shape.batch_size
+        return learn_batch_size(predictor.warm_up, most=shape.batch_size)
 
 
-class Sized(Protocol):
-    @property
-    def size_bytes(self) -> int: ...
-
-
-Loaded = TypeVar("Loaded", bound=Sized)
-
-
-class ModelCache(Generic[Loaded]):
-    """The models in memory, up to a number of bytes; the newest stays even when it alone is larger.
-
-    A model may be there once for each backend that runs it.
-    """
-
-    def __init__(self, load: Callable[[ServedModel, str], Awaitable[Loaded]], *, max_bytes: int) -> None:
-        self._load, self._max_bytes = load, max_bytes
-        self._loaded: OrderedDict[tuple[str, str], Loaded] = OrderedDict()
-        self._loading: dict[tuple[str, str], asyncio.Task[Loaded]] = {}
-
-    @property
-    def ids(self) -> tuple[str, ...]:
-        """Of the models, each once, the least recently used first."""
-        return tuple(dict.fromkeys(model_id for model_id, _ in self._loaded))
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(model.size_bytes for model in self._loaded.values())
-
-    async def get(self, model: ServedModel, backend: str) -> Loaded:
-        """Return the model; the first of several askers loads it, the others wait for the same.
-
-        Raises:
-            RefusedError: it cannot be loaded.
-        """
-        key = model.id, backend
-        loaded = self._loaded.get(key)
-        if loaded is not None:
-            self._loaded.move_to_end(key)
-            return loaded
-        loading = self._loading.get(key)
-        if loading is None:
-            loading = self._loading[key] = asyncio.create_task(self._load_one(model, backend))
-        return await asyncio.shield(loading)
-
-    async def _load_one(self, model: ServedModel, backend: str) -> Loaded:
-        key = model.id, backend
-        attempt = asyncio.ensure_future(self._load(model, backend))
-        await asyncio.wait({attempt})
-        del self._loading[key]
-        error = attempt.exception()
-        if error is not None:
-            log.error("model cannot be loaded", model_id=model.id, exc_info=error)
-            raise error if isinstance(error, RefusedError) else _unavailable(model, "cannot be loaded")
-        loaded = self._loaded[key] = attempt.result()
-        self._evict(keep=key)
-        log.info("model loaded", model_id=model.id, architecture=model.record.architecture, backend=backend)
-        return loaded
-
-    def _evict(self, *, keep: tuple[str, str]) -> None:
-        while self.size_bytes > self._max_bytes and next(iter(self._loaded)) != keep:
-            (evicted, backend), _ = self._loaded.popitem(last=False)
-            log.info("model evicted", model_id=evicted, backend=backend)
+def _warm_up(model: Predictor | CropClassifier, *, side_by_side: int) -> None:
+    """Run so often at the same time as it will be: each run in flight has memory of its own."""
+    with ThreadPoolExecutor(side_by_side) as threads:
+        runs = [threads.submit(model.warm_up) for _ in range(WARM_UP_RUNS * side_by_side)]
+    for run in runs:
+        run.result()
 
 
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _unavailable(model: ServedModel, problem: str) -> RefusedError:
-    return RefusedError(Refusal.MODEL_UNAVAILABLE, f"the model {model.id} {problem}")

@@ -8,6 +8,6 @@ from app.detect.wire import Refusal
 class RefusedError(Exception):
     """This request cannot be served; the others can."""
 
-    def __init__(self, reason: Refusal, message: str) -> None:
-        self.reason, self.message = reason, message
+    def __init__(self, reason: Refusal, message: str, *, retry_after_s: int | None = None) -> None:
+        self.reason, self.message, self.retry_after_s = reason, message, retry_after_s
         super().__init__(message)

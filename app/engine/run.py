@@ -6,7 +6,7 @@ import asyncio
 import signal
 import socket
 
-from app.detect.wire import STREAM_LIMIT
+from app.detect.frames import FrameProtocol
 from app.engine.pipeline import Pipeline
 from app.engine.server import Connection
 from app.logs import get_logger
@@ -23,24 +23,24 @@ async def run(settings: Settings, listener: socket.socket) -> None:
         DetectionError: the device or the backend of the settings does not exist.
     """
     pipeline = Pipeline(settings, open_storage(settings))
-    connections: dict[Connection, asyncio.Task[None] | None] = {}
+    connections: set[Connection] = set()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        connection = Connection(pipeline, reader, writer, max_image_bytes=settings.max_image_bytes)
-        connections[connection] = asyncio.current_task()
-        await connection.serve()
-        del connections[connection]
+    def welcome() -> FrameProtocol:
+        connection = Connection(
+            pipeline, max_image_bytes=settings.max_image_bytes, when_over=connections.discard
+        )
+        connections.add(connection)
+        return connection.protocol
 
     stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    server = await asyncio.start_unix_server(serve, sock=listener, limit=STREAM_LIMIT)
+        loop.add_signal_handler(number, stopping.set)
+    server = await loop.create_unix_server(welcome, sock=listener)
     log.info("engine ready", socket=str(settings.engine_socket), **pipeline.facts)
     await stopping.wait()
     server.close()
     await pipeline.admission.drain()
-    for connection, serving in tuple(connections.items()):
+    for connection in tuple(connections):
         await connection.finish()
-        if serving is not None:
-            await asyncio.wait({serving})
     log.info("engine stopped")

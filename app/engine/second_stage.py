@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.detect.wire import Box, Classification, ServedModel
+from app.detect.wire import Box, Classification
 from app.engine.batcher import Batcher
 from app.engine.lanes import Turn
 from app.engine.loader import LoadedClassifier
@@ -39,6 +39,10 @@ class ReadyClassifier:
     @property
     def size_bytes(self) -> int:
         return self.loaded.size_bytes
+
+    @property
+    def record(self) -> ModelRecord:
+        return self.loaded.classifier.record
 
 
 def line_up(
@@ -104,7 +108,7 @@ def _with(box: Box, seen: Seen, classes: Sequence[str]) -> Box:
     return Box(box.x1, box.y1, box.x2, box.y2, box.class_id, box.label, box.score, classification)
 
 
-def crop_bytes(classifier: ServedModel, max_detections: int) -> int:
+def crop_bytes(classifier: ModelRecord, max_detections: int) -> int:
     """Return about how much memory the crops of a picture take at most."""
-    height, width = classifier.record.input_size_hw
+    height, width = classifier.input_size_hw
     return BYTES_PER_PIXEL * height * width * max_detections

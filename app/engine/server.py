@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from contextlib import suppress
-from typing import Any
+from collections.abc import Callable
 
 import structlog
 
+from app.detect.frames import Frame, FrameProtocol
 from app.detect.wire import (
     Answer,
     AskStatus,
     Cancel,
     Detect,
+    Held,
+    Hold,
+    Prepare,
     ProtocolError,
     Refusal,
     Refused,
     Render,
-    encode_frame,
-    read_request,
+    decode_request,
+    encode,
 )
 from app.engine.pipeline import Pipeline
 from app.engine.refusal import RefusedError
@@ -33,6 +35,9 @@ IMAGE_REFUSALS: dict[type[ImageError], Refusal] = {
 ENVELOPE_BYTES = 4 * 1024 * 1024
 """What a request may hold beside the picture: thousands of class names, thousands of boxes."""
 
+Work = Detect | Render | Prepare | AskStatus
+"""A request that takes time."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -40,68 +45,82 @@ class Connection:
     """One client, and the tasks that work for it; they end when it goes."""
 
     def __init__(
-        self,
-        pipeline: Pipeline,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        *,
-        max_image_bytes: int,
+        self, pipeline: Pipeline, *, max_image_bytes: int, when_over: Callable[[Connection], None]
     ) -> None:
-        self._pipeline = pipeline
-        self._reader, self._writer = reader, writer
-        self._max_bytes = max_image_bytes + ENVELOPE_BYTES
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-
-    async def serve(self) -> None:
-        """Read requests until the client goes."""
-        try:
-            while (request := await read_request(self._reader, max_bytes=self._max_bytes)) is not None:
-                if isinstance(request, Cancel):
-                    self._cancel(request.id)
-                else:
-                    self._start(request)
-        except ProtocolError as error:
-            log.error("a client that cannot be understood", reason=str(error))
-        finally:
-            for number in tuple(self._tasks):
-                self._cancel(number)
-            self._writer.close()
+        self._pipeline, self._when_over = pipeline, when_over
+        self._tasks: dict[int, asyncio.Task[Answer]] = {}
+        self.protocol = FrameProtocol(
+            max_bytes=max_image_bytes + ENVELOPE_BYTES, on_frame=self._take, on_end=self._forget
+        )
 
     async def finish(self) -> None:
         """Hang up when every request that was read has its answer."""
         if self._tasks:
             await asyncio.wait(tuple(self._tasks.values()))
-        self._writer.close()
+            await asyncio.sleep(0)  # their answers are written when they are told that they ended
+        self.protocol.close()
+        await self.protocol.ended.wait()
 
-    def _start(self, request: Detect | Render | AskStatus) -> None:
-        task = asyncio.create_task(self._answer(request))
-        self._tasks[request.id] = task
-        task.add_done_callback(lambda _: self._tasks.pop(request.id, None))
+    def _take(self, frame: Frame) -> None:
+        try:
+            request = decode_request(frame)
+        except ProtocolError as error:
+            log.error("a client that cannot be understood", reason=str(error))
+            self.protocol.abort()
+            return
+        match request:
+            case Cancel():
+                self._cancel(request.id)
+            case Hold():
+                self._pipeline.hold(request.models)
+                self._send(Held(request.id))
+            case _:
+                self._start(request)
+
+    def _start(self, request: Work) -> None:
+        loop = asyncio.get_running_loop()
+        task = self._tasks[request.id] = loop.create_task(self._work(request))
+        deadline = loop.call_later(request.timeout_s, self._expire, request.id)
+
+        def answer(ended: asyncio.Task[Answer]) -> None:
+            deadline.cancel()
+            if self._tasks.pop(request.id, None) is not None and not ended.cancelled():
+                self._send(_answer_of(request.id, ended))
+
+        task.add_done_callback(answer)
 
     def _cancel(self, number: int) -> None:
         task = self._tasks.get(number)
         if task is not None:
             task.cancel()
 
-    async def _answer(self, request: Detect | Render | AskStatus) -> None:
-        work = asyncio.create_task(self._work(request))
-        try:
-            await asyncio.wait({work}, timeout=request.timeout_s)
-        finally:
-            in_time = work.done() or not work.cancel()
-        answer = _answer_of(request.id, work) if in_time else _expired(request.id)
-        self._writer.write(encode_frame(answer))
-        with suppress(ConnectionError):  # the client left in this very moment
-            await self._writer.drain()
+    def _expire(self, number: int) -> None:
+        """Answer now; a thread that works on the picture may take a while to notice."""
+        task = self._tasks.pop(number, None)
+        if task is not None:
+            task.cancel()
+            self._send(_expired(number))
 
-    def _work(self, request: Detect | Render | AskStatus) -> Coroutine[Any, Any, Answer]:
+    def _forget(self) -> None:
+        for number in tuple(self._tasks):
+            self._cancel(number)
+        self._when_over(self)
+
+    def _send(self, answer: Answer) -> None:
+        self.protocol.send(*encode(answer))
+
+    async def _work(self, request: Work) -> Answer:
+        # A client that takes no answers gets no more work done: they would pile up here.
+        await self.protocol.sent()
         match request:
             case Detect():
-                return self._pipeline.detect(request)
+                return await self._pipeline.detect(request)
             case Render():
-                return self._pipeline.render(request)
+                return await self._pipeline.render(request)
+            case Prepare():
+                return await self._pipeline.prepare(request)
             case AskStatus():
-                return self._pipeline.status(request)
+                return await self._pipeline.status(request)
 
 
 def _answer_of(number: int, work: asyncio.Task[Answer]) -> Answer:
@@ -109,7 +128,7 @@ def _answer_of(number: int, work: asyncio.Task[Answer]) -> Answer:
     if error is None:
         return work.result()
     if isinstance(error, RefusedError):
-        return Refused(number, error.reason, error.message)
+        return Refused(number, error.reason, error.message, error.retry_after_s)
     if isinstance(error, ImageError):
         return Refused(number, IMAGE_REFUSALS[type(error)], str(error))
     log.error("a request failed", exc_info=error)

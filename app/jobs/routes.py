@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from fastapi import Header, Query, Response, status
+from fastapi import BackgroundTasks, Header, Query, Response, status
 from fastapi.responses import PlainTextResponse, RedirectResponse, StreamingResponse
 from sqlalchemy import select
 
@@ -18,6 +18,7 @@ from app.api.dependencies import (
     SessionDep,
     SettingsDep,
     StateDep,
+    StorageDep,
     answers,
     create_router,
     needs,
@@ -37,6 +38,7 @@ from app.jobs.schemas import JobRead, MetricsRead
 from app.jobs.series import MOST_POINTS, Series
 from app.jobs.states import JobKind, JobStatus
 from app.keys.service import Scope
+from app.videos.service import remove_results
 
 router = create_router("jobs")
 
@@ -205,6 +207,14 @@ def resume_job(
     dependencies=[needs(Scope.TRAIN)],
     responses=answers(NotFoundError, JobActiveError),
 )
-def delete_job(job_id: Id, session: SessionDep, settings: SettingsDep, author: AuthorDep) -> None:
-    """Forget an ended job with its log and checkpoints. The model it made stays."""
+def delete_job(
+    job_id: Id,
+    session: SessionDep,
+    settings: SettingsDep,
+    storage: StorageDep,
+    author: AuthorDep,
+    after: BackgroundTasks,
+) -> None:
+    """Forget an ended job with its log, checkpoints and files of a video. The model it made stays."""
     service.delete_job(session, settings, job_id, author)
+    after.add_task(remove_results, storage, job_id)

@@ -126,6 +126,8 @@ def links_of(job: Job) -> dict[str, str]:
         links["finish"] = f"{here}/finish"
     if job.kind == JobKind.TRAIN and job.status in RESUMABLE and job.dataset_id is not None:
         links["resume"] = f"{here}/resume"
+    if job.kind == JobKind.DETECT_VIDEO and job.status == JobStatus.SUCCEEDED:
+        links |= {name: f"{here}/{name}" for name in (job.result or {}).get("files", ())}
     return {**links, **_links_around(job)}
 
 

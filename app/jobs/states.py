@@ -13,6 +13,8 @@ class JobKind(StrEnum):
     EXPORT = "export"
     PROFILE = "profile"
     PRUNE = "prune"
+    PLAN = "plan"
+    DETECT_VIDEO = "detect-video"
 
 
 class JobStatus(StrEnum):
@@ -37,6 +39,8 @@ QUEUE_OF = {
     JobKind.EXPORT: Queue.CPU,
     JobKind.PROFILE: Queue.GPU,
     JobKind.PRUNE: Queue.GPU,
+    JobKind.PLAN: Queue.GPU,
+    JobKind.DETECT_VIDEO: Queue.GPU,
 }
 """Which workers do it: an import never waits behind a night's training."""
 

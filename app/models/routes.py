@@ -91,9 +91,19 @@ def show_model(model_id: Id, session: ReadingDep) -> object:
     response_model=ModelRead,
     responses=answers(NotFoundError),
 )
-def change_model(model_id: Id, body: ModelPatch, session: SessionDep, author: AuthorDep) -> object:
-    """Rename a model or move an alias to it. `/detect` takes the alias `production` by default."""
-    return service.change_model(session, model_id, body, author)
+async def change_model(model_id: Id, body: ModelPatch, state: StateDep, author: AuthorDep) -> object:
+    """Rename a model or move an alias to it. `/detect` takes the alias `production` by default.
+
+    An alias moves when its model is in memory, so that the next request is as quick as the last.
+    """
+    if body.alias is not None:
+        await state.detection.prepare(model_id)
+
+    def change() -> object:
+        with state.sessions() as session:
+            return service.change_model(session, model_id, body, author)
+
+    return await to_thread.run_sync(change)
 
 
 @router.delete(

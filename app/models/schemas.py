@@ -12,6 +12,7 @@ from app.api.links import Links
 from app.api.shapes import EXAMPLE_ID, Name, NewClassName, Shape, Wish, example
 from app.api.strict_json import JsonField
 from app.api.tta import Tta
+from app.models.serving import ServingRead
 from detection.architectures import ARCHITECTURES
 from detection.data.records import Split
 from detection.input_convention import NAMED_CONVENTIONS, ChannelOrder, Resize
@@ -87,6 +88,13 @@ class ModelRead(Shape):
         record={"architecture": "yolox-nano", "nms_iou": 0.65},
         provenance={"dataset_sha256": "2c26b46b…", "seed": 0},
         files=[{"format": "onnx", "size_bytes": 3702114, "sha256": "9f86d081884c7d65…"}],
+        serving={
+            "backend": "openvino",
+            "precision": "bf16",
+            "streams": 2,
+            "threads": 1,
+            "batch_size": 1,
+        },
         job_id=EXAMPLE_ID,
         created_at="2026-11-20T12:00:00Z",
         updated_at="2026-11-20T12:00:00Z",
@@ -121,6 +129,8 @@ class ModelRead(Shape):
     """Dataset sha256, configuration, seed, versions."""
     files: list[FileRead]
     """The formats that are there."""
+    serving: ServingRead | None
+    """How it is served since a plan pinned it (`GET /models/{id}/plan`); null leaves it to the engine."""
     job_id: str | None
     """The job that made it; null when that was deleted."""
     created_at: datetime
@@ -132,7 +142,7 @@ class ModelRead(Shape):
 
 
 class ModelPatch(Wish):
-    """What is left out stays; `alias: null` removes the alias."""
+    """What is left out stays; `alias: null` removes the alias, `serving: null` what a plan has pinned."""
 
     model_config = example(name="blood cells v2", alias="production")
 
@@ -140,6 +150,8 @@ class ModelPatch(Wish):
     """The new name."""
     alias: Alias | None = None
     """Moves here when another model has it."""
+    serving: None = None
+    """Null leaves it to the engine again how the model is served; `POST /models/{id}/plan` pins something."""
 
     @field_validator("name")
     @classmethod

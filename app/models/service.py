@@ -39,6 +39,7 @@ from app.models.schemas import (
     ModelRead,
     WeightsFormat,
 )
+from app.models.serving import ServingRead
 from app.settings import Settings
 from app.storage import Storage
 from app.task_queue import Bell
@@ -76,6 +77,8 @@ def change_model(session: Session, model_id: str, patch: ModelPatch, author: Aut
         model.name = patch.name
     if "alias" in patch.model_fields_set:
         _move_alias(session, model, patch.alias)
+    if "serving" in patch.model_fields_set:
+        model.serving = None
     note_change(
         session, f"models/{model_id}", {"status": "changed", "name": model.name, "alias": model.alias}
     )
@@ -310,6 +313,7 @@ def _shown(model: Model, files: Sequence[ModelFile]) -> ModelRead:
         record=model.record,
         provenance=model.provenance,
         files=[FileRead.model_validate(file) for file in files],
+        serving=None if model.serving is None else ServingRead.model_validate(model.serving),
         job_id=model.job_id,
         created_at=model.created_at,
         updated_at=model.updated_at,
@@ -321,7 +325,7 @@ def _links(model: Model) -> dict[str, str]:
     here = f"/models/{model.id}"
     calls = ["weights", "export", "evaluate", "evaluations", "profile"]
     if model.task == Task.DETECT:
-        calls.append("prune")
+        calls += ["prune", "plan"]
     if model.origin == "trained":
         calls.append("reproduce")
     links = {name: f"{here}/{name}" for name in calls}

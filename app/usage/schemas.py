@@ -42,7 +42,8 @@ class UsageRead(Shape):
     )
 
     total_bytes: int
-    """Datasets, models and checkpoints: what the quota counts."""
+    """Datasets, models, checkpoints, results of videos, and files that wait for their job: what the quota
+    counts."""
     free_bytes: int
     """On the disk of the home."""
     quota_bytes: int | None
@@ -56,4 +57,4 @@ class UsageRead(Shape):
     models: list[UsedBytes]
     """All files of each."""
     jobs: list[UsedBytes]
-    """Checkpoints; they go with `DELETE /jobs/{id}`."""
+    """Checkpoints, and what was made of videos; they go with `DELETE /jobs/{id}`."""

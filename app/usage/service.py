@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,17 +19,20 @@ from app.database.tables import Dataset, Job, Model, ModelFile
 from app.database.turns import Turn, take_turn
 from app.datasets.schemas import DatasetStatus
 from app.errors import QuotaExceededError
-from app.jobs.states import ACTIVE, JobKind
+from app.jobs.states import ACTIVE, JobKind, JobStatus
 from app.settings import Settings
 from app.usage.schemas import RetentionRead, UsageRead, UsedBytes
 
 MOST_LISTED = 1000
+TAKES_A_FILE = (JobKind.MODEL_IMPORT, JobKind.DETECT_VIDEO)
+HAS_RESULTS = (Job.kind == JobKind.DETECT_VIDEO) & (Job.status == JobStatus.SUCCEEDED)
 
 
 def read_usage(session: Session, settings: Settings) -> UsageRead:
     """Return what is used, by whom, and what may still be added."""
     checkpoints = _bytes_by_job(settings.checkpoints)
     total = _recorded_bytes(session) + sum(checkpoints.values())
+    of_jobs = Counter(checkpoints) + Counter(_bytes_of_videos(session))
     quota = settings.storage_quota_bytes
     return UsageRead(
         total_bytes=total,
@@ -43,12 +47,12 @@ def read_usage(session: Session, settings: Settings) -> UsageRead:
         ),
         datasets=_datasets(session),
         models=_models(session),
-        jobs=_named(session, checkpoints),
+        jobs=_named(session, of_jobs),
     )
 
 
 def used_bytes(session: Session, settings: Settings) -> int:
-    """Return the bytes of all datasets, models and checkpoints, and of weights that wait for their import."""
+    """Return the bytes of all datasets, models, checkpoints and results, and of files that wait for a job."""
     return _recorded_bytes(session) + sum(_bytes_by_job(settings.checkpoints).values())
 
 
@@ -83,8 +87,9 @@ def check_room(session: Session, settings: Settings, more_bytes: int = 1) -> Non
 
 def no_room(settings: Settings) -> QuotaExceededError:
     return QuotaExceededError(
-        f"datasets, models and checkpoints may take {settings.storage_quota_bytes:,} bytes together; delete"
-        " what is not needed (GET /usage lists it by size) or raise HARRIER_STORAGE_QUOTA_BYTES",
+        f"datasets, models, checkpoints and results of videos may take {settings.storage_quota_bytes:,} bytes"
+        " together; delete what is not needed (GET /usage lists it by size) or raise"
+        " HARRIER_STORAGE_QUOTA_BYTES",
         links={"usage": "/usage"},
     )
 
@@ -93,7 +98,21 @@ def _recorded_bytes(session: Session) -> int:
     """Return what the database knows of: all but the checkpoints."""
     datasets = session.scalar(select(func.sum(_size_of_dataset()))) or 0
     models = session.scalar(select(func.sum(ModelFile.size_bytes))) or 0
-    return int(datasets) + int(models) + _waiting_weights(session)
+    videos = session.scalar(select(func.sum(_size_of_results())).where(HAS_RESULTS)) or 0
+    return int(datasets) + int(models) + int(videos) + _waiting_files(session)
+
+
+def _size_of_results() -> ColumnElement[float]:
+    """What a job has made of a video; as a float, for PostgreSQL's integers end at 2 GiB."""
+    size: ColumnElement[float] = Job.result["stored_bytes"].as_float()
+    return size
+
+
+def _bytes_of_videos(session: Session) -> dict[str, int]:
+    """Return what each video's job has stored, of the largest."""
+    size = _size_of_results()
+    query = select(Job.id, size).where(HAS_RESULTS).order_by(size.desc()).limit(MOST_LISTED)
+    return {row[0]: int(row[1]) for row in session.execute(query)}
 
 
 def _size_of_dataset() -> ColumnElement[int]:
@@ -104,10 +123,9 @@ def _size_of_dataset() -> ColumnElement[int]:
     )
 
 
-def _waiting_weights(session: Session) -> int:
-    configs = session.scalars(
-        select(Job.config).where(Job.kind == JobKind.MODEL_IMPORT, Job.status.in_(ACTIVE))
-    )
+def _waiting_files(session: Session) -> int:
+    """Return the bytes of weights and videos that were uploaded for jobs which have not ended."""
+    configs = session.scalars(select(Job.config).where(Job.kind.in_(TAKES_A_FILE), Job.status.in_(ACTIVE)))
     return sum(int(config.get("size_bytes", 0)) for config in configs)
 
 

@@ -9,35 +9,12 @@ from __future__ import annotations
 import tempfile
 import zipfile
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
-import torch
-from torch import Tensor
-
-from detection.errors import MissingPackageError
+from detection.inference.backends.openvino_runtime import OpenVinoBackend, import_openvino
 from detection.model_files import RECORD_FILE, encode_record
 from detection.model_record import ModelRecord
 
 GRAPH_FILE, NUMBERS_FILE = "model.xml", "model.bin"
-PACKAGE = "openvino>=2026.4"
-
-
-class OpenVinoBackend:
-    """A compiled graph on the CPU, in full precision."""
-
-    def __init__(self, graph: Path, *, threads: int) -> None:
-        options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
-        core: Any = _openvino().Core()
-        self._compiled = core.compile_model(str(graph), "CPU", options)
-
-    @property
-    def device(self) -> torch.device:
-        return torch.device("cpu")
-
-    def run(self, images_BCHW: Tensor) -> tuple[Tensor, ...]:
-        found = self._compiled({"images": images_BCHW.contiguous().numpy()})
-        return tuple(torch.from_numpy(found[output].copy()) for output in self._compiled.outputs)
 
 
 def write_openvino(graph: bytes, record: ModelRecord, path: Path) -> None:
@@ -47,7 +24,7 @@ def write_openvino(graph: bytes, record: ModelRecord, path: Path) -> None:
         MissingPackageError: OpenVINO is not installed here.
         OSError: the file cannot be written.
     """
-    openvino = _openvino()
+    openvino = import_openvino()
     with tempfile.TemporaryDirectory(dir=path.parent) as name:
         folder = Path(name)
         (folder / "model.onnx").write_bytes(graph)
@@ -68,14 +45,3 @@ def open_openvino(path: Path, *, threads: int = 1) -> OpenVinoBackend:
     with tempfile.TemporaryDirectory() as folder, zipfile.ZipFile(path) as archive:
         archive.extractall(folder, (GRAPH_FILE, NUMBERS_FILE))
         return OpenVinoBackend(Path(folder) / GRAPH_FILE, threads=threads)
-
-
-def _openvino() -> ModuleType:
-    try:
-        import openvino
-    except ModuleNotFoundError as error:
-        raise MissingPackageError(
-            f"OpenVINO is not installed where this ran; `.venv/bin/pip install '{PACKAGE}'` installs it there"
-        ) from error
-    module: ModuleType = openvino
-    return module

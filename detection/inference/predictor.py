@@ -14,13 +14,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from detection.clock import Stopwatch
 from detection.detections import Detections
 from detection.devices import CPU, wait_for
 from detection.errors import ImageError
-from detection.images import MAX_PIXELS, DecodedImage, decode_image
+from detection.images import MAX_PIXELS, DecodedImage, ImageHeader, decode_image
 from detection.inference.backends import BACKENDS, Backend
 from detection.inference.passes import PLAIN, TtaPass
 from detection.inference.tta import make_view, merge_passes
@@ -121,7 +122,7 @@ class Predictor:
             max_pixels: larger pictures are refused from their header.
         """
         record = read_record(folder)
-        loaded = BACKENDS[backend](folder, record, device=device, threads=threads)
+        loaded = BACKENDS[backend].load(folder, record, device=device, threads=threads)
         return cls(loaded, record, max_pixels=max_pixels)
 
     def warm_up(self, batch_size: int = 1) -> None:
@@ -129,8 +130,18 @@ class Predictor:
         self.backend.run(torch.zeros(batch_size, 3, *self.record.input_size_hw))
         wait_for(self.backend.device)
 
-    def prepare(self, picture: bytes | DecodedImage) -> Prepared:
+    def prepare(
+        self,
+        picture: bytes | DecodedImage,
+        *,
+        header: ImageHeader | None = None,
+        out: NDArray[np.float32] | None = None,
+    ) -> Prepared:
         """Decode a picture, unless it is decoded already, and fit it to the network.
+
+        Args:
+            header: of the picture, where it was checked already.
+            out: where the network's input is written, [3, height, width]; None is a new array.
 
         Raises:
             ImageError: the picture cannot be used.
@@ -138,10 +149,10 @@ class Predictor:
         watch = Stopwatch()
         size_hw = self.record.input_size_hw
         if isinstance(picture, bytes):
-            picture = decode_image(picture, max_pixels=self._max_pixels, input_size_hw=size_hw)
+            picture = decode_image(picture, max_pixels=self._max_pixels, input_size_hw=size_hw, header=header)
         decode_ms = watch.lap_ms()
         fitted = fit_image(
-            picture.pixels, size_hw, self.record.input_convention, picture_size_wh=picture.size_wh
+            picture.pixels, size_hw, self.record.input_convention, picture_size_wh=picture.size_wh, out=out
         )
         return Prepared(fitted, picture.width, picture.height, decode_ms, watch.lap_ms())
 
@@ -169,7 +180,8 @@ class Predictor:
 
     def _infer_alike(self, batch: Sequence[Prepared]) -> list[Inferred]:
         watch = Stopwatch(self.backend.device)
-        images_BCHW = torch.from_numpy(np.stack([each.fitted.tensor for each in batch]))
+        tensors = [each.fitted.tensor for each in batch]
+        images_BCHW = torch.from_numpy(np.stack(tensors) if len(tensors) > 1 else tensors[0][None])
         boxes_BP4, scores_BPC = self.backend.run(images_BCHW)
         took_ms = watch.lap_ms()
         return [
@@ -275,8 +287,11 @@ def _by_size(batch: Sequence[Prepared]) -> list[list[int]]:
 
 
 def _clipped(detections: Detections, width: int, height: int) -> Detections:
-    low = detections.boxes_N4.new_zeros(4)
-    high = detections.boxes_N4.new_tensor([width, height, width, height])
-    boxes_N4 = detections.boxes_N4.clamp(low, high)
-    kept_N = (boxes_N4[:, 2:] > boxes_N4[:, :2]).all(dim=1)
-    return Detections(boxes_N4[kept_N], detections.scores_N[kept_N], detections.labels_N[kept_N])
+    boxes_N4 = detections.boxes_N4.numpy().clip(0.0, np.array([width, height, width, height], np.float32))
+    kept_N = (boxes_N4[:, 2:] > boxes_N4[:, :2]).all(axis=1)
+    if kept_N.all():
+        return Detections(torch.from_numpy(boxes_N4), detections.scores_N, detections.labels_N)
+    rows_N = torch.from_numpy(kept_N)
+    return Detections(
+        torch.from_numpy(boxes_N4)[rows_N], detections.scores_N[rows_N], detections.labels_N[rows_N]
+    )

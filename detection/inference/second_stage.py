@@ -58,7 +58,7 @@ class CropClassifier:
     ) -> CropClassifier:
         """Load a published model; arguments of `Predictor.from_folder`."""
         record = read_record(folder)
-        return cls(BACKENDS[backend](folder, record, device=device, threads=threads), record)
+        return cls(BACKENDS[backend].load(folder, record, device=device, threads=threads), record)
 
     def warm_up(self, batch_size: int = 1) -> None:
         """Run once on nothing, so that the first crop does not pay for what is loaded lazily."""

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from detection.architectures import ARCHITECTURES
+from detection.candidates import CHOOSING_BYTES
 from detection.inference.passes import Flip, TtaPass
 from detection.inference.scaling import scale_img, scaled_size_hw
 from detection.model_record import ModelRecord
-from detection.postprocess import CHOOSING_BYTES
 
 AXIS_OF_FLIP = {Flip.LEFT_RIGHT: -1, Flip.UP_DOWN: -2}
 BYTES_OF_FLOAT = 4

@@ -19,6 +19,8 @@ import torch
 from detection.model_record import ModelRecord
 from detection.models import create_model
 from detection.models.detector import Detector
+from tests.benchmarks.comparison import Claim
+from tests.benchmarks.pictures import write_pictures
 from tests.pictures import jpeg, noise
 from tests.serving import Serve, short_folder, wait_for
 
@@ -75,7 +77,24 @@ class Bench:
     def keep(self, name: str, **figures: Any) -> None:
         """Keep figures of any kind."""
         self.figures[name] = figures
-        print(f"  {name:<52} {self.figures[name]}")
+        print(f"  {name:<52} {_shortly(self.figures[name])}")
+
+    def keep_round(self, name: str, **figures: float) -> None:
+        """Add the figures of one round to those of the rounds before."""
+        kept = self.figures.setdefault(name, {key: [] for key in figures})
+        for key, value in figures.items():
+            kept[key].append(round(value, 3))
+
+    def judge(self, *claims: Claim) -> None:
+        """Keep claims with what was found about them.
+
+        Raises:
+            AssertionError: one of them is not met.
+        """
+        self.figures["claims"] = {each.name: each.figures() for each in claims}
+        for each in claims:
+            print(f"  {each}")
+        assert all(each.met for each in claims), "\n".join(str(each) for each in claims if not each.met)
 
 
 @pytest.fixture(scope="session")
@@ -100,6 +119,12 @@ def serve(detector: Detector, tmp_path: Path) -> Iterator[Serve]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def coco_pictures(reference: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """dog.jpg and the 49 pictures of COCO, as files."""
+    return write_pictures(reference, tmp_path_factory.mktemp("pictures"))
+
+
 @pytest.fixture
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     """A stopwatch whose figures are written to build/benchmarks when the test has passed or failed."""
@@ -112,9 +137,25 @@ def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
     path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
 
 
+def _shortly(figures: dict[str, Any]) -> dict[str, Any]:
+    """Return figures as they fit on a line: of a list of times only how many there are."""
+    return {key: f"{len(value)} values" if _is_long(value) else value for key, value in figures.items()}
+
+
+def _is_long(value: object) -> bool:
+    return isinstance(value, list) and len(value) > 10
+
+
 def _wait(device: str) -> None:
     if device == "cuda":
         torch.cuda.synchronize()
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()
 
 
 def _machine() -> dict[str, Any]:
@@ -122,6 +163,7 @@ def _machine() -> dict[str, Any]:
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     return {
+        "processor": _processor(),
         "cores": psutil.cpu_count(),
         "load": round(psutil.getloadavg()[0], 1),
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,10 @@ from torch import Tensor
 from detection.architectures import ARCHITECTURES
 from detection.deploy.package import write_model
 from detection.devices import CPU
+from detection.errors import BackendError
 from detection.inference.backends import BACKENDS, Backend
 from detection.inference.predictor import DetectOptions, Prediction, Predictor
+from detection.inference.serving import Precision, executor_name, read_executor
 from detection.model_files import ONNX_FILE, RECORD_FILE, WEIGHTS_FILE, read_record
 from detection.model_record import ModelRecord
 from detection.models import MODELS, create_model, create_served_model
@@ -26,6 +29,11 @@ from tests.pictures import jpeg, noise, png, quadrants
 
 CLASSES = ("cat", "dog", "owl")
 SMALLEST_OF_FAMILY = list({ARCHITECTURES[name].family: name for name in reversed(MODELS.names())}.values())
+EXECUTORS = [
+    executor_name(name, precision) for name in BACKENDS for precision in BACKENDS[name].precisions(CPU)
+]
+"""Every backend in every precision that this processor has."""
+EXACT = [name for name in EXECUTORS if read_executor(name)[1] is Precision.FP32]
 OPTIONS = DetectOptions(score_threshold=0.3, max_detections=20)
 torch.set_num_threads(1)
 
@@ -62,9 +70,10 @@ def folder(detector: Detector, record: ModelRecord, tmp_path_factory: pytest.Tem
     return folder
 
 
-@pytest.fixture(params=BACKENDS.names())
+@pytest.fixture(params=EXECUTORS)
 def backend(request: pytest.FixtureRequest, folder: Path, record: ModelRecord) -> Backend:
-    return BACKENDS[request.param](folder, record, device=CPU, threads=1)
+    name, precision = read_executor(request.param)
+    return BACKENDS[name].load(folder, record, device=CPU, threads=1, precision=precision)
 
 
 def images(count: int) -> Tensor:
@@ -83,12 +92,39 @@ def test_outputs_have_the_shape_and_range_of_the_contract(backend: Backend, dete
     assert scores_BPC.std() > 0.01
 
 
+@pytest.mark.parametrize("backend", EXACT, indirect=True)
 def test_the_detector_itself_says_the_same(backend: Backend, detector: Detector) -> None:
     with torch.no_grad():
         expected_boxes, expected_scores = detector.predict(images(3))
     boxes, scores = backend.run(images(3))
     torch.testing.assert_close(boxes, expected_boxes, rtol=1e-3, atol=1e-2)
     torch.testing.assert_close(scores, expected_scores, rtol=1e-3, atol=1e-5)
+
+
+def test_whatever_the_precision_the_detector_says_nearly_the_same(
+    backend: Backend, detector: Detector
+) -> None:
+    with torch.no_grad():
+        expected_boxes, expected_scores = detector.predict(images(3))
+    boxes, scores = backend.run(images(3))
+    assert (boxes - expected_boxes).abs().mean() < 2
+    assert (scores - expected_scores).abs().mean() < 0.05
+
+
+def test_several_threads_may_ask_one_backend(backend: Backend) -> None:
+    batch = images(4)
+    expected = [backend.run(batch[index : index + 1]) for index in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(backend.run, [batch[index : index + 1] for index in range(4)] * 3))
+    for own, wanted in zip(answers, expected * 3, strict=True):
+        torch.testing.assert_close(own, wanted)
+
+
+def test_an_answer_is_the_callers(backend: Backend) -> None:
+    boxes, scores = backend.run(images(1))
+    kept = boxes.clone(), scores.clone()
+    backend.run(255 - images(1))
+    torch.testing.assert_close((boxes, scores), kept)
 
 
 def test_a_batch_says_what_its_pictures_say_alone(backend: Backend) -> None:
@@ -100,7 +136,7 @@ def test_a_batch_says_what_its_pictures_say_alone(backend: Backend) -> None:
         torch.testing.assert_close(own_scores[0], scores[index], rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", BACKENDS.names())
+@pytest.mark.parametrize("name", [name for name in EXACT if name != "eager"])
 def test_a_published_model_detects_the_same_with_every_backend(name: str, folder: Path) -> None:
     def detected(backend: str) -> list[Prediction]:
         predictor = Predictor.from_folder(folder, backend=backend, threads=1)
@@ -157,6 +193,11 @@ def test_both_files_of_weights_can_be_imported_again(folder: Path, record: Model
         torch.testing.assert_close(scores, expected[1], rtol=1e-3, atol=1e-5)
 
 
+def test_what_a_backend_has_not_is_said_when_it_is_loaded(folder: Path, record: ModelRecord) -> None:
+    with pytest.raises(BackendError, match="onnxruntime does not compute in bf16 on cpu; it has fp32"):
+        BACKENDS["onnxruntime"].load(folder, record, device=CPU, threads=None, precision=Precision.BF16)
+
+
 def test_an_accelerator_is_not_for_every_backend(folder: Path, record: ModelRecord) -> None:
-    with pytest.raises(ValueError, match="runs on the CPU, not on cuda:0"):
-        BACKENDS["onnxruntime"](folder, record, device=torch.device("cuda", 0), threads=None)
+    with pytest.raises(BackendError, match="onnxruntime cannot use cuda:0"):
+        BACKENDS["onnxruntime"].load(folder, record, device=torch.device("cuda", 0), threads=None)

@@ -20,6 +20,8 @@ JOBS.add(JobKind.EVALUATE, "worker.jobs.evaluate")
 JOBS.add(JobKind.EXPORT, "worker.jobs.export_model")
 JOBS.add(JobKind.PROFILE, "worker.jobs.profile_model")
 JOBS.add(JobKind.PRUNE, "worker.jobs.prune_model")
+JOBS.add(JobKind.PLAN, "worker.jobs.plan_model")
+JOBS.add(JobKind.DETECT_VIDEO, "worker.jobs.detect_video")
 
 
 def load_job(kind: JobKind) -> RunJob:

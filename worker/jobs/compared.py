@@ -85,7 +85,7 @@ def latencies_ms(
         loaded: dict[str, Backend] = {}
         for which, folder in folders.items():
             record = read_record(folder)
-            loaded[which] = BACKENDS[name](folder, record, device=on, threads=None)
+            loaded[which] = BACKENDS[name].load(folder, record, device=on, threads=None)
         latencies[name] = median_latencies_ms(loaded, record.input_size_hw, ran=ran)
     return latencies
 

@@ -12,14 +12,13 @@ from app.api.faults import field_fault
 from app.api.idempotency import Once
 from app.audit import Author
 from app.database.tables import Dataset, Model
-from app.datasets.schemas import DatasetStatus
-from app.datasets.service import ready_dataset
-from app.errors import EmptySplitError, NoCommonClassesError, WrongTaskError
+from app.errors import EmptySplitError, WrongTaskError
 from app.jobs.protocol import add_job
 from app.jobs.schemas import JobRead
 from app.jobs.service import check_queue_has_room, commit_and_announce
 from app.jobs.states import JobKind
 from app.models.analysis.schemas import ProfileWish, PruneWish
+from app.models.measured_on import NO_DATASET, dataset_to_measure, num_images
 from app.models.service import get_model
 from app.settings import Settings
 from app.task_queue import Bell
@@ -30,10 +29,6 @@ from detection.families import family_of
 from detection.model_record import ModelRecord
 from detection.tasks import Task
 from detection.training.recipes import begin_with, resolve
-
-NO_DATASET = (
-    "the model does not say which dataset it was trained on, or that is gone; name one as `dataset_id`"
-)
 
 
 def queue_profile(
@@ -73,7 +68,7 @@ def queue_pruning(
     """Queue the pruning of a detector, with the dataset that tells what it costs."""
     model = get_model(session, model_id)
     architecture = _detector(model)
-    dataset, unmeasured = _dataset(session, model, wish)
+    dataset, unmeasured = dataset_to_measure(session, model, wish.dataset_id, wish.split)
     training = _training(model, architecture, dataset, wish) if wish.finetune_epochs else None
     check_queue_has_room(session, settings)
     take_room(session, settings)
@@ -105,24 +100,6 @@ def _input_size(wish: ProfileWish, model: Model, architecture: Architecture) -> 
     return size
 
 
-def _dataset(session: Session, model: Model, wish: PruneWish) -> tuple[Dataset | None, str | None]:
-    """Return the dataset to measure on, or why there is none."""
-    if wish.dataset_id is not None:
-        dataset, _ = ready_dataset(session, wish.dataset_id)
-        if not _num_images(dataset, wish.split):
-            raise EmptySplitError(f"the dataset has no pictures in `{wish.split}`")
-        if not set(model.classes) & set(dataset.classes):
-            raise NoCommonClassesError("model and dataset have no class of the same name")
-        return dataset, None
-    known = model.provenance.get("dataset_id")
-    own = session.get(Dataset, known) if isinstance(known, str) else None
-    if own is None or own.status != DatasetStatus.READY:
-        return None, NO_DATASET
-    if not _num_images(own, wish.split):
-        return None, f"the dataset it was trained on has no pictures in `{wish.split}`"
-    return own, None
-
-
 def _training(
     model: Model, architecture: Architecture, dataset: Dataset | None, wish: PruneWish
 ) -> dict[str, Any]:
@@ -131,8 +108,8 @@ def _training(
         raise field_fault("finetune_epochs", f"fine-tuning needs a dataset, but {NO_DATASET}")
     if list(model.classes) != list(dataset.classes):
         raise field_fault("dataset_id", "fine-tuning needs a dataset with the model's classes in their order")
-    num_images = _num_images(dataset, Split.TRAIN)
-    if not num_images:
+    num_pictures = num_images(dataset, Split.TRAIN)
+    if not num_pictures:
         raise EmptySplitError("the dataset has no pictures to train on")
     height, width = model.input_size
     if height != width:
@@ -141,9 +118,5 @@ def _training(
     config = family_of(architecture.name).config(
         architecture=architecture.name, init=model.id, epochs=wish.finetune_epochs, input_size=height
     )
-    resolved = resolve(config, num_images=num_images)
+    resolved = resolve(config, num_images=num_pictures)
     return asdict(begin_with(resolved, record.input_convention))
-
-
-def _num_images(dataset: Dataset, split: Split) -> int:
-    return int(dataset.splits.get(split, {}).get("images", 0))

@@ -9,7 +9,8 @@ import onnxruntime
 import torch
 from torch import Tensor
 
-from detection.inference.backends.backend import BACKENDS
+from detection.inference.backends.backend import BACKENDS, NeededFile, check_size, check_use
+from detection.inference.serving import Precision
 from detection.model_files import ONNX_FILE
 from detection.model_record import ModelRecord
 
@@ -42,23 +43,37 @@ class OnnxRuntimeBackend:
         return torch.device("cpu")
 
     def run(self, images_BCHW: Tensor) -> tuple[Tensor, ...]:
-        size_hw = tuple(images_BCHW.shape[2:])
-        if any(
-            isinstance(own, int) and own != given for own, given in zip(self._size_hw, size_hw, strict=True)
-        ):
-            raise ValueError(
-                f"this graph takes images of {list(self._size_hw)} pixels, not of {list(size_hw)}; "
-                "the eager backend takes any size"
-            )
+        check_size(self._size_hw, images_BCHW)
         images = np.ascontiguousarray(images_BCHW.numpy())
         return tuple(torch.from_numpy(each) for each in self._session.run(None, {"images": images}))
 
 
-@BACKENDS.register("onnxruntime")
-def load_onnx_runtime(
-    folder: Path, record: ModelRecord, *, device: torch.device, threads: int | None
-) -> OnnxRuntimeBackend:
-    """Load the exported graph of a model's folder; `device` is the CPU."""
-    if device.type != "cpu":
-        raise ValueError(f"this backend runs on the CPU, not on {device}")
-    return OnnxRuntimeBackend(folder / ONNX_FILE, threads=threads)
+class OnnxRuntimeKind:
+    """Every published model has the graph that it reads."""
+
+    file = NeededFile("onnx", ONNX_FILE)
+    package = "onnxruntime"
+    side_by_side = True
+
+    def is_available(self) -> bool:
+        return True
+
+    def precisions(self, device: torch.device) -> tuple[Precision, ...]:
+        return (Precision.FP32,) if device.type == "cpu" else ()
+
+    def load(
+        self,
+        folder: Path,
+        record: ModelRecord,
+        *,
+        device: torch.device,
+        threads: int | None,
+        precision: Precision = Precision.FP32,
+        cache: Path | None = None,
+    ) -> OnnxRuntimeBackend:
+        """Load the exported graph of a model's folder; `device` is the CPU."""
+        check_use("onnxruntime", device, precision)
+        return OnnxRuntimeBackend(folder / ONNX_FILE, threads=threads)
+
+
+BACKENDS.add("onnxruntime", OnnxRuntimeKind())

@@ -368,8 +368,8 @@ def test_changes_of_models_are_events(api: Api) -> None:
 
 def test_links_are_what_can_be_asked_of_a_model(api: Api) -> None:
     def links(**values: str) -> set[str]:
-        return set(api.get(f"/models/{api.model(**values)}").json()["links"]) & {"prune", "reproduce"}
+        return set(api.get(f"/models/{api.model(**values)}").json()["links"]) & {"prune", "plan", "reproduce"}
 
-    assert links(origin="trained") == {"prune", "reproduce"}
-    assert links(origin="imported") == {"prune"}
+    assert links(origin="trained") == {"prune", "plan", "reproduce"}
+    assert links(origin="imported") == {"prune", "plan"}
     assert links(origin="trained", task="classify", architecture="resnet18") == {"reproduce"}

@@ -8,6 +8,7 @@ from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,9 @@ from app import alive
 from app.database.session import create_database_engine, create_sessions
 from app.database.tables import Worker, utc_now
 from app.database.upgrade import upgrade_database
-from app.detect.wire import EngineStatus, encode_frame, read_request
+from app.detect.frames import FrameProtocol
+from app.detect.wire import AskStatus, EngineStatus
+from app.engine.server import Connection
 from app.settings import Settings
 
 
@@ -53,26 +56,21 @@ def test_an_api_that_does_not_listen_is_not_healthy(settings: Settings) -> None:
     assert not alive.api_answers(settings)
 
 
+class Pipeline:
+    """Answers what a health check asks."""
+
+    async def status(self, request: AskStatus) -> EngineStatus:
+        return EngineStatus(request.id, 1, "CPU", "onnxruntime", (), 0, 0, 0)
+
+
 def test_the_engine_must_answer(settings: Settings) -> None:
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        request = await read_request(reader, max_bytes=1000)
-        assert request is not None
-        status = EngineStatus(
-            id=request.id,
-            pid=1,
-            device="cpu",
-            backend="onnxruntime",
-            models=(),
-            model_bytes=0,
-            queue_images=0,
-            queue_bytes=0,
-        )
-        writer.write(encode_frame(status))
-        await writer.drain()
-        writer.close()
+    def welcome() -> FrameProtocol:
+        pipeline: Any = Pipeline()
+        return Connection(pipeline, max_image_bytes=1000, when_over=lambda _: None).protocol
 
     async def ask() -> bool:
-        async with await asyncio.start_unix_server(answer, settings.engine_socket):
+        loop = asyncio.get_running_loop()
+        async with await loop.create_unix_server(welcome, settings.engine_socket):
             return await asyncio.to_thread(alive.engine_answers, settings)
 
     settings.engine_socket.parent.mkdir(parents=True)

@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from app.cli import commands, weights
+from app.cli import bench, commands, weights
 from app.cli.client import Api, CommandError
 from app.cli.gauge import PlainLines, counted_bytes, counted_pictures
 from app.cli.progress import facts, follow_job
@@ -634,6 +634,69 @@ class TestAnalysis:
         assert json.loads(server.bodies("/models/m1/evaluate")[0])["tta"] is True
 
 
+PLAN_ROW = {
+    "backend": "openvino",
+    "precision": "bf16",
+    "streams": 2,
+    "threads": 1,
+    "batch_size": 1,
+    "pictures_per_s": 115.0,
+    "p50_ms": 17.2,
+    "p95_ms": 18.9,
+    "alone_p50_ms": 9.7,
+    "alone_p95_ms": 10.4,
+    "ap": 0.2921,
+    "ap_drop": -0.0032,
+    "same_boxes": 0.978,
+    "agrees": True,
+}
+PLAN = {
+    "device": "cpu",
+    "processor": "Fast Core",
+    "cores": 2,
+    "rows": [{**PLAN_ROW, "backend": "slow", "pictures_per_s": 9.0, "ap": None, "agrees": False}, PLAN_ROW],
+    "winner": PLAN_ROW,
+    "pinned": {name: PLAN_ROW[name] for name in ("backend", "precision", "streams", "threads", "batch_size")},
+    "closest": None,
+    "unmet": [],
+}
+
+
+class TestBench:
+    def test_the_table_is_shown_and_written(self, server: FakeServer, run: Run, tmp_path: Path) -> None:
+        server.answer("/models/m1/plan", {**JOB, "status": "queued"}, 202)
+        server.answer("/jobs/j1", {**JOB, "result": PLAN})
+        file = tmp_path / "plan.json"
+        shown = run("bench", "m1", "--rps", "60", "--dataset", "d1", "--json", str(file))
+        (body,) = map(json.loads, server.bodies("/models/m1/plan"))
+        expected = {"rps": 60.0, "dataset_id": "d1", "split": "val", "device": "auto"}
+        assert body == {**expected, "seconds": 2.0, "pin": True}
+        assert json.loads(file.read_text(encoding="utf-8")) == PLAN
+        rows = [line.replace("│", " ").split() for line in shown.splitlines()]
+        best = next(row for row in rows if row[:1] == ["*"])
+        other = next(row for row in rows if row[:1] == ["differs"])
+        assert rows.index(best) < rows.index(other)
+        assert " ".join(best[1:]) == "openvino bf16 2 x 1 1 115.0 17.2 18.9 9.7 0.2921 97.8%"
+
+    @pytest.mark.parametrize(
+        ("changes", "line"),
+        [
+            ({}, "served with openvino bf16, 2 x 1 threads, batches of 1 from now on"),
+            ({"pinned": None}, "best is openvino bf16, 2 x 1 threads, batches of 1; nothing was pinned"),
+            (
+                {"pinned": None, "winner": None, "closest": PLAN_ROW, "unmet": ["rps: too few"]},
+                "closest is openvino bf16, 2 x 1 threads, batches of 1; nothing was pinned",
+            ),
+        ],
+    )
+    def test_it_says_what_is_served_from_now_on(self, changes: dict[str, Any], line: str) -> None:
+        lines = list(bench._outcome({**PLAN, **changes}))
+        assert line in lines[-1]
+
+    def test_a_file_that_cannot_be_written_is_told_before_the_work(self, run: Run, tmp_path: Path) -> None:
+        run("bench", "m1", "--json", str(tmp_path / "none" / "a.json"), fails="there is no folder")
+
+
 class TestDetect:
     def test_passes_are_chosen(self, server: FakeServer, run: Run, tmp_path: Path) -> None:
         (tmp_path / "a.jpg").write_bytes(b"?")
@@ -679,6 +742,33 @@ class TestDetect:
             (tmp_path / f"{number}.jpg").write_bytes(b"?")
         server.answer("/detect", {**PROBLEM, "code": "no_model"}, 409, "application/problem+json")
         assert run("detect", tmp_path, fails="[no_model]") == ""
+
+    def test_a_video_becomes_a_job_whose_files_are_fetched(
+        self, server: FakeServer, run: Run, tmp_path: Path
+    ) -> None:
+        (tmp_path / "clip.MP4").write_bytes(b"a video")
+        result = {"frames": 4, "detections": 2, "duration_s": 1.2, "findings": [], "stored_bytes": 9}
+        links = {"detections": "/jobs/j1/detections", "video": "/jobs/j1/video"}
+        job = {**JOB, "kind": "detect-video", "result": result, "model_id": "m1", "links": links}
+        server.answer("/detect", job, 202)
+        server.answer("/jobs/j1", job)
+        server.answer("/jobs/j1/detections", b'{"frame":0}\n', 200, "application/x-ndjson")
+        server.answer("/jobs/j1/video", b"webm", 200, "video/webm")
+        options = ("--every", 3, "--class", "cat", "--class", "dog", "--out", "made/here")
+        (shown,) = json.loads(run("detect", "clip.MP4", *options))["videos"]
+        assert (shown["file"], shown["job"], shown["model"], shown["frames"]) == ("clip.MP4", "j1", "m1", 4)
+        made = {path.name: path.read_bytes() for path in (tmp_path / "made" / "here").iterdir()}
+        assert made == {"clip.detections.ndjson": b'{"frame":0}\n', "clip.annotated.webm": b"webm"}
+        (sent,) = server.bodies("/detect")
+        for name, value in (("every", "3"), ("annotate", "true"), ("classes", "dog")):
+            assert f'name="{name}"\r\n\r\n{value}\r\n'.encode() in sent
+        assert b'name="video"; filename="clip.MP4"' in sent
+
+    def test_videos_go_alone_and_need_names_of_their_own(self, run: Run, tmp_path: Path) -> None:
+        for name in ("a.mp4", "a.avi", "b.jpg"):
+            (tmp_path / name).write_bytes(b"?")
+        run("detect", "a.mp4", "b.jpg", fails="b.jpg is no video")
+        run("detect", "a.mp4", "a.avi", fails="two of the videos have one name")
 
     def test_nothing_to_look_at(self, run: Run, tmp_path: Path) -> None:
         run("detect", tmp_path, fails="no picture")

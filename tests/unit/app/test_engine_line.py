@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from app.detect.engine_client import EngineClient
@@ -17,12 +18,15 @@ from app.detect.errors import (
     PictureTooLargeError,
     UnsupportedPictureError,
 )
+from app.detect.frames import FrameProtocol
 from app.detect.wire import (
     AskStatus,
     Box,
     Detect,
     Detected,
     EngineStatus,
+    Prepare,
+    Prepared,
     Refusal,
     Render,
     Rendered,
@@ -49,6 +53,7 @@ class Pipeline:
         self.begun: list[bytes] = []
         self.ended: list[bytes] = []
         self.errors: dict[bytes, Exception] = {}
+        self.held: list[tuple[str, ...]] = []
 
     async def detect(self, request: Detect) -> Detected:
         self.begun.append(request.image)
@@ -59,10 +64,18 @@ class Pipeline:
                 self.ended.append(request.image)
         if request.image in self.errors:
             raise self.errors[request.image]
-        return Detected(request.id, 4, 3, (Box(0, 0, 1, 1, 0, "cat", 0.5),), TIMING, 0)
+        return Detected(request.id, 4, 3, (Box(0, 0, 1, 1, 0, "cat", 0.5),), TIMING, 0, request.model.id)
 
     async def render(self, request: Render) -> Rendered:
         return Rendered(request.id, request.image[::-1])
+
+    def hold(self, models: Sequence[ServedModel]) -> None:
+        self.held.append(tuple(model.id for model in models))
+
+    async def prepare(self, request: Prepare) -> Prepared:
+        if request.model.id == "lost":
+            raise RefusedError(Refusal.MODEL_UNAVAILABLE, "the model lost has lost its onnx file")
+        return Prepared(request.id)
 
     async def status(self, request: AskStatus) -> EngineStatus:
         return EngineStatus(request.id, 1, "CPU", "eager", ("m1",), 10, 0, 0)
@@ -76,19 +89,19 @@ class Wiring:
         self.pipeline = Pipeline()
         self.client = EngineClient(settings)
         self.connections: list[Connection] = []
-        self.writers: list[asyncio.StreamWriter] = []
+        self.over: list[Connection] = []
 
     @asynccontextmanager
     async def engine(self) -> AsyncIterator[None]:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def welcome() -> FrameProtocol:
             pipeline: Any = self.pipeline
-            connection = Connection(pipeline, reader, writer, max_image_bytes=1000)
+            connection = Connection(pipeline, max_image_bytes=1000, when_over=self.over.append)
             self.connections.append(connection)
-            self.writers.append(writer)
-            await connection.serve()
+            return connection.protocol
 
         with listen(self.settings.engine_socket) as socket:
-            async with await asyncio.start_unix_server(serve, sock=socket):
+            server = await asyncio.get_running_loop().create_unix_server(welcome, sock=socket)
+            async with server:
                 yield
 
     async def detect(self, image: bytes) -> Detected:
@@ -125,6 +138,9 @@ def test_every_kind_of_request_has_its_answer(settings: Settings) -> None:
         assert (found.width, found.height, found.boxes[0].label) == (4, 3, "cat")
         assert await wiring.client.render(b"abc", max_side=5) == b"cba"
         assert (await wiring.client.status()).models == ("m1",)
+        await wiring.client.prepare(MODEL, 5.0)
+        await wiring.client.hold([MODEL])
+        assert wiring.pipeline.held == [("m1",)]
 
     wired(settings, story)
 
@@ -204,7 +220,7 @@ def test_an_engine_that_dies_fails_at_once_and_is_found_again(settings: Settings
             async with wiring.engine():
                 waiting = asyncio.create_task(wiring.detect(b"slow"))
                 await wiring.begun(b"slow")
-                wiring.writers[0].transport.abort()
+                wiring.connections[0].protocol.abort()
                 with pytest.raises(EngineUnavailableError) as raised:
                     await waiting
                 assert raised.value.retry_after_s >= 1
@@ -215,6 +231,43 @@ def test_an_engine_that_dies_fails_at_once_and_is_found_again(settings: Settings
                 await wiring.client.close()
 
     asyncio.run(story())
+
+
+def test_an_engine_that_was_started_anew_is_told_what_to_hold(settings: Settings) -> None:
+    async def story() -> None:
+        wiring = Wiring(settings)
+        async with asyncio.timeout(20):
+            with pytest.raises(EngineUnavailableError):
+                await wiring.client.hold([MODEL])
+            for _ in range(2):
+                wiring.pipeline.held.clear()
+                async with wiring.engine():
+                    await wiring.detect(b"picture")
+                    assert wiring.pipeline.held == [("m1",)]
+                    wiring.connections[-1].protocol.abort()
+                with pytest.raises(EngineUnavailableError):
+                    await wiring.client.status()
+            await wiring.client.close()
+
+    asyncio.run(story())
+
+
+def test_a_model_that_cannot_be_prepared_is_an_error(settings: Settings) -> None:
+    async def story(wiring: Wiring) -> None:
+        with pytest.raises(ModelUnavailableError, match="lost"):
+            await wiring.client.prepare(msgspec.structs.replace(MODEL, id="lost"), 5.0)
+
+    wired(settings, story)
+
+
+def test_a_refusal_says_when_to_come_again(settings: Settings) -> None:
+    async def story(wiring: Wiring) -> None:
+        wiring.pipeline.errors[b"bad"] = RefusedError(Refusal.OVERLOADED, "a", retry_after_s=7)
+        with pytest.raises(OverloadedError) as raised:
+            await wiring.detect(b"bad")
+        assert raised.value.retry_after_s == 7
+
+    wired(settings, story)
 
 
 def test_what_was_accepted_is_answered_before_the_engine_ends(settings: Settings) -> None:
@@ -231,7 +284,9 @@ def test_what_was_accepted_is_answered_before_the_engine_ends(settings: Settings
     wired(settings, story)
 
 
-@pytest.mark.parametrize("nonsense", [b"\xff\xff\xff\xff", b"\0\0\0\1\xc1", b"\0\0\0\1"])
+@pytest.mark.parametrize(
+    "nonsense", [b"\xff" * 8, b"\0\0\0\1\0\0\0\0\xc1", b"\0\0\0\1\0\0", b"\0\0\0\1\0\0\0\0"]
+)
 def test_nonsense_ends_the_connection_and_nothing_else(settings: Settings, nonsense: bytes) -> None:
     async def story(wiring: Wiring) -> None:
         reader, writer = await asyncio.open_unix_connection(settings.engine_socket)
@@ -248,7 +303,7 @@ def test_an_engine_that_talks_nonsense_is_not_trusted(settings: Settings) -> Non
     async def story() -> None:
         async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.read(1)
-            writer.write(b"\0\0\0\1\xc1")
+            writer.write(b"\0\0\0\1\0\0\0\0\xc1")
             writer.close()
 
         with listen(settings.engine_socket) as socket:

@@ -11,14 +11,17 @@ import pytest
 
 from app.detect.wire import Refusal, ServedModel, WeightsFile
 from app.engine.device import choose_device
-from app.engine.loader import Loader, ModelCache
+from app.engine.loader import LoadedModel, Loader
+from app.engine.models import ModelCache
 from app.engine.refusal import RefusedError
 from app.settings import Settings
 from app.storage import Storage, open_storage
 from detection.errors import UnknownNameError
+from detection.inference.serving import Precision, ServingShape
 from detection.model_record import ModelRecord
 from tests.published import publish, publish_weights
 
+SHAPE = ServingShape("onnxruntime", Precision.FP32, streams=2, threads=1, batch_size=1)
 RECORD = ModelRecord(architecture="yolox-nano", classes=("cat",), input_size_hw=(64, 64))
 
 
@@ -41,7 +44,7 @@ class Disk:
         self.loaded: list[str] = []
         self.gate = asyncio.Event()
 
-    async def load(self, model: ServedModel, backend: str) -> Weight:
+    async def load(self, model: ServedModel, shape: ServingShape) -> Weight:
         self.loaded.append(model.id)
         await self.gate.wait()
         if model.id == "broken":
@@ -53,12 +56,12 @@ def test_many_who_ask_first_cause_one_load() -> None:
     async def story() -> None:
         disk = Disk()
         cache = ModelCache(disk.load, max_bytes=100)
-        asking = [asyncio.create_task(cache.get(named("a"), "onnxruntime")) for _ in range(5)]
+        asking = [asyncio.create_task(cache.get(named("a"), SHAPE)) for _ in range(5)]
         await asyncio.sleep(0)
         asking[0].cancel()
         disk.gate.set()
         found = await asyncio.gather(*asking[1:])
-        assert {id(weight) for weight in found} == {id(await cache.get(named("a"), "onnxruntime"))}
+        assert {id(weight) for weight in found} == {id(await cache.get(named("a"), SHAPE))}
         assert disk.loaded == ["a"]
 
     asyncio.run(story())
@@ -70,12 +73,12 @@ def test_the_least_recently_used_go_first_and_the_newest_stays() -> None:
         disk.gate.set()
         cache = ModelCache(disk.load, max_bytes=25)
         for name in ("a", "b", "a", "c"):
-            await cache.get(named(name), "onnxruntime")
+            await cache.get(named(name), SHAPE)
         assert cache.ids == ("a", "c")
         assert cache.size_bytes == 20
         tiny = ModelCache(disk.load, max_bytes=1)
-        await tiny.get(named("a"), "onnxruntime")
-        await tiny.get(named("b"), "onnxruntime")
+        await tiny.get(named("a"), SHAPE)
+        await tiny.get(named("b"), SHAPE)
         assert tiny.ids == ("b",)
 
     asyncio.run(story())
@@ -88,11 +91,44 @@ def test_a_load_that_failed_is_an_answer_and_is_tried_again() -> None:
         cache = ModelCache(disk.load, max_bytes=25)
         for _ in range(2):
             with pytest.raises(RefusedError) as refused:
-                await cache.get(named("broken"), "onnxruntime")
+                await cache.get(named("broken"), SHAPE)
             assert refused.value.reason is Refusal.MODEL_UNAVAILABLE
             assert "cannot be read" not in refused.value.message
         assert disk.loaded == ["broken", "broken"]
-        assert (await cache.get(named("a"), "onnxruntime")).name == "a"
+        assert (await cache.get(named("a"), SHAPE)).name == "a"
+
+    asyncio.run(story())
+
+
+def test_what_is_held_is_loaded_unasked_and_never_evicted() -> None:
+    async def story() -> None:
+        disk = Disk()
+        disk.gate.set()
+        cache = ModelCache(disk.load, max_bytes=25)
+        cache.hold([(named("a"), SHAPE), (named("broken"), SHAPE)])
+        assert cache.find(named("a"), SHAPE) is None
+        await cache.get(named("a"), SHAPE)
+        assert sorted(disk.loaded) == ["a", "broken"]
+        for name in ("b", "c", "d"):
+            await cache.get(named(name), SHAPE)
+        assert cache.ids == ("a", "d")
+        cache.hold([])
+        await cache.get(named("e"), SHAPE)
+        assert cache.ids == ("d", "e")
+
+    asyncio.run(story())
+
+
+def test_a_model_is_loaded_beside_while_nobody_waits() -> None:
+    async def story() -> None:
+        disk = Disk()
+        cache = ModelCache(disk.load, max_bytes=25)
+        for _ in range(2):
+            cache.load_beside(named("a"), SHAPE)
+        disk.gate.set()
+        await cache.get(named("a"), SHAPE)
+        assert cache.find(named("a"), SHAPE) is not None
+        assert disk.loaded == ["a"]
 
     asyncio.run(story())
 
@@ -107,16 +143,21 @@ def storage(settings: Settings) -> Storage:
     return open_storage(settings)
 
 
-def loader(settings: Settings, storage: Storage, backend: str) -> Loader:
+def load(
+    settings: Settings, storage: Storage, model: ServedModel, backend: str = "onnxruntime"
+) -> LoadedModel:
     device = choose_device(settings.model_copy(update={"backend": backend}))
-    return Loader(storage, device, scratch=settings.scratch, max_pixels=1000)
+    loader = Loader(storage, device, scratch=settings.scratch, max_pixels=1000)
+    loaded = loader.load(model, device.shape_of(model))
+    assert isinstance(loaded, LoadedModel)
+    return loaded
 
 
 @pytest.mark.parametrize(("backend", "publish_it"), [("onnxruntime", publish), ("eager", publish_weights)])
 def test_a_published_model_is_loaded_and_nothing_is_left_behind(
     settings: Settings, storage: Storage, backend: str, publish_it: Callable[[Storage], ServedModel]
 ) -> None:
-    loaded = loader(settings, storage, backend).load(publish_it(storage))
+    loaded = load(settings, storage, publish_it(storage), backend)
     assert loaded.predictor.record.architecture == "yolox-nano"
     assert loaded.size_bytes > 0
     assert list(settings.scratch.iterdir()) == []
@@ -144,21 +185,21 @@ def test_a_file_that_is_lost_or_damaged_is_named(
     for file in model.files:
         harm(storage, file)
     with pytest.raises(RefusedError, match=word) as refused:
-        loader(settings, storage, "onnxruntime").load(model)
+        load(settings, storage, model)
     assert refused.value.reason is Refusal.MODEL_UNAVAILABLE
 
 
 def test_a_model_without_the_needed_format_is_named(settings: Settings, storage: Storage) -> None:
     with pytest.raises(RefusedError, match="has no onnx file"):
-        loader(settings, storage, "onnxruntime").load(named("a"))
+        load(settings, storage, named("a"))
 
 
 def test_a_cpu_gets_single_pictures_on_streams(settings: Settings) -> None:
-    device = choose_device(settings)
-    assert (device.backend, device.batch_size) == ("onnxruntime", 1)
-    assert device.streams >= 1
-    assert choose_device(settings.model_copy(update={"backend": "eager"})).streams == 1
-    assert choose_device(settings.model_copy(update={"engine_batch_size": 4})).batch_size == 4
+    shape = choose_device(settings).shape
+    assert (shape.backend, shape.batch_size) == ("onnxruntime", 1)
+    assert shape.streams >= 1
+    assert choose_device(settings.model_copy(update={"backend": "eager"})).shape.streams == 1
+    assert choose_device(settings.model_copy(update={"engine_batch_size": 4})).shape.batch_size == 4
 
 
 def test_a_backend_that_does_not_exist_is_named(settings: Settings) -> None:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from detection.boxes import cxcywh_to_xyxy, pairwise_iou
+from detection.candidates import MOST_CANDIDATES
 from detection.detections import Detections
-from detection.postprocess import MOST_CANDIDATES, select_detections
+from detection.postprocess import select_detections
 from tests.npz import read_npz
 
 BOXES = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 30, 30], [0, 0, 10, 8]])
@@ -178,7 +179,7 @@ def test_only_so_many_candidates_are_looked_at_and_those_are_the_best(
     scores = (torch.rand(60, 3, generator=random) * 20).round() / 20  # many are equal
     expected = chosen_one_by_one(boxes, scores, threshold=0.1, best_only=best_only, classes=classes)
     for most in (len(expected) + 1, 20):
-        monkeypatch.setattr("detection.postprocess.MOST_CANDIDATES", most)
+        monkeypatch.setattr("detection.candidates.MOST_CANDIDATES", most)
         found = select(
             boxes,
             scores,

@@ -144,3 +144,33 @@ def test_reduced_pixels_are_placed_like_the_full_picture(convention: InputConven
 
     assert by_full.placement == by_reduced.placement
     assert np.abs(by_full.tensor - by_reduced.tensor).mean() < 2
+
+
+@pytest.mark.parametrize(
+    "convention",
+    [
+        YOLOX,
+        YOLOX_LEGACY,
+        NANODET_STRETCH,
+        NANODET_KEEP_RATIO,
+        InputConvention(order=ChannelOrder.RGB, resize=Resize.LETTERBOX_CENTRE, mean=(1.5, 2.5, 3.5)),
+    ],
+)
+@pytest.mark.parametrize("size_wh", [(70, 30), (30, 70), (64, 48), (3, 500)])
+def test_writing_into_a_used_buffer_gives_what_placing_and_then_normalising_gives(
+    convention: InputConvention, size_wh: tuple[int, int]
+) -> None:
+    pixels = pictures.noise(*size_wh)
+    placed, placement = place_image(pixels, (48, 64), convention)
+    step = -1 if convention.order is ChannelOrder.RGB else 1
+    plain = placed[:, :, ::step].transpose(2, 0, 1).astype(np.float32) * np.float32(convention.scale)
+    plain -= np.array(convention.mean, np.float32)[:, None, None]
+    plain /= np.array(convention.std, np.float32)[:, None, None]
+
+    used = np.full((3, 48, 64), np.nan, np.float32)
+    fitted = fit_image(pixels, (48, 64), convention, out=used)
+
+    assert fitted.tensor is used
+    assert fitted.placement == placement
+    np.testing.assert_array_equal(fitted.tensor, plain)
+    np.testing.assert_array_equal(fit_image(pixels, (48, 64), convention).tensor, plain)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from detection.architectures import ARCHITECTURES
 from detection.boxes import cxcywh_to_xyxy
+from detection.candidates import CHOOSING_BYTES
 from detection.errors import ImageError
 from detection.inference.backends.onnx_runtime import OnnxRuntimeBackend
 from detection.inference.passes import (
@@ -29,7 +30,6 @@ from detection.inference.scaling import scale_img
 from detection.inference.tta import make_view, map_back, merge_passes, view_bytes, view_size_hw
 from detection.input_convention import NANODET_KEEP_RATIO, NANODET_STRETCH, YOLOX, YOLOX_LEGACY
 from detection.model_record import ModelRecord
-from detection.postprocess import CHOOSING_BYTES
 from tests.npz import read_npz
 from tests.pictures import jpeg, noise, png, quadrants
 from tests.published import tiny_graph

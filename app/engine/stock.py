@@ -1,0 +1,159 @@
+"""The models that are ready for pictures, and which of them looks at one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+from app.detect.wire import Detect, Refusal, ServedModel
+from app.engine.batcher import Batcher
+from app.engine.device import Device, num_cores
+from app.engine.loader import LoadedClassifier, LoadedModel, Loader
+from app.engine.models import ModelCache
+from app.engine.refusal import RefusedError
+from app.engine.second_stage import ReadyClassifier, line_up
+from app.engine.width import Width
+from detection.inference.predictor import Inferred, Predictor, Prepared
+from detection.inference.serving import ServingShape
+from detection.inference.tta import view_size_hw
+
+
+class ReadyModel:
+    """A detector in one shape, with its own line of batches."""
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        shape: ServingShape,
+        pool: ThreadPoolExecutor,
+        *,
+        alone: Callable[[], bool],
+        max_delay_s: float,
+    ) -> None:
+        self.loaded, self.shape, self._alone, self._pool = loaded, shape, alone, pool
+        self.record = loaded.predictor.record
+        self.takes_one_at_a_time = loaded.batch_size == 1 and loaded.predictor.backend.device.type == "cpu"
+        # Where there are as many streams as threads, who waits is better off waiting for a thread itself.
+        self.streams = asyncio.Semaphore(shape.streams) if shape.streams < num_cores() else nullcontext()
+        self.width = Width()
+        self.batcher: Batcher[Prepared, Inferred] = Batcher(
+            self._infer, max_batch_size=loaded.batch_size, streams=shape.streams, max_delay_s=max_delay_s
+        )
+
+    @property
+    def size_bytes(self) -> int:
+        return self.loaded.size_bytes
+
+    def is_alone(self) -> bool:
+        """Return whether no other picture needs the cores at this moment."""
+        return self._alone()
+
+    def predictor(self) -> tuple[Predictor, bool]:
+        """Return what a picture is to be computed with that begins now, and whether it has all threads."""
+        wide = self._alone() and self.width.is_wide()
+        return (self.loaded.predictor if wide else self.loaded.narrow), wide
+
+    async def _infer(self, batch: Sequence[Prepared]) -> list[Inferred]:
+        predictor = self.loaded.predictor if self._alone() else self.loaded.narrow
+        return await asyncio.get_running_loop().run_in_executor(self._pool, predictor.infer, batch)
+
+
+Ready = ReadyModel | ReadyClassifier
+
+
+@dataclass(frozen=True, slots=True)
+class Stock:
+    """Loads on a thread of its own, so that pictures never wait for a model that others want."""
+
+    device: Device
+    models: ModelCache[Ready]
+
+    def stand_in(self, request: Detect) -> ServedModel:
+        """Return the model that looks now: the one instead, while the wanted one must be loaded first.
+
+        The wanted one is loaded beside.
+        """
+        wanted, instead = request.model, request.instead
+        if instead is None or self.models.find(wanted, self.device.shape_of(wanted)) is not None:
+            return wanted
+        if self.models.find(instead, self.device.shape_of(instead)) is None:
+            return wanted
+        self.models.load_beside(wanted, self.device.shape_of(wanted))
+        return instead
+
+    async def for_passes(self, request: Detect, model: ServedModel) -> list[ReadyModel]:
+        """Return the model for each pass: in its own shape where the view has the model's size.
+
+        Raises:
+            RefusedError: it cannot be loaded, or is no detector.
+        """
+        own, size_hw = self.device.shape_of(model), model.record.input_size_hw
+        shapes = [
+            own if view_size_hw(look, model.record) == size_hw else self.device.any_size_shape
+            for look in request.passes
+        ]
+        ready = {shape: await self._detector(model, shape) for shape in dict.fromkeys(shapes)}
+        return [ready[shape] for shape in shapes]
+
+    async def classifier(self, wanted: ServedModel | None) -> ReadyClassifier | None:
+        """Return a classifier, where one is wanted.
+
+        Raises:
+            RefusedError: it cannot be loaded, or is none.
+        """
+        if wanted is None:
+            return None
+        model = await self.models.get(wanted, self.device.shape_of(wanted))
+        if not isinstance(model, ReadyClassifier):
+            raise RefusedError(Refusal.MODEL_UNAVAILABLE, f"the model {wanted.id} is no classifier")
+        return model
+
+    async def prepare(self, model: ServedModel) -> None:
+        """Return when a model is in memory.
+
+        Raises:
+            RefusedError: it cannot be loaded.
+        """
+        await self.models.get(model, self.device.shape_of(model))
+
+    def hold(self, models: Sequence[ServedModel]) -> None:
+        """Keep these in memory whatever happens, and no others; load those that are not there yet."""
+        self.models.hold([(model, self.device.shape_of(model)) for model in models])
+
+    async def _detector(self, wanted: ServedModel, shape: ServingShape) -> ReadyModel:
+        model = self.models.find(wanted, shape) or await self.models.get(wanted, shape)
+        if not isinstance(model, ReadyModel):
+            raise RefusedError(Refusal.MODEL_UNAVAILABLE, f"the model {wanted.id} is no detector")
+        return model
+
+
+def open_stock(
+    loader: Loader,
+    device: Device,
+    pool: ThreadPoolExecutor,
+    *,
+    alone: Callable[[], bool],
+    max_bytes: int,
+    max_delay_s: float,
+) -> Stock:
+    """Return a stock without models yet.
+
+    Args:
+        pool: the threads that compute.
+        alone: whether no other picture needs the cores at this moment.
+        max_bytes: of memory that models may take which are not held.
+        max_delay_s: that a batch may wait for more pictures.
+    """
+    # Not of a lower priority: the threads that a backend makes inherit it, and compute with it ever after.
+    loading = ThreadPoolExecutor(1, "loader")
+
+    async def load(model: ServedModel, shape: ServingShape) -> Ready:
+        loaded = await asyncio.get_running_loop().run_in_executor(loading, loader.load, model, shape)
+        if isinstance(loaded, LoadedClassifier):
+            return line_up(loaded, pool, streams=shape.streams, alone=alone)
+        return ReadyModel(loaded, shape, pool, alone=alone, max_delay_s=max_delay_s)
+
+    return Stock(device, ModelCache(load, max_bytes=max_bytes))

@@ -1,0 +1,1 @@
+"""Plans: how a model is served fastest on this machine, measured, and pinned to it."""

@@ -1,0 +1,128 @@
+"""The bound: the same decode, letterbox, backend and post-processing in a loop in one process, without HTTP.
+
+`python -m tests.benchmarks.bound FOLDER EXECUTOR PICTURE…` loads the model and then obeys its input, a line
+each: `busy SECONDS` runs one stream per core with one thread each, `idle SECONDS` one picture after the other
+with all threads, as Harrier's default is. Each line is answered by one of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+
+from detection.inference.predictor import Predictor
+from detection.inference.serving import read_executor
+
+ROOT = Path(__file__).resolve().parents[2]
+CORES = len(os.sched_getaffinity(0))
+WARM_UP_S = 0.5
+
+
+class Bound:
+    """The bare work, with the threads that Harrier gives it."""
+
+    def __init__(self, folder: Path, executor: str, pictures: list[bytes]) -> None:
+        backend, precision = read_executor(executor)
+        self._pictures = pictures
+        self._wide = Predictor.from_folder(folder, backend=backend, precision=precision)
+        self._narrow = [
+            Predictor.from_folder(folder, backend=backend, precision=precision, threads=1)
+            for _ in range(CORES)
+        ]
+        for predictor in (self._wide, *self._narrow):
+            predictor.warm_up()
+
+    def busy(self, seconds: float) -> dict[str, Any]:
+        """Return pictures per second of all streams together."""
+        began = time.perf_counter() + WARM_UP_S
+        counts = [0] * CORES
+        streams = [
+            threading.Thread(target=self._stream, args=(number, began, began + seconds, counts))
+            for number in range(CORES)
+        ]
+        for stream in streams:
+            stream.start()
+        for stream in streams:
+            stream.join()
+        return {"per_s": sum(counts) / seconds}
+
+    def idle(self, seconds: float) -> dict[str, Any]:
+        """Return milliseconds of each picture, one after the other."""
+        self._look_until(self._wide, time.perf_counter() + WARM_UP_S)
+        return {"times_ms": self._look_until(self._wide, time.perf_counter() + seconds)}
+
+    def _stream(self, number: int, began: float, end: float, counts: list[int]) -> None:
+        predictor, offset = self._narrow[number], number * len(self._pictures) // CORES
+        self._look_until(predictor, began, offset)
+        counts[number] = len(self._look_until(predictor, end, offset))
+
+    def _look_until(self, predictor: Predictor, end: float, offset: int = 0) -> list[float]:
+        times_ms: list[float] = []
+        while (started := time.perf_counter()) < end:
+            predictor.predict([self._pictures[(offset + len(times_ms)) % len(self._pictures)]])
+            times_ms.append((time.perf_counter() - started) * 1000)
+        return times_ms
+
+
+class BoundProcess:
+    """That program as a child, which waits without a sound between two questions."""
+
+    def __init__(self, folder: Path, executor: str, pictures: list[str]) -> None:
+        self.executor = executor
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.benchmarks.bound", str(folder), executor, *pictures],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def ask(self, what: str, seconds: float) -> dict[str, Any]:
+        """Return what it measured, `busy` or `idle`."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{what} {seconds}\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+    def stop(self) -> None:
+        """End it by the end of its input."""
+        self._process.communicate(timeout=30)
+
+
+@contextmanager
+def bound_process(folder: Path, executor: str, pictures: list[str]) -> Iterator[BoundProcess]:
+    """Start it, and leave nothing of it."""
+    running = BoundProcess(folder, executor, pictures)
+    try:
+        yield running
+    finally:
+        running.stop()
+
+
+def main() -> None:
+    """Load, then measure what the input says until it ends."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)  # what is left to torch is small; the backend has threads of its own
+    folder, executor, *files = sys.argv[1:]
+    bound = Bound(Path(folder), executor, [Path(file).read_bytes() for file in files])
+    measures = {"busy": bound.busy, "idle": bound.idle}
+    for line in sys.stdin:
+        what, seconds = line.split()
+        print(json.dumps(measures[what](float(seconds))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+"""Everything that is measured side by side: Harrier, the bound, and the peers in two settings each."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.benchmarks.bound import BoundProcess, bound_process
+from tests.benchmarks.harriers import Harrier, fetch_model, serving_coco, wait_for_choice
+from tests.benchmarks.peers.servers import EAGER, PEERS, Peer, serving
+from tests.benchmarks.sending import Counts, send
+from tests.benchmarks.started import NotStartedError, Server
+
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
+SECONDS = float(os.environ.get("BENCH_SECONDS", "2.5"))
+"""What one server is measured in one round with many clients; a single one is measured for half of it."""
+MANY = 16
+HARRIER, HARRIER_ONNX = "Harrier", "Harrier with ONNX Runtime"
+BOUND, BOUND_ONNX = "bound", "bound with ONNX Runtime"
+ONNX = "onnxruntime"
+
+
+@dataclass
+class Rows:
+    """What one contender reached, round by round."""
+
+    per_s: list[float] = field(default_factory=list)
+    """At many clients."""
+    p50_many_ms: list[float] = field(default_factory=list)
+    p99_many_ms: list[float] = field(default_factory=list)
+    p50_one_ms: list[float] = field(default_factory=list)
+    """At one client."""
+    troubles: dict[str, int] = field(default_factory=dict)
+
+    def note(self, many: Counts, one: Counts) -> None:
+        """Add a round of a server."""
+        self.per_s.append(many.per_s)
+        self.p50_many_ms.append(many.ms(0.5))
+        self.p99_many_ms.append(many.ms(0.99))
+        self.p50_one_ms.append(one.ms(0.5))
+        for counts in (many, one):
+            for trouble, times in counts.troubles.items():
+                self.troubles[trouble] = self.troubles.get(trouble, 0) + times
+
+
+@dataclass(frozen=True)
+class Field:
+    """All contenders, started, warm, and frozen but for the one whose turn it is."""
+
+    harrier: Harrier
+    pictures: list[str]
+    graph_sha256: str
+    executor: str
+    """What Harrier chose for itself."""
+    servers: dict[str, Server]
+    bounds: dict[str, BoundProcess]
+    missing: dict[str, str]
+    """Peers that are not there, and why."""
+
+    @contextmanager
+    def turn(self, name: str) -> Iterator[Server]:
+        """Let one server run."""
+        server = self.servers[name]
+        server.thaw()
+        try:
+            yield server
+        finally:
+            server.freeze()
+
+    def drop(self, name: str, why: str) -> None:
+        """Go on without a server that does not answer any more."""
+        self.missing[name] = why
+        del self.servers[name]
+
+    def peers(self) -> list[str]:
+        """Return the names of the peers that are there, eager torch apart."""
+        return [peer.name for peer in PEERS if peer.name in self.servers]
+
+
+@contextmanager
+def playing_field(
+    reference: Path, pictures: list[str], folder: Path, say: Callable[[str], None]
+) -> Iterator[Field]:
+    """Start everything; leave nothing of it."""
+    with ExitStack() as stack:
+        say("Harrier")
+        harrier = stack.enter_context(serving_coco(HARRIER, reference))
+        onnx = stack.enter_context(serving_coco(HARRIER_ONNX, reference, backend=ONNX))
+        model = folder / "model"
+        model.mkdir()
+        sha256 = fetch_model(onnx, model)
+        executor = wait_for_choice(harrier, [Path(picture).read_bytes() for picture in pictures])
+        servers = {HARRIER: harrier.server, HARRIER_ONNX: onnx.server}
+        wanted = {BOUND: executor, BOUND_ONNX: ONNX}
+        bounds = {
+            name: stack.enter_context(bound_process(model, executor, pictures))
+            for name, executor in wanted.items()
+        }
+        missing: dict[str, str] = {}
+        for server in servers.values():
+            server.freeze()
+            stack.callback(server.thaw)  # what is frozen cannot end in order
+        for peer in (*PEERS, EAGER):
+            say(peer.name)
+            try:
+                server = stack.enter_context(_started(peer, model, folder, pictures))
+            except NotStartedError as error:
+                missing[peer.name] = str(error)
+            else:
+                servers[peer.name] = server
+        yield Field(harrier, pictures, sha256, executor, servers, bounds, missing)
+
+
+@contextmanager
+def _started(peer: Peer, model: Path, folder: Path, pictures: list[str]) -> Iterator[Server]:
+    home = folder / peer.name.replace(" ", "-").replace(",", "")
+    home.mkdir()
+    with serving(peer, model, home, Path(pictures[0]).read_bytes()) as server:
+        send(server, pictures, clients=MANY, seconds=1.0)
+        server.freeze()
+        try:
+            yield server
+        finally:
+            server.thaw()
+
+
+def measure_round(playing: Field, rows: dict[str, Rows]) -> list[float]:
+    """Measure every contender once, and return what the sender took for a request, before each server."""
+    costs = []
+    for name, bound in playing.bounds.items():
+        rows[name].per_s.append(bound.ask("busy", SECONDS)["per_s"])
+        times_ms = sorted(bound.ask("idle", SECONDS / 2)["times_ms"])
+        rows[name].p50_one_ms.append(times_ms[len(times_ms) // 2])
+    for name in tuple(playing.servers):
+        with playing.turn(name) as server:
+            many = send(server, playing.pictures, clients=MANY, seconds=SECONDS)
+            one = send(server, playing.pictures, clients=1, seconds=SECONDS / 2, warm_up_s=0.3)
+        if many.good["times_ms"] and one.good["times_ms"]:
+            rows[name].note(many, one)
+            costs.append(many.cpu_ms)
+        else:
+            playing.drop(name, f"no good answer any more: {many.troubles}, {one.troubles}")
+    return costs

@@ -1,0 +1,1 @@
+"""Other servers for the same detector, each written as its own documentation recommends."""

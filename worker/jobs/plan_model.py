@@ -1,0 +1,88 @@
+"""Plan how a model is served: measure every way on real pictures, compare it, pin the best."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from app.database.tables import Model, utc_now
+from app.jobs.protocol import note_change
+from detection.data.records import Split
+from detection.inference.plan import PlanRow, PlanWish, Verdict, judge
+from detection.model_files import ONNX_FILE
+from detection.processor import processor_name
+from worker.attempt import Attempt
+from worker.jobs.device import begin_on_device
+from worker.jobs.measuring import matched_ids, with_ids
+from worker.jobs.planner import Planner
+from worker.pictures import open_dataset
+from worker.stored_model import as_folder, open_graph, open_model
+
+MOST_MEASURED = 500
+"""Pictures of the split that tell the AP of each way; more would take hours for a difference that is seen."""
+
+
+def run(attempt: Attempt) -> None:
+    config, device = attempt.job.config, begin_on_device(attempt)
+    model, dataset = open_model(attempt), open_dataset(attempt)
+    folder = as_folder(model, attempt.scratch / "served")
+    (folder / ONNX_FILE).symlink_to(open_graph(attempt, model))
+    ids = matched_ids(dataset.record.classes, model.record.classes)
+    pictures = dataset.record.of_split(Split(config["split"]))[:MOST_MEASURED]
+    images = [with_ids(image, ids) for image in pictures]
+    rows = Planner(attempt, folder, device, images, dataset.pictures).rows()
+    wish = PlanWish(**{name: config[name] for name in ("p95_ms", "rps", "max_ap_drop")})
+    verdict = judge(rows, wish)
+    attempt.report.line(_outcome(verdict))
+    facts = {
+        "model_id": model.id,
+        "job_id": attempt.job.id,
+        "made_at": utc_now().isoformat(),
+        "device": attempt.device,
+        "processor": processor_name(),
+        "cores": len(os.sched_getaffinity(0)),
+        "dataset_id": attempt.job.dataset_id,
+        "split": config["split"],
+        "pictures": len(images),
+        "wish": asdict(wish),
+    }
+    result = {**facts, **_decided(rows, verdict, pin=config["pin"])}
+    attempt.succeed(result, partial(_keep, result))
+
+
+def _decided(rows: Sequence[PlanRow], verdict: Verdict, *, pin: bool) -> dict[str, Any]:
+    winner, closest = verdict.winner, verdict.closest
+    return {
+        "rows": [_as_json(row) for row in rows],
+        "winner": None if winner is None else _as_json(winner),
+        "pinned": None if winner is None or not pin else asdict(winner.shape),
+        "closest": None if closest is None else _as_json(closest),
+        "unmet": list(verdict.unmet),
+    }
+
+
+def _outcome(verdict: Verdict) -> str:
+    if verdict.winner is None:
+        return "nothing is pinned: " + "; ".join(verdict.unmet)
+    return f"the best way to serve: {verdict.winner.shape}"
+
+
+def _keep(result: Mapping[str, Any], session: Session) -> None:
+    """Keep the plan with its model, and pin the winner; a plan without one leaves what was pinned before."""
+    model = session.get_one(Model, result["model_id"])
+    model.plan = dict(result)
+    if result["pinned"] is not None:
+        model.serving = dict(result["pinned"])
+    note_change(session, f"models/{model.id}", {"status": "planned", "pinned": result["pinned"]})
+
+
+def _as_json(row: PlanRow) -> dict[str, Any]:
+    values = asdict(row)
+    shape = values.pop("shape")
+    numbers = {name: round(value, 4) if isinstance(value, float) else value for name, value in values.items()}
+    return {**shape, **numbers}
