@@ -18,7 +18,7 @@ from app.api.connection import LONGEST_SKIP_S, patient_protocol
 from app.api.context import SECURITY_HEADERS, request_id_of
 from app.api.head import EVENT_STREAM
 from app.api.health import PATHS as HEALTH_PATHS
-from app.api.problems import problem_response
+from app.api.refusals import refusal
 from app.api.state import State
 from app.errors import OverloadedError
 from app.logs import configure_logging
@@ -113,9 +113,8 @@ class RequestLimit:
 
 def _refusal(scope: Scope) -> Response:
     """Return the answer to one request too many, with what the application would have added."""
-    request_id = request_id_of(scope)
-    answer = problem_response(OverloadedError("too many requests are under way"), request_id, close=True)
-    answer.headers.update({"X-Request-ID": request_id, **SECURITY_HEADERS})
+    answer = refusal(OverloadedError("too many requests are under way"), scope, close=True)
+    answer.headers.update({"X-Request-ID": request_id_of(scope), **SECURITY_HEADERS})
     return answer
 
 

@@ -28,7 +28,7 @@ RAW_SECURITY_HEADERS = tuple(
     (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in SECURITY_HEADERS.items()
 )
 REQUEST_ID_HEADER = b"x-request-id"
-UNLOGGED = frozenset({"/livez", "/readyz", "/metrics"})
+UNLOGGED = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/metrics"})
 """Asked for every few seconds by machines."""
 CLIENT_GONE = 499
 """What the log says about a request whose client left before the answer; never sent."""

@@ -19,7 +19,7 @@ from app.api.context import CLIENT_GONE, SECURITY_HEADERS, request_id_of, route_
 from app.api.faults import invalid_input, problems_of
 from app.api.head import EVENT_STREAM
 from app.api.idempotency import ReplayedAnswer
-from app.api.problems import problem_response
+from app.api.refusals import refusal
 from app.errors import (
     BadRequestError,
     DatabaseUnavailableError,
@@ -61,7 +61,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def _answer(request: Request, error: HarrierError, *, close: bool = False) -> Response:
-    return problem_response(error, request_id_of(request.scope), close=close)
+    return refusal(error, request.scope, close=close)
 
 
 async def _harrier_error(request: Request, error: Exception) -> Response:

@@ -104,16 +104,30 @@ ANSWER_HEADERS = {
         "Absent if there are none, and with the JSON, which holds a problem for each.",
     },
 }
+VIDEO = {
+    **PICTURE,
+    "description": "One video instead of pictures: MP4, MOV, MKV, WebM or AVI, told by content.",
+}
+
+
+def _form_schema() -> dict[str, Any]:
+    """Return the schema of a form, which holds pictures or a video."""
+    schema = _body_schema("image", PICTURE, classes=ONE_OR_MANY_CLASSES, video=VIDEO)
+    del schema["required"]
+    return {**schema, "anyOf": [{"required": ["image"]}, {"required": ["video"]}]}
+
+
 RAW_BODY = {"schema": PICTURE, "example": "(the bytes of the file: curl --data-binary @photo.jpg)"}
 REQUEST_BODY: dict[str, Any] = {
     "required": True,
-    "description": "JPEG, PNG, WebP or BMP, told by content: raw, as files of a form, or as base64 in JSON.",
+    "description": "JPEG, PNG, WebP or BMP, told by content: raw, as files of a form, or as base64 in JSON. "
+    "Or a video, raw or as the file `video` of a form.",
     "content": {
         "image/*": RAW_BODY,
         "application/octet-stream": RAW_BODY,
         "video/*": {"schema": PICTURE, "example": "(the bytes of the file: curl --data-binary @clip.mp4)"},
         "multipart/form-data": {
-            "schema": _body_schema("image", PICTURE, classes=ONE_OR_MANY_CLASSES),
+            "schema": _form_schema(),
             "example": {"image": ["photo.jpg"], "score_threshold": 0.5, "classes": ["dog", "person"]},
         },
         "application/json": {
@@ -193,7 +207,7 @@ async def _look(
         sent = await read_request(request, query, state.settings, take, video)
         if video is not None and video.is_open:
             return await video.answer(sent)
-        form = choose_format(request.headers.get("accept", ""), several=len(sent.images) > 1)
+        form = choose_format(", ".join(request.headers.getlist("accept")), several=len(sent.images) > 1)
         looking = state.detection.detect(sent, annotate=form.draws(asked=sent.parameters.annotate))
         try:
             model_id, images = await while_connected(request, looking)
