@@ -207,7 +207,7 @@ async def _look(
         sent = await read_request(request, query, state.settings, take, video)
         if video is not None and video.is_open:
             return await video.answer(sent)
-        form = choose_format(request.headers.get("accept", ""), several=len(sent.images) > 1)
+        form = choose_format(", ".join(request.headers.getlist("accept")), several=len(sent.images) > 1)
         looking = state.detection.detect(sent, annotate=form.draws(asked=sent.parameters.annotate))
         try:
             model_id, images = await while_connected(request, looking)

@@ -105,7 +105,8 @@ def speed(figures: Figures) -> str:
     about = (
         f"{setting['rounds']} rounds of {setting['seconds']:g} s with {many} clients, half as long with one. "
         f"Harrier chose `{setting['executor']}` for itself. "
-        f"The sender took {setting['client_cpu_ms']:.2f} ms of processor time a request. Shown are the median and the lowest–highest of the rounds."
+        f"The sender took {setting['client_cpu_ms']:.2f} ms of processor time a request. "
+        "Shown are the median and the lowest–highest of the rounds."
     )
     return "\n\n".join([about, table(head, rows), claims_table(figures["claims"])])
 

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,10 +45,6 @@ class Server:
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
-
-    def rss_mb(self) -> float:
-        """Return the resident memory of all its processes."""
-        return sum(_rss(process) for process in self.processes()) / 1e6
 
     def _signal(self, number: signal.Signals) -> None:
         for process in self.processes():
@@ -115,6 +111,11 @@ def _environment(pid: int) -> bytes:
         return Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return b""
+
+
+def rss_mb(processes: Iterable[psutil.Process]) -> float:
+    """Return the resident memory of some processes together; one that ended has none."""
+    return sum(_rss(process) for process in processes) / 1e6
 
 
 def _rss(process: psutil.Process) -> int:
