@@ -191,6 +191,11 @@ class Settings(BaseSettings):
         return self.home_path / "scratch"
 
     @property
+    def cache(self) -> Path:
+        """What was found out or compiled for this machine; it may be lost, and is then made anew."""
+        return self.home_path / "cache"
+
+    @property
     def checkpoints(self) -> Path:
         """`checkpoints/JOB/`: what a training goes on from. On several hosts this must be shared."""
         return self.home_path / "checkpoints"

@@ -7,18 +7,19 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.address import host_name, is_loopback
-from app.api.context import request_id_of, route_path
+from app.api.context import route_path
 from app.api.docs import PATHS as DOCUMENTATION_PATHS
 from app.api.good_keys import GoodKeys
-from app.api.problems import problem_response
+from app.api.health import PATHS as HEALTH_PATHS
 from app.api.rate_limit import RateLimit
+from app.api.refusals import refusal
 from app.database.session import Sessions
 from app.errors import CrossSiteError, HarrierError, HostNotAllowedError, UnauthorizedError
 from app.keys.service import AT_HOME, Caller, find_caller, keys_are_needed
 from app.settings import Settings
 from app.web.routes import PATHS as PAGE_PATHS
 
-PUBLIC = frozenset({"/livez", "/readyz", "/openapi.json", *DOCUMENTATION_PATHS, *PAGE_PATHS})
+PUBLIC = frozenset({"/openapi.json", *HEALTH_PATHS, *DOCUMENTATION_PATHS, *PAGE_PATHS})
 USUAL_PORTS = {"http": ":80", "https": ":443"}
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -45,7 +46,7 @@ class Guard:
             scope["state"]["caller"] = caller
             await self.app(scope, receive, send)
             return
-        answer = problem_response(caller, request_id_of(scope), close=True)
+        answer = refusal(caller, scope, close=True)
         await answer(scope, receive, send)
 
     def _host_refusal(self, headers: Headers) -> HarrierError | None:

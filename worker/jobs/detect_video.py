@@ -107,7 +107,7 @@ class VideoDetection:
         served = self._served
         ahead = min(2 * served.streams, MOST_AHEAD_BYTES // (frame_bytes * served.batch_size))
         with ExitStack() as stack:
-            lookers = stack.enter_context(ThreadPoolExecutor(served.streams, "look"))
+            lookers = stack.enter_context(ThreadPoolExecutor(served.streams, "look", served.enter_thread))
             writer = stack.enter_context(ThreadPoolExecutor(1, "write"))
             frames = batches_of(reader.frames(every=self._config["every"]), served.batch_size)
             seen = map_in_order(lookers, self._look, frames, ahead=max(ahead, 1))
@@ -119,9 +119,7 @@ class VideoDetection:
         pictures = [
             DecodedImage(frame.pixels, frame.pixels.shape[1], frame.pixels.shape[0]) for frame in frames
         ]
-        predictor = self._served.predictor
-        seen = predictor.detect([predictor.prepare(each) for each in pictures], self._options)
-        return list(zip(frames, seen, strict=True))
+        return list(zip(frames, self._served.detect(pictures, self._options), strict=True))
 
     def _publish(self, result: dict[str, Any], files: Mapping[VideoFile, Path]) -> None:
         attempt = self._attempt

@@ -60,7 +60,7 @@ class BackendKind(Protocol):
 
     @property
     def package(self) -> str:
-        """What `pip` installs it with."""
+        """What `pip` installs, and whose version is that of the backend."""
 
     def is_available(self) -> bool:
         """Return whether the library behind it is installed here."""
@@ -116,7 +116,9 @@ def check_use(name: str, device: torch.device, precision: Precision) -> None:
     """
     kind = BACKENDS[name]
     if not kind.is_available():
-        raise BackendError(f"the backend {name} is not installed here: {kind.package} has it")
+        raise BackendError(
+            f"the backend {name} is not installed here; `.venv/bin/pip install {kind.package}` installs it"
+        )
     precisions = kind.precisions(device)
     if not precisions:
         raise BackendError(f"the backend {name} cannot use {device}")

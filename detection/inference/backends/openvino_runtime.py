@@ -84,7 +84,7 @@ class OpenVinoKind:
     """It reads the graph that every published model has."""
 
     file = NeededFile("onnx", ONNX_FILE)
-    package = PACKAGE
+    package = "openvino"
     side_by_side = True
 
     def is_available(self) -> bool:
