@@ -123,7 +123,7 @@ def misbehaving(figures: Figures) -> str:
             name,
             spread(each["alone_per_s"]),
             spread(each["beside_per_s"]),
-            spread(figures["kept"][name], 2),
+            spread(each["kept"], 2),
             f"{statistics.median(each['damaged_answers']):.0f}",
             f"{statistics.median(each['resets']):.0f}",
             f"{sum(each['good_troubles']):.0f}",

@@ -69,7 +69,8 @@ class Started:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
+                # No session of its own: Linux shares the cores among sessions (sched_autogroup), and the
+                # sender is to be beside every server in the same way.
             )
 
     def processes(self) -> list[psutil.Process]:
