@@ -15,7 +15,6 @@ from functools import partial
 from itertools import pairwise
 from typing import ClassVar, Protocol
 
-import torchvision
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -121,7 +120,9 @@ def build_classifier(name: str, *, num_classes: int, loss: ClassifierLossConfig 
     Differs from the reference: batch norms follow their batches at least at `BN_MOMENTUM`. Those of
     MobileNetV3 have 0.01, which takes hundreds of steps to know a dataset; a training here may have fifty.
     """
-    layers = torchvision.models.get_model(name, weights=None, num_classes=num_classes)
+    from torchvision.models import get_model  # see `imagenet_classes`
+
+    layers = get_model(name, weights=None, num_classes=num_classes)
     for layer in layers.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.momentum = max(layer.momentum or 0.0, BN_MOMENTUM)
@@ -130,7 +131,10 @@ def build_classifier(name: str, *, num_classes: int, loss: ClassifierLossConfig 
 
 def imagenet_classes() -> tuple[str, ...]:
     """Return the 1000 classes of the published weights, in their order; torchvision brings the list."""
-    weights = torchvision.models.get_model_weights("resnet18")
+    # Not above: it imports PyTorch's compiler, which takes seconds, and a detector needs neither.
+    from torchvision.models import get_model_weights
+
+    weights = get_model_weights("resnet18")
     return tuple(weights.IMAGENET1K_V1.meta["categories"])
 
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from detection.architectures import ARCHITECTURES
-from detection.deploy.package import write_model
+from detection.deploy.package import ModelFile, write_model
 from detection.devices import CPU
 from detection.errors import BackendError
 from detection.inference.backends import BACKENDS, Backend
@@ -63,11 +63,19 @@ def detector(record: ModelRecord) -> Detector:
     return detector.eval()
 
 
+Written = tuple[Path, tuple[ModelFile, ...]]
+
+
 @pytest.fixture(scope="module")
-def folder(detector: Detector, record: ModelRecord, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def written(detector: Detector, record: ModelRecord, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """The model's folder, and what was said to be written there."""
     folder = tmp_path_factory.mktemp("model")
-    write_model(detector, record, folder, pictures=pictures())
-    return folder
+    return folder, write_model(detector, record, folder, pictures=pictures())
+
+
+@pytest.fixture(scope="module")
+def folder(written: Written) -> Path:
+    return written[0]
 
 
 @pytest.fixture(params=EXECUTORS)
@@ -157,16 +165,14 @@ def test_a_published_model_detects_the_same_with_every_backend(name: str, folder
         assert torch.equal(own.detections.labels_N, reference.detections.labels_N)
 
 
-def test_a_model_folder_holds_weights_graph_and_record(
-    detector: Detector, record: ModelRecord, tmp_path: Path
-) -> None:
-    files = write_model(detector, record, tmp_path)
+def test_a_model_folder_holds_weights_graph_and_record(written: Written, record: ModelRecord) -> None:
+    folder, files = written
     assert {each.name for each in files} == {WEIGHTS_FILE, ONNX_FILE, RECORD_FILE}
-    assert {path.name for path in tmp_path.iterdir()} == {each.name for each in files}
+    assert {path.name for path in folder.iterdir()} == {each.name for each in files}
     for each in files:
-        assert sha256_of(tmp_path / each.name) == each.sha256
-        assert (tmp_path / each.name).stat().st_size == each.size_bytes
-    assert read_record(tmp_path) == record
+        assert sha256_of(folder / each.name) == each.sha256
+        assert (folder / each.name).stat().st_size == each.size_bytes
+    assert read_record(folder) == record
 
 
 def test_the_weights_can_be_trained_on(detector: Detector, folder: Path) -> None:
