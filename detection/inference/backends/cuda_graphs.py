@@ -48,6 +48,8 @@ class Graph(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CapturedGraph:
+    """A graph of an accelerator."""
+
     images_BCHW: Tensor
     outputs: Outputs
     graph: torch.cuda.CUDAGraph

@@ -105,9 +105,11 @@ BACKENDS.add("onnxruntime", OnnxRuntimeKind())
 
 
 def cuda_provider(device: torch.device) -> Provider:
+    """Return the provider of an accelerator, in full float32."""
     # TF32 has fewer digits than the float32 that a plan and an acceptance take it for.
     return CUDA_PROVIDER, {"device_id": device.index or 0, "use_tf32": 0}
 
 
 def provider_name(provider: Provider) -> str:
+    """Return the name of a provider, with or without options."""
     return provider if isinstance(provider, str) else provider[0]

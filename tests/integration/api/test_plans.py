@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from app.database.tables import Model
-from app.detect.model_choice import ModelChoice
 from app.jobs.states import Queue
 from detection.inference.serving import Precision, ServingShape
 from tests.integration.api.conftest import Api, assert_problem, pointers
@@ -105,11 +104,11 @@ def test_the_last_plan_stays_with_the_model(api: Api) -> None:
 
 def test_what_is_pinned_is_shown_told_to_the_engine_and_taken_away(api: Api) -> None:
     model_id = api.model(GRAPH, serving=SHAPE)
-    here, choice = f"/models/{model_id}", ModelChoice(api.state.reading)
+    here, choice = f"/models/{model_id}", api.state.detection.models
     assert api.get(here).json()["serving"] == SHAPE
-    assert choice.choose(model_id).shape == ServingShape("openvino", Precision.BF16, 2, 1, 1)
+    assert choice.describe(model_id).shape == ServingShape("openvino", Precision.BF16, 2, 1, 1)
     assert api.client.patch(here, json={"name": "kept"}).json()["serving"] == SHAPE
     assert api.client.patch(here, json={"serving": None}).json()["serving"] is None
-    assert choice.choose(model_id).shape is None
+    assert choice.describe(model_id).shape is None
     problem = assert_problem(api.client.patch(here, json={"serving": SHAPE}), 422, "invalid_input")
     assert pointers(problem) == ["/serving"]
