@@ -3,10 +3,12 @@
 #
 # Another Python:           make PYTHON=python3.13 serve
 # Options for pytest:       make test PYTEST_ARGS="-k archive -x"
+# Tests at once:            make test TEST_WORKERS=2; three for two cores, since many wait for other processes
 
-PYTHON      ?= python3
-PYTEST_ARGS ?=
-UV          ?= uv==0.13.8
+PYTHON       ?= python3
+PYTEST_ARGS  ?=
+TEST_WORKERS ?= 3
+UV           ?= uv==0.13.8
 
 BIN      := .venv/bin
 PACKAGES := app worker detection
@@ -26,7 +28,7 @@ demo: install  ## make a small dataset, train on it, detect, and show how well i
 	@$(BIN)/harrier demo
 
 test: install-dev  ## run the whole test suite and measure its coverage
-	@$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=90 $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=90 $(PYTEST_ARGS)
 
 lint: install-dev  ## check format, style, types, imports and dependencies
 	@$(BIN)/ruff format --check --quiet . || { echo "make format puts these files right"; exit 1; }

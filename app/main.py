@@ -131,7 +131,13 @@ def _add_surroundings(app: FastAPI, state: State) -> None:
     """Add what every request passes; the last one added is the outermost."""
     app.add_middleware(Head)
     app.add_middleware(RequestLimits, settings=state.settings)
-    app.add_middleware(Guard, settings=state.settings, sessions=state.sessions, reading=state.reading)
+    app.add_middleware(
+        Guard,
+        settings=state.settings,
+        sessions=state.sessions,
+        reading=state.reading,
+        changes=state.changes,
+    )
     if state.settings.cors_origins:
         app.add_middleware(
             Origins,

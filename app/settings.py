@@ -129,7 +129,7 @@ class Settings(BaseSettings):
     engine_model_bytes: PositiveInt = 2048 * MIB
     """Models are kept in memory up to this much, the least recently used go first."""
     engine_batch_size: PositiveInt | None = None
-    """Most pictures in one forward pass; default 1 on CPU, 16 on an accelerator."""
+    """Most pictures in one forward pass; default 1 on CPU, on an accelerator what a warm-up finds best."""
     engine_batch_delay_ms: NonNegativeFloat = 2.0
     """How long a batch that is not full may wait for more, when the engine is busy."""
     backend: str | None = None

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from detection.candidates import candidates_anywhere, candidates_on_cpu
 from detection.detections import Detections
-from detection.nms import FEW_ON_CPU, nms, nms_by_class
+from detection.nms import FEW_ON_CPU, HANDFUL, nms, nms_by_class, nms_of_few
 
 FARTHEST = 1e6
 """Pixels; boxes that reach farther overlap others as if they ended here."""
@@ -110,15 +110,16 @@ def select_on_cpu(
         class_ids=class_ids,
     )
     box_N4 = boxes[prior_N]
-    if len(box_N4) > FEW_ON_CPU and not class_agnostic:
+    if class_agnostic or len(box_N4) > FEW_ON_CPU:
         box, score, label = (torch.from_numpy(each) for each in (box_N4, score_N, label_N))
-        kept_N = _nms_by_class(box, score, label, nms_iou).numpy()
+        kept = nms(box, score, nms_iou) if class_agnostic else _nms_by_class(box, score, label, nms_iou)
+        kept_N = np.sort(kept.numpy())
+    elif len(box_N4) > HANDFUL:
+        apart_N4 = torch.from_numpy(_apart(box_N4, label_N))
+        kept_N = np.sort(nms(apart_N4, torch.from_numpy(score_N).double(), nms_iou).numpy())
     else:
-        met_N4 = box_N4 if class_agnostic else _apart(box_N4, label_N)
-        kept_N = nms(
-            torch.from_numpy(met_N4), torch.from_numpy(score_N.astype(met_N4.dtype)), nms_iou
-        ).numpy()
-    kept_N = np.sort(kept_N)[:max_detections]
+        kept_N = nms_of_few(_apart(box_N4, label_N), nms_iou)
+    kept_N = kept_N[:max_detections]
     found = (box_N4[kept_N], score_N[kept_N], label_N[kept_N])
     return Detections(*map(torch.from_numpy, found))
 

@@ -74,7 +74,7 @@ class Home:
         broker = self._start(
             [*map(str, command), "--appendonly", "yes", "--save", ""], stdout=subprocess.DEVNULL
         )
-        wait_until(self.settings.broker_socket.exists, timeout_s=10)
+        wait_until(self.settings.broker_socket.exists, timeout_s=30)
         return broker
 
     def start_worker(
@@ -82,7 +82,7 @@ class Home:
     ) -> subprocess.Popen[bytes]:
         """Start a worker, and return when it has shown its presence."""
         worker = self._start([sys.executable, *program, "--queue", queue.value], **environment)
-        wait_until(lambda: self._is_present(worker.pid), timeout_s=30)
+        wait_until(lambda: self._is_present(worker.pid), timeout_s=90)
         return worker
 
     def job(self, job_id: str) -> Job:
@@ -109,7 +109,7 @@ class Home:
 
     def child_of(self, worker: subprocess.Popen[bytes]) -> psutil.Process:
         """Return the process of the job that a worker runs."""
-        return wait_until(lambda: next(iter(job_processes(worker.pid)), None), timeout_s=20)
+        return wait_until(lambda: next(iter(job_processes(worker.pid)), None), timeout_s=60)
 
     def queue_job(self, kind: JobKind, **values: Any) -> str:
         """Queue a job as the API does, and ring for it; a bell that cannot be rung is left to the sweep."""

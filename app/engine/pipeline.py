@@ -66,7 +66,13 @@ class Pipeline:
         self._straight = Straight(self._lanes.ordinary, max_pixels=self._max_pixels)
         self._staged = Staged()
         self._stock = open_stock(
-            Loader(storage, device, scratch=settings.scratch / "engine", max_pixels=self._max_pixels),
+            Loader(
+                storage,
+                device,
+                scratch=settings.scratch / "engine",
+                max_pixels=self._max_pixels,
+                cache=settings.cache / "engines",
+            ),
             device,
             self._lanes.ordinary.pool if device.on_cpu else ThreadPoolExecutor(1, "device"),
             alone=lambda: self.admission.images + self._staged.extra_looks <= 1,

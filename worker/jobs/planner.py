@@ -95,7 +95,12 @@ class Planner:
         backend, precision = executor
         record = read_record(self._folder)
         loaded = BACKENDS[backend].load(
-            self._folder, record, device=self._device, threads=threads, precision=precision
+            self._folder,
+            record,
+            device=self._device,
+            threads=threads,
+            precision=precision,
+            cache=self._attempt.settings.cache / "engines",
         )
         return Predictor(loaded, record, max_pixels=self._attempt.settings.max_image_pixels)
 

@@ -83,7 +83,7 @@ class BackendKind(Protocol):
         Args:
             threads: that one call may use; None is the backend's own choice.
             precision: what it computes with.
-            cache: a folder for what is compiled for this machine once; None compiles anew.
+            cache: a folder for what takes minutes to compile for this machine; None compiles anew.
 
         Raises:
             BackendError: it is not installed here, or has not this precision on this device.

@@ -44,7 +44,7 @@ class Server:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "app.server"], env=self._environment, stderr=log
             )
-        wait_until(self._answers, timeout_s=60)
+        wait_until(self._answers, timeout_s=120)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
