@@ -33,6 +33,7 @@ from app.settings import Settings, get_settings
 from app.task_queue import Bell
 from app.training import routes as training
 from app.usage import routes as usage
+from app.v2 import routes as open_inference
 from app.videos import routes as videos
 from app.web import routes as web
 
@@ -42,6 +43,7 @@ REQUEST_HEADERS = (
     "Idempotency-Key",
     "If-None-Match",
     "If-Range",
+    "Inference-Header-Content-Length",
     "Last-Event-ID",
     "Range",
     "X-API-Key",
@@ -56,6 +58,7 @@ ANSWER_HEADERS = (
     "Content-Range",
     "ETag",
     "Idempotency-Replayed",
+    "Inference-Header-Content-Length",
     "Location",
     "Retry-After",
     "Server-Timing",
@@ -99,7 +102,7 @@ def create_app(
         separate_input_output_schemas=False,
     )
     app.state.service = state
-    app.router.routes.append(detect.door(state))
+    app.router.routes.append(detect.door())
     for module in (
         datasets,
         training,
@@ -109,6 +112,7 @@ def create_app(
         analysis,
         plan,
         detect,
+        open_inference,
         videos,
         usage,
         operations,
@@ -127,7 +131,13 @@ def _add_surroundings(app: FastAPI, state: State) -> None:
     """Add what every request passes; the last one added is the outermost."""
     app.add_middleware(Head)
     app.add_middleware(RequestLimits, settings=state.settings)
-    app.add_middleware(Guard, settings=state.settings, sessions=state.sessions, reading=state.reading)
+    app.add_middleware(
+        Guard,
+        settings=state.settings,
+        sessions=state.sessions,
+        reading=state.reading,
+        changes=state.changes,
+    )
     if state.settings.cors_origins:
         app.add_middleware(
             Origins,

@@ -7,22 +7,18 @@ import resource
 from collections.abc import Collection
 from contextlib import suppress
 from types import FrameType
-from typing import Any, ClassVar
 
-import h11
 import uvicorn
 from fastapi import FastAPI
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from app.api.connection import FrugalConnection, bad_request
+from app.api.connection import LONGEST_SKIP_S, patient_protocol
 from app.api.context import SECURITY_HEADERS, request_id_of
 from app.api.head import EVENT_STREAM
 from app.api.health import PATHS as HEALTH_PATHS
-from app.api.limits import SLOWEST_BYTES_PER_S
-from app.api.problems import problem_response
+from app.api.refusals import refusal
 from app.api.state import State
 from app.errors import OverloadedError
 from app.logs import configure_logging
@@ -35,9 +31,7 @@ MAX_CONNECTIONS = 4 * MAX_REQUESTS
 BACKLOG = 512
 KEEP_ALIVE_S = 5
 GRACE_S = 30
-HEADER_BYTES = 16 * 1024
 MOST_SKIPPED_BYTES = 4 * 1024 * 1024
-LONGEST_SKIP_S = 2.0
 
 
 def run_api(settings: Settings) -> None:
@@ -60,7 +54,6 @@ def run_api(settings: Settings) -> None:
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=GRACE_S,
-        h11_max_incomplete_event_size=HEADER_BYTES,
     )
     ApiServer(config, app).run()
 
@@ -120,9 +113,8 @@ class RequestLimit:
 
 def _refusal(scope: Scope) -> Response:
     """Return the answer to one request too many, with what the application would have added."""
-    request_id = request_id_of(scope)
-    answer = problem_response(OverloadedError("too many requests are under way"), request_id, close=True)
-    answer.headers.update({"X-Request-ID": request_id, **SECURITY_HEADERS})
+    answer = refusal(OverloadedError("too many requests are under way"), scope, close=True)
+    answer.headers.update({"X-Request-ID": request_id_of(scope), **SECURITY_HEADERS})
     return answer
 
 
@@ -134,7 +126,8 @@ class ReadToTheEnd:
     """Reads what is left of a body before an early answer goes out, or for a moment after it.
 
     Closing a connection on which the client still sends would make it lose the answer that says why. A client
-    that was never told to go on, after `Expect: 100-continue`, sends nothing.
+    that was never told to go on, after `Expect: 100-continue`, sends nothing. Who comes when there is no room
+    hears so at once: what is then still on its way is dropped by the connection, which has a deadline for it.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -144,14 +137,17 @@ class ReadToTheEnd:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        body = _Body(scope, receive)
+        body, comes_early = _Body(scope, receive), False
 
         async def send_after_reading(message: Message) -> None:
+            nonlocal comes_early
             if message["type"] == "http.response.start":
-                await body.skip_rest()
-                if not body.is_complete:
-                    MutableHeaders(scope=message)["Connection"] = "close"
-            if body.is_on_its_way and _is_last(message):
+                comes_early = message["status"] == OverloadedError.status and body.can_be_dropped
+                if not comes_early:
+                    await body.skip_rest()
+                    if not body.is_complete:
+                        MutableHeaders(scope=message)["Connection"] = "close"
+            if body.is_on_its_way and _is_last(message) and not comes_early:
                 await send({**message, "more_body": True})
                 await body.read_on()
                 message = {"type": "http.response.body"}
@@ -178,6 +174,11 @@ class _Body:
         """Whether the client may be sending."""
         return not self.is_complete and not self._client_waits
 
+    @property
+    def can_be_dropped(self) -> bool:
+        """Whether the connection may take the rest after the answer, and the client go on using it."""
+        return self.is_on_its_way and self._announced - self._num_bytes <= MOST_SKIPPED_BYTES
+
     async def receive(self) -> Message:
         self._client_waits = False  # the server tells it to go on
         message = await self._receive()
@@ -200,91 +201,6 @@ class _Body:
             async with asyncio.timeout(LONGEST_SKIP_S):
                 while not self.is_complete:
                     await self.receive()
-
-
-class PatientProtocol(H11Protocol):
-    """uvicorn's HTTP, but with an end to its patience: for request headers, tiny chunks, unread answers."""
-
-    timeout_s: ClassVar[float]
-    max_connections: ClassVar[int]
-    app_when_full: ClassVar[tuple[ASGIApp]]
-    """What answers on one connection too many."""
-    _header_deadline: asyncio.TimerHandle | None = None
-    _reading_deadline: asyncio.TimerHandle | None = None
-
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.conn = FrugalConnection(h11.SERVER, HEADER_BYTES)
-
-    def send_400_response(self, msg: str) -> None:
-        self.transport.write(bad_request(self.conn, msg))
-        self.transport.close()
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        if len(self.connections) > self.max_connections:
-            (self.app,) = self.app_when_full
-        self._expect_header()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.conn.their_state is h11.IDLE:
-            self._expect_header()
-        else:
-            self._header_came()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._header_came()
-        self._stop_watching()
-        super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._watch_reading()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._stop_watching()
-        if self.cycle.response_complete:
-            self._watch_reading()
-
-    def on_response_complete(self) -> None:
-        self._watch_reading()
-        super().on_response_complete()
-
-    def _expect_header(self) -> None:
-        if self._header_deadline is None:
-            self._header_deadline = self.loop.call_later(self.timeout_s, self.transport.close)
-
-    def _header_came(self) -> None:
-        if self._header_deadline is not None:
-            self._header_deadline.cancel()
-            self._header_deadline = None
-
-    def _watch_reading(self) -> None:
-        """Begin to watch whether the client takes what waits for it; until then nothing is added to it."""
-        self._stop_watching()
-        waiting = self.transport.get_write_buffer_size()
-        if waiting:
-            self._reading_deadline = self.loop.call_later(self.timeout_s, self._check_reading, waiting)
-
-    def _check_reading(self, waited: int) -> None:
-        waiting = self.transport.get_write_buffer_size()
-        if waiting and waited - waiting < SLOWEST_BYTES_PER_S * self.timeout_s:
-            self.transport.abort()  # to close would wait for the client
-        else:
-            self._watch_reading()
-
-    def _stop_watching(self) -> None:
-        if self._reading_deadline is not None:
-            self._reading_deadline.cancel()
-            self._reading_deadline = None
-
-
-def patient_protocol(timeout_s: float, max_connections: int, app_when_full: ASGIApp) -> type[PatientProtocol]:
-    """Return the protocol with these bounds: uvicorn makes its instances itself."""
-    bounds = {"timeout_s": timeout_s, "max_connections": max_connections, "app_when_full": (app_when_full,)}
-    return type("BoundedProtocol", (PatientProtocol,), bounds)
 
 
 def _allow_many_files() -> None:

@@ -129,7 +129,7 @@ class Settings(BaseSettings):
     engine_model_bytes: PositiveInt = 2048 * MIB
     """Models are kept in memory up to this much, the least recently used go first."""
     engine_batch_size: PositiveInt | None = None
-    """Most pictures in one forward pass; default 1 on CPU, 16 on an accelerator."""
+    """Most pictures in one forward pass; default 1 on CPU, on an accelerator what a warm-up finds best."""
     engine_batch_delay_ms: NonNegativeFloat = 2.0
     """How long a batch that is not full may wait for more, when the engine is busy."""
     backend: str | None = None
@@ -189,6 +189,11 @@ class Settings(BaseSettings):
     def scratch(self) -> Path:
         """Uploads on their way, unpacked archives, a running job's files; whatever is here may be lost."""
         return self.home_path / "scratch"
+
+    @property
+    def cache(self) -> Path:
+        """What was found out or compiled for this machine; it may be lost, and is then made anew."""
+        return self.home_path / "cache"
 
     @property
     def checkpoints(self) -> Path:

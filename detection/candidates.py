@@ -25,30 +25,8 @@ CHOOSING_BYTES = 33
 
 Candidates = tuple[Tensor, Tensor, Tensor]
 """Prior, class and score (float32) of each candidate, by decreasing score; equal ones in order of priors."""
-
-
-def find_candidates(
-    boxes_P4: Tensor,
-    scores_PC: Tensor,
-    score_threshold: float,
-    *,
-    one_label_per_prior: bool,
-    class_ids: Collection[int] | None,
-) -> Candidates:
-    """Return the best that reach the threshold, at most `MOST_CANDIDATES`.
-
-    Args:
-        boxes_P4: xyxy; a prior whose box is not finite is no candidate.
-        one_label_per_prior: a prior names its best class only; otherwise every class above the threshold.
-        class_ids: only these classes; a prior whose best class is another one stays silent. None is all.
-    """
-    if scores_PC.device.type == "cpu" and scores_PC.dtype == boxes_P4.dtype == torch.float32:
-        find = candidates_on_cpu
-    else:
-        find = candidates_anywhere
-    return find(
-        boxes_P4, scores_PC, score_threshold, one_label_per_prior=one_label_per_prior, class_ids=class_ids
-    )
+CpuCandidates = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]
+"""The same as arrays."""
 
 
 def candidates_anywhere(
@@ -59,7 +37,13 @@ def candidates_anywhere(
     one_label_per_prior: bool,
     class_ids: Collection[int] | None,
 ) -> Candidates:
-    """Return what `find_candidates` does, on the device of the scores."""
+    """Return the best that reach the threshold, at most `MOST_CANDIDATES`, on the device of the scores.
+
+    Args:
+        boxes_P4: xyxy; a prior whose box is not finite is no candidate.
+        one_label_per_prior: a prior names its best class only; otherwise every class above the threshold.
+        class_ids: only these classes; a prior whose best class is another one stays silent. None is all.
+    """
     if one_label_per_prior:
         score_PL, label_PL = scores_PC.max(dim=1, keepdim=True)
     else:
@@ -76,26 +60,41 @@ def candidates_anywhere(
 
 
 def candidates_on_cpu(
-    boxes_P4: Tensor,
-    scores_PC: Tensor,
+    boxes_P4: NDArray[np.float32],
+    scores_PC: NDArray[np.float32],
     score_threshold: float,
     *,
     one_label_per_prior: bool,
     class_ids: Collection[int] | None,
-) -> Candidates:
-    """Return what `find_candidates` does, of float32 tensors on the CPU."""
-    scores, boxes = scores_PC.detach().numpy(), boxes_P4.detach().numpy()
-    place_N = _places_above(scores, score_threshold, one_label_per_prior=one_label_per_prior)
-    num_classes = max(scores.shape[1], 1)
-    wanted_N = _are_finite(boxes, place_N // num_classes)
+) -> CpuCandidates:
+    """Return what `candidates_anywhere` does, to the bit, of arrays and much sooner."""
+    place_N = np.flatnonzero(scores_PC.ravel() >= score_threshold)  # a NaN reaches no threshold
+    num_classes = max(scores_PC.shape[1], 1)
+    prior_N, label_N = np.divmod(place_N, num_classes)
+    if one_label_per_prior:
+        prior_N = prior_N[_is_first(prior_N)]
+        rows_NC = scores_PC[prior_N]
+        label_N = rows_NC.argmax(
+            axis=1
+        )  # a NaN is the best of its row, and keeps the row out as it does there
+        score_N = rows_NC[np.arange(len(rows_NC)), label_N]
+        wanted_N = _are_finite(boxes_P4, prior_N) & ~np.isnan(score_N)
+    else:
+        score_N = scores_PC.ravel()[place_N]
+        wanted_N = _are_finite(boxes_P4, prior_N)
     if class_ids is not None:
-        wanted_N &= np.isin(place_N % num_classes, np.fromiter(class_ids, np.int64))
-    place_N = place_N[wanted_N]
-    score_N = scores.ravel()[place_N]
+        wanted_N &= np.isin(label_N, np.fromiter(class_ids, np.int64))
+    if not wanted_N.all():
+        prior_N, label_N, score_N = prior_N[wanted_N], label_N[wanted_N], score_N[wanted_N]
     order_N = np.argsort(-score_N, kind="stable")[:MOST_CANDIDATES]
-    place_N, score_N = place_N[order_N], score_N[order_N]
-    prior_N, label_N = place_N // num_classes, place_N % num_classes
-    return torch.from_numpy(prior_N), torch.from_numpy(label_N), torch.from_numpy(score_N)
+    return prior_N[order_N], label_N[order_N], score_N[order_N]
+
+
+def _is_first(prior_N: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return where each prior of a sorted row stands for the first time."""
+    is_first_N = np.ones(len(prior_N), np.bool_)
+    np.not_equal(prior_N[1:], prior_N[:-1], out=is_first_N[1:])
+    return is_first_N
 
 
 def _are_finite(boxes_P4: NDArray[np.float32], prior_N: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -104,19 +103,3 @@ def _are_finite(boxes_P4: NDArray[np.float32], prior_N: NDArray[np.int64]) -> ND
     ):  # never more boxes than there are: a threshold of 0 would copy each often
         return np.logical_and.reduce(np.isfinite(boxes_P4[prior_N]), axis=1)
     return np.logical_and.reduce(np.isfinite(boxes_P4), axis=1)[prior_N]
-
-
-def _places_above(
-    scores_PC: NDArray[np.float32], score_threshold: float, *, one_label_per_prior: bool
-) -> NDArray[np.int64]:
-    """Return where in the flattened scores those lie that reach the threshold; a NaN does not."""
-    place_N = np.flatnonzero(scores_PC.ravel() >= score_threshold)
-    if not one_label_per_prior or not len(place_N):
-        return place_N
-    num_classes = scores_PC.shape[1]
-    prior_N = place_N // num_classes
-    prior_N = prior_N[np.flatnonzero(np.diff(prior_N, prepend=-1))]
-    rows_NC = scores_PC[prior_N]
-    label_N = rows_NC.argmax(axis=1)  # a NaN is the best of its row, and keeps the row out as it does there
-    known_N = ~np.isnan(rows_NC[np.arange(len(rows_NC)), label_N])
-    return (prior_N * num_classes + label_N)[known_N]

@@ -3,48 +3,247 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from asyncio import TimerHandle
+from enum import Enum, auto
+from typing import Any, ClassVar
 
-import h11
+import httptools
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from app.api.limits import SLOWEST_BYTES_PER_S
 from app.api.problems import MEDIA_TYPE, problem_body
 from app.database.tables import new_id
 from app.errors import BadRequestError
 
+HEADER_BYTES = 16 * 1024
 MOST_PIECES = 20_000
-"""More chunks than this are suspicious; they must then be worth the work of reading them."""
+"""More pieces of a body than this are suspicious; they must then be worth the work of reading them."""
 SMALLEST_MEAN_BYTES = 64
+MOST_WAITING = 100
+"""Requests that a connection may send before the answer to an earlier one."""
+LONGEST_SKIP_S = 2.0
+"""So long the rest of a body may come that nobody will read."""
 
 
-class FrugalConnection(h11.Connection):
-    """Refuses a body in a million tiny chunks: each costs as much to read as a large one."""
+class Part(Enum):
+    """Where in a request the client is."""
 
-    _num_pieces = _num_bytes = 0
-
-    def next_event(self) -> Any:
-        event = super().next_event()
-        if isinstance(event, h11.Request):
-            self._num_pieces = self._num_bytes = 0
-        if isinstance(event, h11.Data):
-            self._num_pieces += 1
-            self._num_bytes += len(event.data)
-            if self._num_pieces > MOST_PIECES and self._num_bytes < SMALLEST_MEAN_BYTES * self._num_pieces:
-                raise h11.RemoteProtocolError("the body comes in too many tiny chunks", 400)
-        return event
+    HEADER = auto()
+    BODY = auto()
+    END = auto()
+    """And before the first one."""
 
 
-def bad_request(connection: h11.Connection, detail: str) -> bytes:
-    """Return what to send to a client whose words are no HTTP; nothing when its answer has begun already."""
-    if connection.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
-        return b""
+class NoRequestError(Exception):
+    """What comes could be HTTP, and is still nothing that is read here."""
+
+
+class PatientProtocol(HttpToolsProtocol):
+    """uvicorn's HTTP, but with an end to its patience: for headers, tiny pieces, unread answers."""
+
+    timeout_s: ClassVar[float]
+    max_connections: ClassVar[int]
+    app_when_full: ClassVar[tuple[ASGIApp]]
+    """What answers on one connection too many."""
+    _part = Part.END
+    _num_begun = 0
+    """Requests so far; they are told apart by it."""
+    _header_bytes = _num_pieces = _num_bytes = 0
+    _running: RequestResponseCycle | None = None
+    """The request that is being answered; others may wait behind it."""
+    _is_deaf = False
+    """Whether the client has said something after which nothing can be understood."""
+    _deadline: TimerHandle | None = None
+    _reading_deadline: TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            (self.app,) = self.app_when_full
+        self._expect_header()
+
+    def data_received(self, data: bytes) -> None:
+        if self._is_deaf:
+            return
+        self._unset_keepalive_if_required()
+        began_in, num_before = self._part, self._num_begun
+        try:
+            self._feed(data)
+            self._count_header(len(data), began_in, self._num_begun - num_before)
+        except (httptools.HttpParserError, NoRequestError) as error:
+            self._refuse(_reason(error))
+            return
+        self._set_deadline()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_waiting()
+        self._stop_watching()
+        self.pipeline.clear()
+        if self._running is not None:  # uvicorn tells the newest request only
+            _tell_gone(self._running)
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._part = Part.HEADER
+        self._num_begun += 1
+        self._header_bytes = self._num_pieces = self._num_bytes = 0
+
+    def on_headers_complete(self) -> None:
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEADER_BYTES:
+            raise NoRequestError(f"the header has more than {HEADER_BYTES} bytes")
+        if len(self.pipeline) >= MOST_WAITING:
+            raise NoRequestError(f"more than {MOST_WAITING} requests wait for the answer to an earlier one")
+        self._part = Part.BODY
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._num_pieces += 1
+        self._num_bytes += len(body)
+        if self._num_pieces > MOST_PIECES and self._num_bytes < SMALLEST_MEAN_BYTES * self._num_pieces:
+            raise NoRequestError("the body comes in too many tiny chunks")
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._part = Part.END
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self._watch_reading()
+        if self._part is Part.BODY and self.cycle is self._running:
+            self._stop_waiting()
+            self._deadline = self.loop.call_later(LONGEST_SKIP_S, self.transport.close)
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_watching()
+        if not self._is_answering:
+            self._watch_reading()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    @property
+    def _is_answering(self) -> bool:
+        return self._running is not None and not self._running.response_complete
+
+    def _feed(self, data: bytes) -> None:
+        """Read on also behind a request for another protocol, which is answered as if it had not asked."""
+        rest = memoryview(data)
+        while rest:
+            try:
+                self.parser.feed_data(rest)
+            except httptools.HttpParserUpgrade as upgrade:
+                (offset,) = upgrade.args
+                rest = rest[max(offset, 1) :]
+            else:
+                return
+
+    def _count_header(self, num_bytes: int, began_in: Part, num_begun: int) -> None:
+        """Count what belongs to a header that is not complete, as far as it is known to be nothing else."""
+        alone = num_begun == 0 if began_in is Part.HEADER else began_in is Part.END and num_begun == 1
+        if self._part is Part.HEADER and alone:
+            self._header_bytes += num_bytes
+            if self._header_bytes > HEADER_BYTES:
+                raise NoRequestError(f"the header has more than {HEADER_BYTES} bytes")
+
+    def _refuse(self, reason: str) -> None:
+        """End a connection; the client is told why where that cannot be taken for the answer to a request."""
+        self._is_deaf = True
+        self._stop_waiting()
+        self.logger.warning("Invalid HTTP request received.")
+        if self._is_answering and not (self._part is Part.BODY and self.cycle is self._running):
+            self.pipeline.clear()
+            self._running.keep_alive = False  # type: ignore[union-attr]
+            return
+        if not self._is_answering or not self._running.response_started:  # type: ignore[union-attr]
+            self.transport.write(bad_request(reason))
+        if self._running is not None:
+            _tell_gone(self._running)
+        self.transport.close()
+
+    def _set_deadline(self) -> None:
+        """Decide how long the client may be silent now."""
+        if self._part is Part.BODY:
+            if not self.cycle.response_complete:  # its body has a limit of its own
+                self._stop_waiting()
+        elif self._part is Part.HEADER or not self._is_answering:
+            self._expect_header()
+        else:
+            self._stop_waiting()
+
+    def _expect_header(self) -> None:
+        if self._deadline is None:
+            self._deadline = self.loop.call_later(self.timeout_s, self._give_up)
+
+    def _give_up(self) -> None:
+        self._deadline = None
+        if self._is_answering:
+            self._expect_header()
+        else:
+            self.transport.close()
+
+    def _stop_waiting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _watch_reading(self) -> None:
+        """Begin to watch whether the client takes what waits for it; until then nothing is added to it."""
+        self._stop_watching()
+        waiting = self.transport.get_write_buffer_size()
+        if waiting:
+            self._reading_deadline = self.loop.call_later(self.timeout_s, self._check_reading, waiting)
+
+    def _check_reading(self, waited: int) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        if waiting and waited - waiting < SLOWEST_BYTES_PER_S * self.timeout_s:
+            self.transport.abort()  # to close would wait for the client
+        else:
+            self._watch_reading()
+
+    def _stop_watching(self) -> None:
+        if self._reading_deadline is not None:
+            self._reading_deadline.cancel()
+            self._reading_deadline = None
+
+
+def patient_protocol(timeout_s: float, max_connections: int, app_when_full: ASGIApp) -> type[PatientProtocol]:
+    """Return the protocol with these bounds: uvicorn makes its instances itself."""
+    bounds = {"timeout_s": timeout_s, "max_connections": max_connections, "app_when_full": (app_when_full,)}
+    return type("BoundedProtocol", (PatientProtocol,), bounds)
+
+
+def bad_request(reason: str) -> bytes:
+    """Return the whole answer to a client whose words are no HTTP."""
     request_id = new_id()
-    body = json.dumps(problem_body(BadRequestError(detail), request_id)).encode()
-    headers = [
-        ("Content-Type", MEDIA_TYPE),
-        ("Content-Length", str(len(body))),
-        ("Connection", "close"),
-        ("X-Request-ID", request_id),
-    ]
-    answer = h11.Response(status_code=400, headers=headers, reason=b"Bad Request")
-    events = (answer, h11.Data(data=body), h11.EndOfMessage())
-    return b"".join(connection.send(event) or b"" for event in events)
+    body = json.dumps(problem_body(BadRequestError(reason), request_id)).encode()
+    headers = {
+        "Content-Type": MEDIA_TYPE,
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+        "X-Request-ID": request_id,
+    }
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"HTTP/1.1 400 Bad Request\r\n{lines}\r\n".encode() + body
+
+
+def _reason(error: Exception) -> str:
+    inner = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else error
+    if isinstance(inner, NoRequestError):
+        return str(inner)
+    return "this is no HTTP request" + (f": {error}" if error is inner and str(error) else "")
+
+
+def _tell_gone(cycle: RequestResponseCycle) -> None:
+    """Let an application know that nobody waits for its answer."""
+    if not cycle.response_complete:
+        cycle.disconnected = True
+        cycle.message_event.set()

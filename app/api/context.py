@@ -6,7 +6,7 @@ import re
 import time
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.measures import Measures
@@ -24,7 +24,11 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
 """For every answer; a page brings a policy of its own."""
-UNLOGGED = frozenset({"/livez", "/readyz", "/metrics"})
+RAW_SECURITY_HEADERS = tuple(
+    (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in SECURITY_HEADERS.items()
+)
+REQUEST_ID_HEADER = b"x-request-id"
+UNLOGGED = frozenset({"/livez", "/readyz", "/v2/health/live", "/v2/health/ready", "/metrics"})
 """Asked for every few seconds by machines."""
 CLIENT_GONE = 499
 """What the log says about a request whose client left before the answer; never sent."""
@@ -82,7 +86,9 @@ class RequestContext:
 
 
 def add_security_headers(message: Message, request_id: str) -> None:
-    headers = MutableHeaders(scope=message)
-    headers["X-Request-ID"] = request_id
-    for name, value in SECURITY_HEADERS.items():
-        headers.setdefault(name, value)
+    """Add the request's id, and those of the security headers that the answer has not chosen itself."""
+    headers = [(name, value) for name, value in message["headers"] if name.lower() != REQUEST_ID_HEADER]
+    chosen = {name.lower() for name, _ in headers}
+    headers.append((REQUEST_ID_HEADER, request_id.encode("latin-1")))
+    headers.extend(each for each in RAW_SECURITY_HEADERS if each[0] not in chosen)
+    message["headers"] = headers

@@ -163,22 +163,23 @@ def once(
         request_once.release()
 
 
-def check_scope(request: Request, scope: Scope) -> None:
-    """Let only callers with this scope pass.
+def check_scope(request: Request, *scopes: Scope) -> None:
+    """Let only callers with one of these scopes pass.
 
     Raises:
         ForbiddenError: this one has others.
     """
     caller: Caller = request.state.caller
-    if not caller.may(scope):
-        raise ForbiddenError(f"the key {caller.name!r} lacks the scope `{scope}`")
+    if not any(map(caller.may, scopes)):
+        wanted = " or ".join(f"`{scope}`" for scope in scopes)
+        raise ForbiddenError(f"the key {caller.name!r} lacks the scope {wanted}")
 
 
-def needs(scope: Scope) -> Any:
-    """Return the dependency that lets only callers with this scope pass, and then only what is described."""
+def needs(*scopes: Scope) -> Any:
+    """Return the dependency that lets callers with one of these scopes pass, with what is described."""
 
     def check(request: Request) -> None:
-        check_scope(request, scope)
+        check_scope(request, *scopes)
         check_query(request)
 
     return Depends(check)

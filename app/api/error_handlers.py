@@ -19,7 +19,7 @@ from app.api.context import CLIENT_GONE, SECURITY_HEADERS, request_id_of, route_
 from app.api.faults import invalid_input, problems_of
 from app.api.head import EVENT_STREAM
 from app.api.idempotency import ReplayedAnswer
-from app.api.problems import problem_response
+from app.api.refusals import refusal
 from app.errors import (
     BadRequestError,
     DatabaseUnavailableError,
@@ -49,6 +49,7 @@ class RefusedError(HTTPException):
 
 def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HarrierError, _harrier_error)
+    app.add_exception_handler(RefusedError, _refused)
     app.add_exception_handler(HTTPException, _http_exception)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(DetectionError, _detection_error)
@@ -60,18 +61,22 @@ def add_error_handlers(app: FastAPI) -> None:
 
 
 def _answer(request: Request, error: HarrierError, *, close: bool = False) -> Response:
-    return problem_response(error, request_id_of(request.scope), close=close)
+    return refusal(error, request.scope, close=close)
 
 
-def _harrier_error(request: Request, error: Exception) -> Response:
+async def _harrier_error(request: Request, error: Exception) -> Response:
+    """Answer without a thread: when there is too much of everything, those are taken, too."""
     assert isinstance(error, HarrierError)
     return _answer(request, error)
 
 
+async def _refused(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RefusedError)
+    return _answer(request, error.error, close=error.close)
+
+
 def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    if isinstance(error, RefusedError):
-        return _answer(request, error.error, close=error.close)
     if error.status_code == NotFoundError.status:
         return _answer(request, NotFoundError("this path does not exist; GET /docs shows those that do"))
     if error.status_code == MethodNotAllowedError.status:
@@ -123,7 +128,7 @@ def _replayed(request: Request, error: Exception) -> Response:
     return JSONResponse(error.body, status_code=error.status_code, headers=error.headers)
 
 
-def _client_gone(request: Request, error: Exception) -> Response:
+async def _client_gone(request: Request, error: Exception) -> Response:
     """Nobody will read this; it is for the log, where a client that left is no fault of ours."""
     return Response(status_code=CLIENT_GONE)
 

@@ -30,7 +30,7 @@ def form_body(
     kind: type[BaseModel], *, file: str, description: str, example: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Return OpenAPI's `requestBody` of a form with one file."""
-    schema = _inlined(kind.model_json_schema())
+    schema = inlined(kind.model_json_schema())
     properties = {file: {"type": "string", "format": "binary", "description": description}}
     return {
         "requestBody": {
@@ -50,7 +50,7 @@ def form_body(
     }
 
 
-def _inlined(schema: dict[str, Any]) -> dict[str, Any]:
+def inlined(schema: dict[str, Any]) -> dict[str, Any]:
     """Return a schema without `$defs`: what they define stands where it is used."""
     definitions = schema.pop("$defs", {})
 

@@ -29,7 +29,7 @@ EVERYWHERE = (HostNotAllowedError, MethodNotAllowedError, InternalError)
 
 BROKER_TIMEOUT_S = 1.0
 FINE = "ok"
-PATHS = ("/livez", "/readyz")
+PATHS = ("/livez", "/readyz", "/v2/health/live", "/v2/health/ready")
 """Answered also when there is too much of everything else."""
 
 
@@ -77,7 +77,7 @@ async def live() -> object:
 )
 async def ready(state: StateDep, response: Response) -> object:
     """Say whether requests can be served: database, files and engine; and whether jobs will be worked on."""
-    needed, wanted = await asyncio.gather(_needed(state), _wanted(state))
+    needed, wanted = await asyncio.gather(what_is_needed(state), _wanted(state))
     if any(result != FINE for result in needed.values()):
         status = Readiness.NOT_READY
         response.status_code = 503
@@ -89,7 +89,8 @@ async def ready(state: StateDep, response: Response) -> object:
     return ReadyRead(status=status, checks={**needed, **wanted})
 
 
-async def _needed(state: State) -> dict[str, str]:
+async def what_is_needed(state: State) -> dict[str, str]:
+    """Return what no request can be served without, and how it is: `ok`, or what is wrong."""
     database, storage, engine = await asyncio.gather(
         to_thread.run_sync(_database, state), to_thread.run_sync(_storage, state), _engine(state)
     )

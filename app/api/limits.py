@@ -8,9 +8,9 @@ import time
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.api.context import request_id_of, route_path
+from app.api.context import route_path
 from app.api.error_handlers import RefusedError
-from app.api.problems import problem_response
+from app.api.refusals import refusal
 from app.errors import (
     BadRequestError,
     HarrierError,
@@ -22,6 +22,8 @@ from app.settings import MIB, Settings
 
 FORM_BYTES = 1 * MIB
 """What a form may need besides its file."""
+MODELS, INFER = "/v2/models/", "/infer"
+"""Of a path to which pictures are sent by the Open Inference Protocol."""
 SLOWEST_BYTES_PER_S = 1024
 """A body that comes more slowly than this over `body_timeout_s` is given up."""
 
@@ -52,12 +54,14 @@ class RequestLimits:
         limit = self._limit(route_path(scope), headers)
         refused = _address_refusal(scope) or _refusal(headers, limit)
         if refused is not None:
-            answer = problem_response(refused, request_id_of(scope), close=True)
+            answer = refusal(refused, scope, close=True)
             await answer(scope, receive, send)
             return
         await self.app(scope, BoundedBody(receive, limit, self.timeout_s).receive, send)
 
     def _limit(self, path: str, headers: Headers) -> int:
+        if path.startswith(MODELS) and path.endswith(INFER):
+            return self.max_bytes["/detect"]
         limit = self.max_bytes.get(path, self.max_other_bytes)
         if path != "/detect":
             return limit

@@ -26,13 +26,20 @@ class Measures:
         self._seconds = Histogram(
             "harrier_request_seconds", "Time to answer.", ["method", "route"], registry=self.registry
         )
+        self._known: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        """A route's series, so many as there are routes and statuses; looking them up would cost the most."""
         self.registry.register(_Rows(sessions))
 
     def note_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request under its route's template: what a client makes up must not make series."""
         known = method if method in KNOWN_METHODS else "other"
-        self._requests.labels(known, route, str(status)).inc()
-        self._seconds.labels(known, route).observe(seconds)
+        series = self._known.get((known, route, status))
+        if series is None:
+            series = self._requests.labels(known, route, str(status)), self._seconds.labels(known, route)
+            self._known[known, route, status] = series
+        counter, histogram = series
+        counter.inc()
+        histogram.observe(seconds)
 
     def render(self) -> bytes:
         return generate_latest(self.registry)

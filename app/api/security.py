@@ -7,18 +7,31 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.address import host_name, is_loopback
-from app.api.context import request_id_of, route_path
+from app.api.context import route_path
 from app.api.docs import PATHS as DOCUMENTATION_PATHS
 from app.api.good_keys import GoodKeys
-from app.api.problems import problem_response
+from app.api.health import PATHS as HEALTH_PATHS
 from app.api.rate_limit import RateLimit
+from app.api.refusals import refusal
+from app.database.changes import Changes
+from app.database.fresh import Fresh
 from app.database.session import Sessions
+from app.database.tables import ApiKey
 from app.errors import CrossSiteError, HarrierError, HostNotAllowedError, UnauthorizedError
-from app.keys.service import AT_HOME, Caller, find_caller, keys_are_needed
+from app.keys.service import (
+    AT_HOME,
+    Caller,
+    KeyMark,
+    caller_of,
+    find_key,
+    is_use_unnoted,
+    keys_are_needed,
+    note_use,
+)
 from app.settings import Settings
 from app.web.routes import PATHS as PAGE_PATHS
 
-PUBLIC = frozenset({"/livez", "/readyz", "/openapi.json", *DOCUMENTATION_PATHS, *PAGE_PATHS})
+PUBLIC = frozenset({"/openapi.json", *HEALTH_PATHS, *DOCUMENTATION_PATHS, *PAGE_PATHS})
 USUAL_PORTS = {"http": ":80", "https": ":443"}
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -26,9 +39,11 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 class Guard:
     """Turns away who may not come in, and notes who came in in `scope["state"]["caller"]`."""
 
-    def __init__(self, app: ASGIApp, *, settings: Settings, sessions: Sessions, reading: Sessions) -> None:
-        self.app, self.settings = app, settings
-        self.sessions, self.reading = sessions, reading
+    def __init__(
+        self, app: ASGIApp, *, settings: Settings, sessions: Sessions, reading: Sessions, changes: Changes
+    ) -> None:
+        self.app, self.settings, self.sessions = app, settings, sessions
+        self.reading, self.keys = reading, Fresh(self._find_key, changes)
         self.keys_needed = keys_are_needed(settings)
         per_minute = settings.max_requests_per_minute
         self.rate = RateLimit(per_minute) if per_minute is not None else None
@@ -45,7 +60,7 @@ class Guard:
             scope["state"]["caller"] = caller
             await self.app(scope, receive, send)
             return
-        answer = problem_response(caller, request_id_of(scope), close=True)
+        answer = refusal(caller, scope, close=True)
         await answer(scope, receive, send)
 
     def _host_refusal(self, headers: Headers) -> HarrierError | None:
@@ -91,10 +106,16 @@ class Guard:
         self.good_keys.note(secret, is_good=bool(key_id))
         return rate.refusal(f"key {key_id}" if key_id else address) or caller
 
+    def _find_key(self, mark: KeyMark) -> ApiKey | None:
+        return find_key(self.reading, mark)
+
     async def _caller(self, secret: str | None) -> Caller | HarrierError:
         if secret is None and not self.keys_needed:
             return AT_HOME
-        caller = await to_thread.run_sync(find_caller, self.sessions, self.reading, secret or "")
+        key = await self.keys.get(KeyMark.of(secret or ""))
+        caller = caller_of(key)
+        if key is not None and caller is not None and is_use_unnoted(key):
+            await to_thread.run_sync(note_use, self.sessions, key)
         return caller or UnauthorizedError(
             "send a valid key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
         )

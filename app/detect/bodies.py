@@ -40,7 +40,7 @@ PLAINLY = DetectParameters()
 """What a body asks for that can hold nothing but a picture."""
 WAYS = (
     "send the picture itself (Content-Type: image/jpeg), a form with one or several `image` files "
-    "(multipart/form-data), or JSON (application/json)"
+    "(multipart/form-data), JSON (application/json), or a video (video/mp4)"
 )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Query, Request, Response
 
 from app.api.context import request_id_of
-from app.api.dependencies import CREATING, StateDep, answers, create_router, needs
+from app.api.dependencies import CREATING, answers, create_router, get_state, needs
 from app.api.state import State
 from app.detect.accept import choose_format
 from app.detect.answers import respond
@@ -21,6 +21,7 @@ from app.detect.errors import (
 )
 from app.detect.formats import ALL as FORMS
 from app.detect.formats import Answer
+from app.detect.known_queries import KnownQueries
 from app.detect.schemas import DetectAnswer, DetectBody, DetectParameters
 from app.detect.service import ClientGoneError, while_connected
 from app.errors import (
@@ -42,6 +43,8 @@ from app.keys.service import Scope
 from app.videos.receiving import ONCE_PARAMETER, VideoPart, is_form, is_video, receive_video
 
 router = create_router("detection")
+known_queries = KnownQueries()
+"""What a query says is the same for every application."""
 
 CLIENT_GONE = 499
 ERRORS = (
@@ -101,16 +104,30 @@ ANSWER_HEADERS = {
         "Absent if there are none, and with the JSON, which holds a problem for each.",
     },
 }
+VIDEO = {
+    **PICTURE,
+    "description": "One video instead of pictures: MP4, MOV, MKV, WebM or AVI, told by content.",
+}
+
+
+def _form_schema() -> dict[str, Any]:
+    """Return the schema of a form, which holds pictures or a video."""
+    schema = _body_schema("image", PICTURE, classes=ONE_OR_MANY_CLASSES, video=VIDEO)
+    del schema["required"]
+    return {**schema, "anyOf": [{"required": ["image"]}, {"required": ["video"]}]}
+
+
 RAW_BODY = {"schema": PICTURE, "example": "(the bytes of the file: curl --data-binary @photo.jpg)"}
 REQUEST_BODY: dict[str, Any] = {
     "required": True,
-    "description": "JPEG, PNG, WebP or BMP, told by content: raw, as files of a form, or as base64 in JSON.",
+    "description": "JPEG, PNG, WebP or BMP, told by content: raw, as files of a form, or as base64 in JSON. "
+    "Or a video, raw or as the file `video` of a form.",
     "content": {
         "image/*": RAW_BODY,
         "application/octet-stream": RAW_BODY,
         "video/*": {"schema": PICTURE, "example": "(the bytes of the file: curl --data-binary @clip.mp4)"},
         "multipart/form-data": {
-            "schema": _body_schema("image", PICTURE, classes=ONE_OR_MANY_CLASSES),
+            "schema": _form_schema(),
             "example": {"image": ["photo.jpg"], "score_threshold": 0.5, "classes": ["dog", "person"]},
         },
         "application/json": {
@@ -143,7 +160,7 @@ REQUEST_BODY: dict[str, Any] = {
     },
     openapi_extra={"requestBody": REQUEST_BODY, "parameters": [ONCE_PARAMETER]},
 )
-async def detect(request: Request, state: StateDep, query: Annotated[DetectParameters, Query()]) -> Response:
+async def detect(request: Request, query: Annotated[DetectParameters, Query()]) -> Response:
     """Send one picture or several, get boxes in the pixels of each picture as a person sees it.
 
     A single picture that cannot be used is an error (413, 415 or 422). With several, the answer is 200 and
@@ -155,20 +172,17 @@ async def detect(request: Request, state: StateDep, query: Annotated[DetectParam
     A video (MP4, MOV, MKV, WebM, AVI) becomes a job: follow `links.self`, then read `links.detections` and
     `links.video`.
     """
-    state.detection.known_queries.remember(request.scope["query_string"], query)
-    return await _answer(request, state, query)
+    known_queries.remember(request.scope["query_string"], query)
+    return await _answer(request, query)
 
 
-def door(state: State) -> DetectDoor:
+def door() -> DetectDoor:
     """Return the short way to the same answers."""
-
-    async def answer(request: Request, query: DetectParameters) -> Response:
-        return await _answer(request, state, query)
-
-    return DetectDoor(state.detection.known_queries, answer)
+    return DetectDoor(known_queries, _answer)
 
 
-async def _answer(request: Request, state: State, query: DetectParameters) -> Response:
+async def _answer(request: Request, query: DetectParameters) -> Response:
+    state = get_state(request)
     try:
         return await _dispatch(request, state, query)
     except UnavailableError as refused:
@@ -193,7 +207,7 @@ async def _look(
         sent = await read_request(request, query, state.settings, take, video)
         if video is not None and video.is_open:
             return await video.answer(sent)
-        form = choose_format(request.headers.get("accept", ""), several=len(sent.images) > 1)
+        form = choose_format(", ".join(request.headers.getlist("accept")), several=len(sent.images) > 1)
         looking = state.detection.detect(sent, annotate=form.draws(asked=sent.parameters.annotate))
         try:
             model_id, images = await while_connected(request, looking)

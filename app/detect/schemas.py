@@ -24,12 +24,9 @@ def _class_list(value: Any) -> Any:
         raise ValueError("neither a class name nor a JSON list of them") from None
 
 
-class DetectParameters(Wish):
-    """Which model looks, and what it should report."""
+class LookParameters(Wish):
+    """What a detector should report."""
 
-    model: Annotated[str, Field(min_length=1, max_length=64)] | None = None
-    """Id or alias; without it the model with the alias `production`, and without that the newest that is
-    neither pruned nor a reproduction, if there is one."""
     score_threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.3
     """Detections below it are left out."""
     nms_iou: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
@@ -42,6 +39,14 @@ class DetectParameters(Wish):
     tta: TtaText = None
     """Look at every picture in several passes and merge what they find: `true` is the scales 1, 0.83, 0.67
     with the flips none, lr, none; or an object with lists of `scales` and `flips`."""
+
+
+class DetectParameters(LookParameters):
+    """Which model looks, and what it should report."""
+
+    model: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    """Id or alias; without it the model with the alias `production`, and without that the newest that is
+    neither pruned nor a reproduction, if there is one."""
     classifier: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     """Id or alias of a model of the task `classify`, which then looks at every box; null is none."""
     annotate: bool = False

@@ -19,7 +19,6 @@ from app.database.session import Sessions
 from app.detect.bodies import DetectRequest, Room
 from app.detect.engine_client import EngineClient
 from app.detect.engine_watch import EngineWatch
-from app.detect.known_queries import KnownQueries
 from app.detect.measures import DetectMeasures
 from app.detect.model_choice import ModelChoice, class_ids
 from app.detect.stand_ins import StandIns
@@ -57,7 +56,6 @@ class Detection:
         self.measures = DetectMeasures(registry)
         self._stand_ins = StandIns()
         self.watch = EngineWatch(engine, self.models, changes, self.measures)
-        self.known_queries = KnownQueries()
         self.room = Room(
             max_requests=settings.engine_queue_images,
             max_bytes=settings.engine_queue_bytes,

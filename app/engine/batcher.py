@@ -43,6 +43,7 @@ class Batcher(Generic[Item, Result]):
         max_batch_size: int = 1,
         streams: int = 1,
         max_delay_s: float = 0.0,
+        clock: Callable[[], float] | None = None,
     ) -> None:
         self._run_batch = run_batch
         self._max_batch_size = max_batch_size
@@ -53,7 +54,7 @@ class Batcher(Generic[Item, Result]):
         self._batch_s: float | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._running: set[asyncio.Task[None]] = set()
-        self._clock = asyncio.get_running_loop().time
+        self._clock = clock or asyncio.get_running_loop().time
 
     async def submit(self, item: Item) -> Result:
         """Return the item's own result.

@@ -17,6 +17,8 @@ from detection.inference.serving import Precision, ServingShape, read_executor
 
 ACCELERATOR_BATCH_SIZE = 64
 """Of how many pictures a batch on an accelerator is tried; how many it gets, the warm-up finds out."""
+PROVEN = (("openvino", Precision.BF16),)
+"""Backends that may take over: their AP is published beside the reference's, in docs/performance.md."""
 ANY_SIZE = "eager"
 """The backend for views of another size than the model's own: an exported graph takes that one only."""
 
@@ -30,6 +32,8 @@ class Device:
     """Of models that no plan was pinned to."""
     learns_batch_size: bool = False
     """Whether the batch size of the shape is only what is tried at most."""
+    candidates: tuple[ServingShape, ...] = ()
+    """What may take over from the shape, model by model, when it has proven itself; the best first."""
 
     @property
     def name(self) -> str:
@@ -75,12 +79,25 @@ def choose_device(settings: Settings) -> Device:
         threads=max(num_cores() // streams, 1),
         batch_size=settings.engine_batch_size or (1 if on_cpu else ACCELERATOR_BATCH_SIZE),
     )
-    return Device(device, shape, learns_batch_size=not on_cpu and settings.engine_batch_size is None)
+    return Device(
+        device,
+        shape,
+        learns_batch_size=not on_cpu and settings.engine_batch_size is None,
+        candidates=() if settings.backend else _candidates(shape, device),
+    )
 
 
 def num_cores() -> int:
     """Return the cores that this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0))
+
+
+def _candidates(shape: ServingShape, device: torch.device) -> tuple[ServingShape, ...]:
+    return tuple(
+        replace(shape, backend=backend, precision=precision)
+        for backend, precision in PROVEN
+        if _is_usable(backend, device, precision)
+    )
 
 
 @cache

@@ -53,9 +53,17 @@ class LoadedClassifier:
 class Loader:
     """Loads models from the storage; knows nothing of who waits for them. One at a time."""
 
-    def __init__(self, storage: Storage, device: Device, *, scratch: Path, max_pixels: int) -> None:
+    def __init__(
+        self,
+        storage: Storage,
+        device: Device,
+        *,
+        scratch: Path,
+        max_pixels: int,
+        cache: Path | None = None,
+    ) -> None:
         self._storage, self._device = storage, device
-        self._scratch, self._max_pixels = scratch, max_pixels
+        self._scratch, self._max_pixels, self._cache = scratch, max_pixels, cache
 
     def load(self, model: ServedModel, shape: ServingShape) -> LoadedModel | LoadedClassifier:
         """Check the file's sha256, load it and run it on nothing until it is as quick as it gets.
@@ -123,6 +131,7 @@ class Loader:
             device=self._device.torch_device,
             threads=threads,
             precision=shape.precision,
+            cache=self._cache,
         )
 
     def _predictor(

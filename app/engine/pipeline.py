@@ -22,6 +22,7 @@ from app.detect.wire import (
     Rendered,
     ServedModel,
 )
+from app.engine.acceptances import Acceptances
 from app.engine.admission import Admission, Place
 from app.engine.answers import boxes_of, timing_of
 from app.engine.device import choose_device, num_cores
@@ -65,10 +66,18 @@ class Pipeline:
         self._straight = Straight(self._lanes.ordinary, max_pixels=self._max_pixels)
         self._staged = Staged()
         self._stock = open_stock(
-            Loader(storage, device, scratch=settings.scratch / "engine", max_pixels=self._max_pixels),
+            Loader(
+                storage,
+                device,
+                scratch=settings.scratch / "engine",
+                max_pixels=self._max_pixels,
+                cache=settings.cache / "engines",
+            ),
             device,
             self._lanes.ordinary.pool if device.on_cpu else ThreadPoolExecutor(1, "device"),
             alone=lambda: self.admission.images + self._staged.extra_looks <= 1,
+            is_idle=lambda: not self.admission.images,
+            known=Acceptances(settings.cache / "accepted.json"),
             max_bytes=settings.engine_model_bytes,
             max_delay_s=settings.engine_batch_delay_ms / 1000,
         )
@@ -107,6 +116,7 @@ class Pipeline:
                 boxes, classify_ms = await self._classify(request, looking.record, boxes, classifier)
             if request.annotate:
                 annotated = await self._draw(request.image, boxes)
+        self._stock.probation.saw(looking, request.image)
         return Detected(
             id=request.id,
             width=prediction.width,

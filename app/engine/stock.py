@@ -9,10 +9,12 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 from app.detect.wire import Detect, Refusal, ServedModel
+from app.engine.acceptances import Acceptances
 from app.engine.batcher import Batcher
 from app.engine.device import Device, num_cores
 from app.engine.loader import LoadedClassifier, LoadedModel, Loader
 from app.engine.models import ModelCache
+from app.engine.probation import Probation
 from app.engine.refusal import RefusedError
 from app.engine.second_stage import ReadyClassifier, line_up
 from app.engine.width import Width
@@ -70,6 +72,12 @@ class Stock:
 
     device: Device
     models: ModelCache[Ready]
+    probation: Probation
+    held: list[ServedModel]
+
+    def shape_of(self, model: ServedModel) -> ServingShape:
+        """Return how a model is served now."""
+        return self.probation.shape_of(model)
 
     def stand_in(self, request: Detect) -> ServedModel:
         """Return the model that looks now: the one instead, while the wanted one must be loaded first.
@@ -77,11 +85,11 @@ class Stock:
         The wanted one is loaded beside.
         """
         wanted, instead = request.model, request.instead
-        if instead is None or self.models.find(wanted, self.device.shape_of(wanted)) is not None:
+        if instead is None or self.models.find(wanted, self.shape_of(wanted)) is not None:
             return wanted
-        if self.models.find(instead, self.device.shape_of(instead)) is None:
+        if self.models.find(instead, self.shape_of(instead)) is None:
             return wanted
-        self.models.load_beside(wanted, self.device.shape_of(wanted))
+        self.models.load_beside(wanted, self.shape_of(wanted))
         return instead
 
     async def for_passes(self, request: Detect, model: ServedModel) -> list[ReadyModel]:
@@ -90,7 +98,7 @@ class Stock:
         Raises:
             RefusedError: it cannot be loaded, or is no detector.
         """
-        own, size_hw = self.device.shape_of(model), model.record.input_size_hw
+        own, size_hw = self.shape_of(model), model.record.input_size_hw
         shapes = [
             own if view_size_hw(look, model.record) == size_hw else self.device.any_size_shape
             for look in request.passes
@@ -106,7 +114,7 @@ class Stock:
         """
         if wanted is None:
             return None
-        model = await self.models.get(wanted, self.device.shape_of(wanted))
+        model = await self.models.get(wanted, self.shape_of(wanted))
         if not isinstance(model, ReadyClassifier):
             raise RefusedError(Refusal.MODEL_UNAVAILABLE, f"the model {wanted.id} is no classifier")
         return model
@@ -117,11 +125,12 @@ class Stock:
         Raises:
             RefusedError: it cannot be loaded.
         """
-        await self.models.get(model, self.device.shape_of(model))
+        await self.models.get(model, self.shape_of(model))
 
     def hold(self, models: Sequence[ServedModel]) -> None:
         """Keep these in memory whatever happens, and no others; load those that are not there yet."""
-        self.models.hold([(model, self.device.shape_of(model)) for model in models])
+        self.held[:] = models
+        self.models.hold([(model, self.shape_of(model)) for model in models])
 
     async def _detector(self, wanted: ServedModel, shape: ServingShape) -> ReadyModel:
         model = self.models.find(wanted, shape) or await self.models.get(wanted, shape)
@@ -136,6 +145,8 @@ def open_stock(
     pool: ThreadPoolExecutor,
     *,
     alone: Callable[[], bool],
+    is_idle: Callable[[], bool],
+    known: Acceptances,
     max_bytes: int,
     max_delay_s: float,
 ) -> Stock:
@@ -144,6 +155,8 @@ def open_stock(
     Args:
         pool: the threads that compute.
         alone: whether no other picture needs the cores at this moment.
+        is_idle: whether no picture is in the engine at all.
+        known: which backends were accepted for which models before.
         max_bytes: of memory that models may take which are not held.
         max_delay_s: that a batch may wait for more pictures.
     """
@@ -156,4 +169,22 @@ def open_stock(
             return line_up(loaded, pool, streams=shape.streams, alone=alone)
         return ReadyModel(loaded, shape, pool, alone=alone, max_delay_s=max_delay_s)
 
-    return Stock(device, ModelCache(load, max_bytes=max_bytes))
+    models = ModelCache(load, max_bytes=max_bytes)
+    held: list[ServedModel] = []
+
+    async def predictor(model: ServedModel, shape: ServingShape) -> Predictor:
+        ready = await models.get(model, shape)
+        if not isinstance(ready, ReadyModel):
+            raise RefusedError(Refusal.MODEL_UNAVAILABLE, f"the model {model.id} is no detector")
+        return ready.loaded.narrow
+
+    probation = Probation(
+        known,
+        own=device.shape_of,
+        candidates=device.candidates,
+        predictor=predictor,
+        # A backend on trial must not push out of the memory what serves.
+        is_idle=lambda: is_idle() and models.size_bytes <= max_bytes // 2,
+        swapped=lambda: models.hold([(model, probation.shape_of(model)) for model in held]),
+    )
+    return Stock(device, models, probation, held)

@@ -96,23 +96,42 @@ def revoke_key(session: Session, key_id: str) -> bool:
     return bool(done)
 
 
-def find_caller(sessions: Sessions, reading: Sessions, secret: str) -> Caller | None:
-    """Return whose key this is; None when it is unknown, wrong, revoked or expired, after the same work."""
+@dataclass(frozen=True, slots=True)
+class KeyMark:
+    """What a secret is looked up and proved by; the secret itself is in nobody's memory."""
+
+    prefix: str
+    hash: str
+
+    @classmethod
+    def of(cls, secret: str) -> KeyMark:
+        return cls(_prefix_of(secret), _hash(secret))
+
+
+def find_key(reading: Sessions, mark: KeyMark) -> ApiKey | None:
+    """Return the key that this marks, valid or not; None when it is unknown or wrong, after the same work."""
     with reading() as session:
-        row = session.scalars(select(ApiKey).where(ApiKey.prefix == _prefix_of(secret))).one_or_none()
+        row = session.scalars(select(ApiKey).where(ApiKey.prefix == mark.prefix)).one_or_none()
     stored = row.hash if row is not None else _hash("")
-    matches = hmac.compare_digest(stored, _hash(secret))
-    if row is None or not matches or not _is_valid(row):
+    matches = hmac.compare_digest(stored, mark.hash)
+    return row if matches else None
+
+
+def caller_of(key: ApiKey | None) -> Caller | None:
+    """Return whose key this is; None when it is none, or is revoked or expired by now."""
+    if key is None or not _is_valid(key):
         return None
-    _note_use(sessions, row)
-    return Caller(id=row.id, name=row.name, scopes=frozenset(Scope(scope) for scope in row.scopes))
+    return Caller(id=key.id, name=key.name, scopes=frozenset(Scope(scope) for scope in key.scopes))
 
 
-def _note_use(sessions: Sessions, row: ApiKey) -> None:
-    if row.last_used_at is not None and utc_now() - row.last_used_at < LAST_USED_EVERY:
-        return
+def is_use_unnoted(key: ApiKey) -> bool:
+    """Return whether it was so long ago that its use was written down that it should be again."""
+    return key.last_used_at is None or utc_now() - key.last_used_at >= LAST_USED_EVERY
+
+
+def note_use(sessions: Sessions, key: ApiKey) -> None:
     with sessions() as session:
-        session.execute(update(ApiKey).where(ApiKey.id == row.id).values(last_used_at=utc_now()))
+        session.execute(update(ApiKey).where(ApiKey.id == key.id).values(last_used_at=utc_now()))
         session.commit()
 
 

@@ -219,10 +219,12 @@ class Predictor:
             one_label_per_prior=self.record.one_label_per_prior,
             class_ids=options.class_ids,
         )
-        boxes_N4 = prepared.fitted.placement.to_picture(chosen.boxes_N4.cpu())
-        detections = Detections(boxes_N4, chosen.scores_N.cpu(), chosen.labels_N.cpu())
+        boxes_N4 = prepared.fitted.placement.to_picture(chosen.boxes_N4.cpu().numpy())
+        scores_N, labels_N = chosen.scores_N.cpu(), chosen.labels_N.cpu()
         if options.clip:
-            detections = _clipped(detections, prepared.width, prepared.height)
+            detections = _clipped(boxes_N4, scores_N, labels_N, prepared.width, prepared.height)
+        else:
+            detections = Detections(torch.from_numpy(boxes_N4), scores_N, labels_N)
         return Prediction(
             detections=detections,
             width=prepared.width,
@@ -286,12 +288,12 @@ def _by_size(batch: Sequence[Prepared]) -> list[list[int]]:
     return list(places.values())
 
 
-def _clipped(detections: Detections, width: int, height: int) -> Detections:
-    boxes_N4 = detections.boxes_N4.numpy().clip(0.0, np.array([width, height, width, height], np.float32))
-    kept_N = (boxes_N4[:, 2:] > boxes_N4[:, :2]).all(axis=1)
+def _clipped(
+    boxes_N4: NDArray[np.float32], scores_N: Tensor, labels_N: Tensor, width: int, height: int
+) -> Detections:
+    inside_N4 = boxes_N4.clip(0.0, np.array([width, height, width, height], np.float32))
+    kept_N = (inside_N4[:, 2:] > inside_N4[:, :2]).all(axis=1)
     if kept_N.all():
-        return Detections(torch.from_numpy(boxes_N4), detections.scores_N, detections.labels_N)
+        return Detections(torch.from_numpy(inside_N4), scores_N, labels_N)
     rows_N = torch.from_numpy(kept_N)
-    return Detections(
-        torch.from_numpy(boxes_N4)[rows_N], detections.scores_N[rows_N], detections.labels_N[rows_N]
-    )
+    return Detections(torch.from_numpy(inside_N4[kept_N]), scores_N[rows_N], labels_N[rows_N])

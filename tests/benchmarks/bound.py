@@ -19,29 +19,30 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 
-from detection.inference.predictor import Predictor
+from detection.devices import CPU
+from detection.inference.backends import BACKENDS
+from detection.inference.predictor import DetectOptions, Predictor
 from detection.inference.serving import read_executor
+from detection.model_files import read_record
+from tests.benchmarks.started import NotStartedError
 
 ROOT = Path(__file__).resolve().parents[2]
 CORES = len(os.sched_getaffinity(0))
 WARM_UP_S = 0.5
+OPTIONS = DetectOptions()
+READY = "ready\n"
 
 
 class Bound:
     """The bare work, with the threads that Harrier gives it."""
 
     def __init__(self, folder: Path, executor: str, pictures: list[bytes]) -> None:
-        backend, precision = read_executor(executor)
         self._pictures = pictures
-        self._wide = Predictor.from_folder(folder, backend=backend, precision=precision)
-        self._narrow = [
-            Predictor.from_folder(folder, backend=backend, precision=precision, threads=1)
-            for _ in range(CORES)
-        ]
-        for predictor in (self._wide, *self._narrow):
-            predictor.warm_up()
+        self._wide = load(folder, executor, threads=None)
+        self._narrow = [load(folder, executor, threads=1) for _ in range(CORES)]
 
     def busy(self, seconds: float) -> dict[str, Any]:
         """Return pictures per second of all streams together."""
@@ -69,10 +70,23 @@ class Bound:
 
     def _look_until(self, predictor: Predictor, end: float, offset: int = 0) -> list[float]:
         times_ms: list[float] = []
+        buffer = np.empty((3, *predictor.record.input_size_hw), np.float32)
         while (started := time.perf_counter()) < end:
-            predictor.predict([self._pictures[(offset + len(times_ms)) % len(self._pictures)]])
+            picture = self._pictures[(offset + len(times_ms)) % len(self._pictures)]
+            prepared = predictor.prepare(picture, out=buffer)
+            predictor.finish(prepared, predictor.infer([prepared])[0], OPTIONS)
             times_ms.append((time.perf_counter() - started) * 1000)
         return times_ms
+
+
+def load(folder: Path, executor: str, *, threads: int | None) -> Predictor:
+    """Load the model as the engine does, and let it look at nothing once."""
+    backend, precision = read_executor(executor)
+    record = read_record(folder)
+    loaded = BACKENDS[backend].load(folder, record, device=CPU, threads=threads, precision=precision)
+    predictor = Predictor(loaded, record)
+    predictor.warm_up()
+    return predictor
 
 
 class BoundProcess:
@@ -87,6 +101,9 @@ class BoundProcess:
             stdout=subprocess.PIPE,
             text=True,
         )
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != READY:
+            raise NotStartedError(f"the bound with {executor} did not start")
 
     def ask(self, what: str, seconds: float) -> dict[str, Any]:
         """Return what it measured, `busy` or `idle`."""
@@ -118,6 +135,8 @@ def main() -> None:
     torch.set_num_threads(1)  # what is left to torch is small; the backend has threads of its own
     folder, executor, *files = sys.argv[1:]
     bound = Bound(Path(folder), executor, [Path(file).read_bytes() for file in files])
+    sys.stdout.write(READY)
+    sys.stdout.flush()
     measures = {"busy": bound.busy, "idle": bound.idle}
     for line in sys.stdin:
         what, seconds = line.split()

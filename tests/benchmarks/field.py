@@ -8,8 +8,10 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
+
 from tests.benchmarks.bound import BoundProcess, bound_process
-from tests.benchmarks.harriers import Harrier, fetch_model, serving_coco, wait_for_choice
+from tests.benchmarks.harriers import Harrier, fetch_model, let_choose, serving_coco
 from tests.benchmarks.peers.servers import EAGER, PEERS, Peer, serving
 from tests.benchmarks.sending import Counts, send
 from tests.benchmarks.started import NotStartedError, Server
@@ -18,6 +20,8 @@ ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "2.5"))
 """What one server is measured in one round with many clients; a single one is measured for half of it."""
 MANY = 16
+NEEDED_BYTES = 2_000_000_000
+"""Of memory, for one peer more: what is measured must not fight for it."""
 HARRIER, HARRIER_ONNX = "Harrier", "Harrier with ONNX Runtime"
 BOUND, BOUND_ONNX = "bound", "bound with ONNX Runtime"
 ONNX = "onnxruntime"
@@ -92,7 +96,7 @@ def playing_field(
         model = folder / "model"
         model.mkdir()
         sha256 = fetch_model(onnx, model)
-        executor = wait_for_choice(harrier, [Path(picture).read_bytes() for picture in pictures])
+        executor = let_choose(harrier, [Path(picture).read_bytes() for picture in pictures])
         servers = {HARRIER: harrier.server, HARRIER_ONNX: onnx.server}
         wanted = {BOUND: executor, BOUND_ONNX: ONNX}
         bounds = {
@@ -116,6 +120,9 @@ def playing_field(
 
 @contextmanager
 def _started(peer: Peer, model: Path, folder: Path, pictures: list[str]) -> Iterator[Server]:
+    available = psutil.virtual_memory().available
+    if available < NEEDED_BYTES:
+        raise NotStartedError(f"only {available / 1e9:.1f} GB of memory are left")
     home = folder / peer.name.replace(" ", "-").replace(",", "")
     home.mkdir()
     with serving(peer, model, home, Path(pictures[0]).read_bytes()) as server:

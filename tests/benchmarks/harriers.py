@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,14 @@ from app.detect.engine_client import EngineClient
 from app.detect.wire import EngineStatus
 from detection.model_files import ONNX_FILE, RECORD_FILE, WEIGHTS_FILE, encode_record
 from detection.model_record import ModelRecord
-from tests.benchmarks.started import NOT_FOR_OTHERS, Server
+from tests.benchmarks.started import NOT_FOR_OTHERS, Server, rss_mb
 from tests.serving import Serve, short_folder
 
-CHOICE_S = 60.0
-"""How long Harrier may take, with pictures coming in, to settle for a backend of its own."""
+CHOICE_PASSES = 3
+"""How often all pictures are shown at most until Harrier has settled for a backend of its own."""
+CHOICE_PAUSE_S = 0.1
+CHOICE_SETTLES_S = 3.0
+ROLES = {"api": "app.server", "engine": "app.engine"}
 FILES = {"onnx": ONNX_FILE, "safetensors": WEIGHTS_FILE}
 
 
@@ -32,20 +36,29 @@ class Harrier:
     model_id: str
     server: Server
 
-    def process(self, role: str) -> psutil.Process:
-        """Return `api` or `engine`."""
-        word = {"api": "app.server", "engine": "app.engine"}[role]
-        found = self.serve.pid_of(word)
-        assert found is not None, f"no process runs {word}"
-        return psutil.Process(found)
+    def roles(self) -> dict[str, list[psutil.Process]]:
+        """Return the processes that a request goes through, as they are now."""
+        running = [(process, process.cmdline()) for process in self.serve.processes()]
+        return {
+            role: [process for process, command in running if word in command] for role, word in ROLES.items()
+        }
 
     def rss_mb(self) -> dict[str, float]:
-        """Return the resident memory of the two processes that a request goes through."""
-        return {role: self.process(role).memory_info().rss / 1e6 for role in ("api", "engine")}
+        """Return their resident memory."""
+        return {role: rss_mb(processes) for role, processes in self.roles().items()}
+
+    def trials(self) -> dict[str, bool]:
+        """Return the backends that were tried for the model, and whether they were accepted."""
+        kept = self.serve.settings.home_path / "cache" / "accepted.json"
+        found = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
+        return {
+            key.split()[1]: trial["accepted"] for key, trial in found.items() if key.startswith(self.model_id)
+        }
 
     def executor(self) -> str:
         """Return what runs the model: backend, and precision unless it is fp32."""
-        return asyncio.run(_status(self.serve)).backend
+        accepted = (name for name, is_accepted in self.trials().items() if is_accepted)
+        return next(accepted, None) or asyncio.run(_status(self.serve)).backend
 
 
 async def _status(serve: Serve) -> EngineStatus:
@@ -97,15 +110,16 @@ def fetch_model(harrier: Harrier, folder: Path) -> str:
     return sha256
 
 
-def wait_for_choice(harrier: Harrier, pictures: list[bytes], *, settled_s: float = 5.0) -> str:
-    """Show pictures until the backend has not changed for a while, and return it."""
-    end, last, since = time.monotonic() + CHOICE_S, "", time.monotonic()
-    while time.monotonic() < end and time.monotonic() - since < settled_s:
-        for picture in pictures[:20]:
-            headers = {"Content-Type": "image/jpeg"}
-            harrier.serve.http.post("/detect", content=picture, headers=headers).raise_for_status()
-        now = harrier.executor()
-        if now != last:
-            last, since = now, time.monotonic()
-        time.sleep(0.2)  # what is measured beside the traffic is measured while nothing waits
-    return last
+def let_choose(harrier: Harrier, pictures: Sequence[bytes]) -> str:
+    """Show pictures until Harrier has decided which backend runs the model, and return it.
+
+    A faster backend is tried beside the traffic, on pictures that come while nothing waits.
+    """
+    headers = {"Content-Type": "image/jpeg"}
+    for picture in [*pictures] * CHOICE_PASSES:
+        harrier.serve.http.post("/detect", content=picture, headers=headers).raise_for_status()
+        time.sleep(CHOICE_PAUSE_S)
+        if harrier.trials():
+            break
+    time.sleep(CHOICE_SETTLES_S)  # what was accepted is loaded for every model that is held
+    return harrier.executor()

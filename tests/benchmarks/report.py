@@ -105,7 +105,8 @@ def speed(figures: Figures) -> str:
     about = (
         f"{setting['rounds']} rounds of {setting['seconds']:g} s with {many} clients, half as long with one. "
         f"Harrier chose `{setting['executor']}` for itself. "
-        f"The sender took {setting['client_cpu_ms']:.2f} ms of processor time a request. Shown are the median and the lowest–highest of the rounds."
+        f"The sender took {setting['client_cpu_ms']:.2f} ms of processor time a request. "
+        "Shown are the median and the lowest–highest of the rounds."
     )
     return "\n\n".join([about, table(head, rows), claims_table(figures["claims"])])
 
@@ -122,7 +123,7 @@ def misbehaving(figures: Figures) -> str:
             name,
             spread(each["alone_per_s"]),
             spread(each["beside_per_s"]),
-            spread(figures["kept"][name], 2),
+            spread(each["kept"], 2),
             f"{statistics.median(each['damaged_answers']):.0f}",
             f"{statistics.median(each['resets']):.0f}",
             f"{sum(each['good_troubles']):.0f}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -40,8 +41,9 @@ class Counts:
         return float(self.raw["client_cpu_ms"])
 
     def ms(self, share: float) -> float:
-        """Return a percentile of the good answers."""
-        return percentile(self.good["times_ms"], share)
+        """Return a percentile of the good answers; without any it is infinite."""
+        times_ms = self.good["times_ms"]
+        return percentile(times_ms, share) if times_ms else math.inf
 
     @property
     def troubles(self) -> dict[str, int]:

@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,10 +46,6 @@ class Server:
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
 
-    def rss_mb(self) -> float:
-        """Return the resident memory of all its processes."""
-        return sum(_rss(process) for process in self.processes()) / 1e6
-
     def _signal(self, number: signal.Signals) -> None:
         for process in self.processes():
             try:
@@ -73,7 +69,8 @@ class Started:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
+                # No session of its own: Linux shares the cores among sessions (sched_autogroup), and the
+                # sender is to be beside every server in the same way.
             )
 
     def processes(self) -> list[psutil.Process]:
@@ -115,6 +112,11 @@ def _environment(pid: int) -> bytes:
         return Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return b""
+
+
+def rss_mb(processes: Iterable[psutil.Process]) -> float:
+    """Return the resident memory of some processes together; one that ended has none."""
+    return sum(_rss(process) for process in processes) / 1e6
 
 
 def _rss(process: psutil.Process) -> int:

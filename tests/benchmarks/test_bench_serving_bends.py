@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import threading
 import time
@@ -16,18 +17,20 @@ import pytest
 from tests.benchmarks.comparison import claim, percentile, slope
 from tests.benchmarks.conftest import Bench
 from tests.benchmarks.field import HARRIER, MANY
-from tests.benchmarks.harriers import Harrier, import_model, serving_coco, wait_for_choice
+from tests.benchmarks.harriers import Harrier, import_model, let_choose, serving_coco
 from tests.benchmarks.sending import Counts, send
+from tests.benchmarks.started import rss_mb
 
 pytestmark = [pytest.mark.benchmark, pytest.mark.reference]
 
 UNLOADED_S = 4.0
 OVERLOAD, OVERLOAD_S = 4, 10.0
-CONNECTIONS = 2000
+CONNECTIONS = 1500
 REFUSED = "503"
-REQUESTS, SWAPS, CLIENTS = 10_000, 200, 8
-SPARE_TURNS = 30
-"""The last swap is done well before the last request."""
+REQUESTS = int(os.environ.get("BENCH_REQUESTS", "10000"))
+SWAPS, CLIENTS = REQUESTS // 50, 8
+HASTE = 0.87
+"""Of the time between two swaps that would be even: the last is done well before the last request."""
 SETTLED = 0.25
 """Share of the samples of memory that belong to the beginning, when caches still fill."""
 FLAT_MB_PER_1000 = 1.0
@@ -39,7 +42,7 @@ ALIAS = "production"
 @pytest.fixture(scope="module")
 def harrier(reference: Path, coco_pictures: list[str]) -> Iterator[Harrier]:
     with serving_coco(HARRIER, reference) as running:
-        wait_for_choice(running, [Path(picture).read_bytes() for picture in coco_pictures])
+        let_choose(running, [Path(picture).read_bytes() for picture in coco_pictures])
         yield running
 
 
@@ -59,10 +62,10 @@ def sampled(harrier: Harrier) -> Iterator[Memory]:
     def sample() -> None:
         while not enough.wait(SAMPLE_S):
             memory.at_s.append(time.perf_counter() - began)
-            for role, process in processes.items():
-                memory.mb[role].append(process.memory_info().rss / 1e6)
+            for role, processes in roles.items():
+                memory.mb[role].append(rss_mb(processes))
 
-    processes = {role: harrier.process(role) for role in memory.mb}
+    roles = harrier.roles()
     sampler = threading.Thread(target=sample)
     sampler.start()
     try:
@@ -106,7 +109,7 @@ def test_serving_overload(bench: Bench, harrier: Harrier, coco_pictures: list[st
     )
     bench.keep("one client, afterwards", p50_ms=after.ms(0.5), p99_ms=after.ms(0.99))
     bench.keep("memory", before_mb=before, most_mb={role: max(mb) for role, mb in memory.mb.items()})
-    others = set(good["statuses"]) - {"200", REFUSED}
+    others = sum(times for status, times in good["statuses"].items() if status not in ("200", REFUSED))
     bench.judge(
         claim("accepted p99 / p99 of one client", "<=", 3.0, [flood.ms(0.99) / one.ms(0.99)]),
         claim("accepted p99 / p99 of 16 clients", "<=", 3.0, [flood.ms(0.99) / many.ms(0.99)]),
@@ -114,10 +117,10 @@ def test_serving_overload(bench: Bench, harrier: Harrier, coco_pictures: list[st
         claim("refusals without Retry-After", "<=", 0, [good["retry_after"].get("None", 0)]),
         claim("accepted / capacity", ">=", 0.8, [flood.per_s / many.per_s]),
         claim(
-            "other answers, and connections that failed",
+            "other answers, connections that failed, requests that could not be sent",
             "<=",
             0,
-            [len(others) + sum(good["failures"].values())],
+            [others + sum(good["failures"].values()) + flood.raw["unsent"]],
         ),
         claim(
             "memory under overload / before",
@@ -133,7 +136,7 @@ def test_serving_soak(bench: Bench, harrier: Harrier, reference: Path, coco_pict
     """Ten thousand requests while an alias is moved two hundred times between two models."""
     models = [harrier.model_id, import_model(harrier.serve, reference, "coco again")]
     capacity = send(harrier.server, coco_pictures, clients=CLIENTS, seconds=UNLOADED_S).per_s
-    pause_s = REQUESTS / capacity / (SWAPS + SPARE_TURNS)
+    pause_s = HASTE * REQUESTS / capacity / SWAPS
     with sampled(harrier) as memory, swapping(harrier, models, pause_s) as swaps_ms:
         counts = send(
             harrier.server,
@@ -190,7 +193,10 @@ def swapping(harrier: Harrier, models: list[str], pause_s: float) -> Iterator[li
     def swap() -> None:
         address = f"http://127.0.0.1:{harrier.serve.settings.port}"
         with httpx2.Client(base_url=address, trust_env=False, timeout=30) as http:
-            while len(took_ms) < SWAPS and not enough.wait(pause_s):
+            began = time.perf_counter()
+            while len(took_ms) < SWAPS and not enough.wait(
+                began + len(took_ms) * pause_s - time.perf_counter()
+            ):
                 wanted = models[len(took_ms) % len(models)]
                 started = time.perf_counter()
                 http.patch(f"/models/{wanted}", json={"alias": ALIAS}).raise_for_status()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import re
+import zipfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,7 +24,7 @@ from app.settings import Settings
 from detection.images import decode_image
 from tests.pictures import bmp, jpeg, noise, png, png_header, quadrants, webp
 from tests.published import CLASSES, add_model
-from tests.serving import EngineProcess, short_folder
+from tests.serving import EngineProcess, short_folder, wait_for
 
 PIXELS = noise(150, 100)
 PICTURE = jpeg(PIXELS)
@@ -142,6 +144,47 @@ def test_classes_in_a_form_are_one_name_or_several_or_a_list(api: TestClient) ->
     for given in (several, json.dumps(several)):
         assert query == detections(api.post("/detect", files=picture, data={**ALL, "classes": given}))
     problem(api.post("/detect", files=picture, data={"classes": "[owl"}), 422, "invalid_input")
+
+
+def test_every_form_says_the_same(api: TestClient) -> None:
+    """Two pictures and one that is none, in each form that holds several; and one picture as text."""
+    pictures = [
+        ("image", (name, content))
+        for name, content in (("a.jpg", PICTURE), ("b.jpg", b"no"), ("c.jpg", PICTURE))
+    ]
+
+    def ask(accept: str) -> Any:
+        answer = api.post("/detect", files=pictures, data=ALL, headers={"Accept": accept})
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["server-timing"].startswith("decode;dur=")
+        assert answer.headers.get("x-harrier-failed") == (None if accept == "application/json" else "1")
+        return answer
+
+    native = ask("application/json").json()["images"]
+    found = native[0]["detections"]
+    assert found
+    assert "error" in native[1]
+    rows = ask("application/vnd.coco.results+json").json()
+    assert [row["image_id"] for row in rows] == [0] * len(found) + [2] * len(found)
+    assert [row["category_id"] - 1 for row in rows[: len(found)]] == [each["class_id"] for each in found]
+    assert [row["score"] for row in rows[: len(found)]] == [each["score"] for each in found]
+    tasks = ask("application/json;profile=label-studio").json()
+    assert [task["data"]["image"] for task in tasks] == ["a.jpg", "b.jpg", "c.jpg"]
+    assert [len(task["predictions"]) for task in tasks] == [1, 0, 1]
+    labels = [region["value"]["rectanglelabels"] for region in tasks[0]["predictions"][0]["result"]]
+    assert labels == [[each["label"]] for each in found]
+    with zipfile.ZipFile(io.BytesIO(ask("application/vnd.yolo+zip").content)) as archive:
+        assert sorted(archive.namelist()) == ["errors.json", "labels/a.txt", "labels/c.txt"]
+        lines = archive.read("labels/a.txt").decode().splitlines()
+    assert [int(line.split()[0]) for line in lines] == [each["class_id"] for each in found]
+    text = api.post("/detect", content=PICTURE, headers={**RAW, "Accept": "text/vnd.yolo"}, params=ALL)
+    assert text.text.splitlines() == lines
+
+
+def test_two_lines_of_accept_are_one(api: TestClient) -> None:
+    lines = [("Accept", "text/html"), ("Accept", "text/vnd.yolo"), ("Content-Type", "image/jpeg")]
+    answer = api.post("/detect", content=PICTURE, headers=lines)
+    assert answer.headers["content-type"].startswith("text/vnd.yolo")
 
 
 def test_a_jpeg_for_those_who_ask_for_one(api: TestClient) -> None:
@@ -307,7 +350,7 @@ def test_the_model_is_looked_up_anew_for_every_request(api: TestClient, settings
 
     assert model() == "m1"
     add_model(settings, "m2", alias="second", seed=1)
-    assert model() == "m2"
+    wait_for(lambda: model() == "m2", 20)  # until it is in memory m1 answers
     assert model(model="m1") == model(model="first") == "m1"
     set_alias("m1", "production")
     assert model() == model(model="production") == "m1"

@@ -22,7 +22,12 @@ def client(house: Home) -> Iterator[TestClient]:
 
 
 def test_every_way_is_measured_and_the_best_is_pinned(client: TestClient, house: Home) -> None:
-    record = ModelRecord(architecture="yolox-nano", classes=CLASSES, input_size_hw=(SIDE, SIDE))
+    record = ModelRecord(
+        architecture="yolox-nano",
+        classes=CLASSES,
+        input_size_hw=(SIDE, SIDE),
+        evaluation_score_threshold=1e-6,  # random weights are sure of nothing
+    )
     model_id, dataset_id = add_real_model(house, record, name="nano"), add_tiny_dataset(house)
     wish = {"dataset_id": dataset_id, "seconds": 0.1, "rps": 0.1}
     job = house.wait_for(client.post(f"/models/{model_id}/plan", json=wish).json()["id"], timeout_s=120)
@@ -38,18 +43,3 @@ def test_every_way_is_measured_and_the_best_is_pinned(client: TestClient, house:
     shown = client.get(f"/models/{model_id}").json()
     assert shown["serving"] == plan["pinned"]
     assert plan["pinned"].items() <= plan["winner"].items()
-    nothing_is_pinned_when_a_wish_cannot_be_reached(client, house, model_id, dataset_id)
-
-
-def nothing_is_pinned_when_a_wish_cannot_be_reached(
-    client: TestClient, house: Home, model_id: str, dataset_id: str
-) -> None:
-    before = client.get(f"/models/{model_id}").json()["serving"]
-    wish = {"dataset_id": dataset_id, "seconds": 0.1, "rps": 1_000_000}
-    job = house.wait_for(client.post(f"/models/{model_id}/plan", json=wish).json()["id"], timeout_s=120)
-    assert job.status == "succeeded", house.logs()
-    plan = client.get(f"/models/{model_id}/plan").json()
-    assert (plan["winner"], plan["pinned"]) == (None, None)
-    assert plan["unmet"][0].startswith("rps: no way to serve reaches 1e+06 pictures a second")
-    assert plan["closest"] in plan["rows"]
-    assert client.get(f"/models/{model_id}").json()["serving"] == before

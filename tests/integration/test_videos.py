@@ -67,7 +67,7 @@ def test_a_video_is_looked_at_also_when_its_worker_is_killed(
 
 
 def endless_one_is_cancelled(home: Home, client: TestClient) -> None:
-    job_id = post(client, clip("avi", moving_square(3000, (640, 480))))
+    job_id = post(client, clip("avi", moving_square(1, (640, 480)) * 400))
     wait_until(lambda: home.job(job_id).progress.get("step", 0) > 0, timeout_s=60)
     assert client.post(f"/jobs/{job_id}/cancel").status_code == 202
     assert home.wait_for(job_id, timeout_s=20).status == JobStatus.CANCELLED

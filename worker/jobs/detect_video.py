@@ -29,6 +29,7 @@ from detection.training.reporting import ALL_SEEN
 from detection.video.kinds import DEMUXERS
 from detection.video.reader import Frame, VideoFacts, VideoFinding, VideoReader
 from worker.attempt import Attempt
+from worker.busy import pulse_while_bytes_move
 from worker.fault_points import fault_point
 from worker.jobs.device import begin_on_device
 from worker.jobs.served import Served, load_served
@@ -70,13 +71,15 @@ class VideoDetection:
         self._folder.mkdir()
 
     def run(self) -> None:
+        """Do the job. Between two frames that are looked at there may be thousands: reading is progress."""
         attempt = self._attempt
         upload_key = str(self._config["upload_key"])
-        source = attempt.storage.local_path(upload_key, attempt.scratch / "upload")
-        attempt.report.stage("detecting")
-        result, files = self._look_at(source)
-        attempt.report.stage("publishing")
-        self._publish(result, files)
+        with pulse_while_bytes_move(attempt.control):
+            source = attempt.storage.local_path(upload_key, attempt.scratch / "upload")
+            attempt.report.stage("detecting")
+            result, files = self._look_at(source)
+            attempt.report.stage("publishing")
+            self._publish(result, files)
         self._clean_up(upload_key)
 
     def _look_at(self, source: Path) -> tuple[dict[str, Any], dict[VideoFile, Path]]:
@@ -107,7 +110,7 @@ class VideoDetection:
         served = self._served
         ahead = min(2 * served.streams, MOST_AHEAD_BYTES // (frame_bytes * served.batch_size))
         with ExitStack() as stack:
-            lookers = stack.enter_context(ThreadPoolExecutor(served.streams, "look"))
+            lookers = stack.enter_context(ThreadPoolExecutor(served.streams, "look", served.enter_thread))
             writer = stack.enter_context(ThreadPoolExecutor(1, "write"))
             frames = batches_of(reader.frames(every=self._config["every"]), served.batch_size)
             seen = map_in_order(lookers, self._look, frames, ahead=max(ahead, 1))
@@ -119,9 +122,7 @@ class VideoDetection:
         pictures = [
             DecodedImage(frame.pixels, frame.pixels.shape[1], frame.pixels.shape[0]) for frame in frames
         ]
-        predictor = self._served.predictor
-        seen = predictor.detect([predictor.prepare(each) for each in pictures], self._options)
-        return list(zip(frames, seen, strict=True))
+        return list(zip(frames, self._served.detect(pictures, self._options), strict=True))
 
     def _publish(self, result: dict[str, Any], files: Mapping[VideoFile, Path]) -> None:
         attempt = self._attempt

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -17,11 +18,11 @@ from detection.evaluation.coco import measure_detections
 from detection.evaluation.evaluate import ReadPicture, detect_in_all
 from detection.inference.agreement import TOLERANCES, Agreement, agreement_in_all
 from detection.inference.backends import BACKENDS
+from detection.inference.out_of_memory import ALLOCATION_ERRORS, is_out_of_memory
 from detection.inference.plan import PlanRow, candidate_shapes, executors_of
 from detection.inference.predictor import Predictor
 from detection.inference.serving import Precision, ServingShape, executor_name
 from detection.model_files import read_record
-from detection.training.memory import is_out_of_memory
 from detection.training.reporting import ALL_SEEN
 from worker.attempt import Attempt
 from worker.pace import Pace
@@ -71,16 +72,18 @@ class Planner:
             side_by_side=lambda backend: BACKENDS[backend].side_by_side,
         )
         progress = PlanProgress(self._attempt, len(executors) + len(shapes))
-        self._attempt.report.stage("comparing")
-        truths = {}
+        self._attempt.report.stage("measuring")
+        rows: list[PlanRow] = []
+        reference: Truth | None = None
         for executor in executors:
-            truths[executor] = self._find(executor)
+            loaded = Predictors(partial(self._predictor, executor))
+            truth = self._find(executor, loaded[self._cores])
+            reference = reference or truth
             progress.did_one()
-        self._attempt.report.stage("timing")
-        rows = []
-        for shape in shapes:
-            rows += self._time(shape, truths)
-            progress.did_one()
+            for shape in [each for each in shapes if (each.backend, each.precision) == executor]:
+                busy = self._time(shape, loaded, truth)
+                rows += [] if busy is None else [self._row(shape, busy, truth, reference)]
+                progress.did_one()
         return rows
 
     def _executors(self) -> list[Executor]:
@@ -92,12 +95,16 @@ class Planner:
         backend, precision = executor
         record = read_record(self._folder)
         loaded = BACKENDS[backend].load(
-            self._folder, record, device=self._device, threads=threads, precision=precision
+            self._folder,
+            record,
+            device=self._device,
+            threads=threads,
+            precision=precision,
+            cache=self._attempt.settings.cache / "engines",
         )
         return Predictor(loaded, record, max_pixels=self._attempt.settings.max_image_pixels)
 
-    def _find(self, executor: Executor) -> Truth:
-        predictor = self._predictor(executor, self._cores)
+    def _find(self, executor: Executor, predictor: Predictor) -> Truth:
         control = self._attempt.control
         found = detect_in_all(predictor, self._images, self._read, saw=lambda _: control.pulse()) or []
         self._reference = self._reference or found
@@ -110,25 +117,43 @@ class Planner:
         )
         return Truth(alone, metrics.ap, agreement)
 
-    def _time(self, shape: ServingShape, truths: Mapping[Executor, Truth]) -> list[PlanRow]:
-        executor = shape.backend, shape.precision
+    def _time(self, shape: ServingShape, loaded: Predictors, truth: Truth) -> Speed | None:
+        """Return how fast a shape is; None when it needs more memory than the device has."""
+        if (shape.streams, shape.threads, shape.batch_size) == (1, self._cores, 1):
+            return truth.alone
         try:
-            busy = measure_speed(
-                self._predictor(executor, shape.threads),
+            return measure_speed(
+                loaded[shape.threads],
                 self._timed,
                 streams=shape.streams,
                 batch_size=shape.batch_size,
                 seconds=self._seconds,
                 ran=self._attempt.control.pulse,
             )
-        except RuntimeError as error:
+        except ALLOCATION_ERRORS as error:
             if not is_out_of_memory(error):
                 raise
             self._attempt.report.line(f"{shape.executor}: a batch of {shape.batch_size} does not fit")
-            return []
-        row = _row(shape, busy, truths[executor], truths[REFERENCE])
-        self._attempt.report.line(_row_line(row))
-        return [row]
+            return None
+
+    def _row(self, shape: ServingShape, busy: Speed, truth: Truth, reference: Truth) -> PlanRow:
+        row = _row(shape, busy, truth, reference)
+        self._attempt.report.line(
+            f"{shape}: {row.pictures_per_s:.1f} pictures/s, p50 {row.p50_ms:.1f} ms, p95 {row.p95_ms:.1f} ms"
+        )
+        return row
+
+
+class Predictors(dict[int, Predictor]):
+    """One backend in one precision, loaded once for each number of threads."""
+
+    def __init__(self, load: Callable[[int], Predictor]) -> None:
+        super().__init__()
+        self._load = load
+
+    def __missing__(self, threads: int) -> Predictor:
+        loaded = self[threads] = self._load(threads)
+        return loaded
 
 
 class PlanProgress:
@@ -159,12 +184,6 @@ def _row(shape: ServingShape, busy: Speed, truth: Truth, reference: Truth) -> Pl
         ap_drop=None if truth.ap is None or reference.ap is None else reference.ap - truth.ap,
         same_boxes=truth.agreement.share,
         agrees=truth is reference or truth.agreement.is_within(tolerance),
-    )
-
-
-def _row_line(row: PlanRow) -> str:
-    return (
-        f"{row.shape}: {row.pictures_per_s:.1f} pictures/s, p50 {row.p50_ms:.1f} ms, p95 {row.p95_ms:.1f} ms"
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -11,9 +11,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.database.tables import Model, ModelFile
-from detection.errors import WeightsError
-from detection.inference.backends import BACKENDS, BackendKind
-from detection.inference.predictor import Predictor
+from detection.errors import BackendError, UnknownNameError, WeightsError
+from detection.images import DecodedImage
+from detection.inference.backends import BACKENDS, check_use
+from detection.inference.out_of_memory import ALLOCATION_ERRORS, is_out_of_memory
+from detection.inference.predictor import DetectOptions, Prediction, Predictor
 from detection.inference.serving import Precision, ServingShape, executor_name, read_executor
 from detection.model_files import RECORD_FILE, encode_record
 from detection.model_record import ModelRecord
@@ -38,6 +40,23 @@ class Served:
     streams: int
     """Batches that run side by side."""
     batch_size: int
+    device: torch.device
+
+    def enter_thread(self) -> None:
+        """Have the calling thread compute on the device: which one is current is a matter of each thread."""
+        if self.device.type == "cuda":
+            torch.cuda.set_device(self.device)
+
+    def detect(self, pictures: Sequence[DecodedImage], options: DetectOptions) -> list[Prediction]:
+        """Look at pictures in one batch, or in smaller ones where the memory is not enough for it."""
+        try:
+            prepared = [self.predictor.prepare(each) for each in pictures]
+            return self.predictor.detect(prepared, options)
+        except ALLOCATION_ERRORS as error:
+            if len(pictures) == 1 or not is_out_of_memory(error):
+                raise
+        half = len(pictures) // 2
+        return self.detect(pictures[:half], options) + self.detect(pictures[half:], options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +98,7 @@ def load_served(attempt: Attempt, device: torch.device) -> Served:
         executor=executor_name(backend, precision),
         streams=torch.get_num_threads() if is_parallel else 1,
         batch_size=1 if on_cpu else _batch_size(model.shape, attempt.settings.engine_batch_size),
+        device=device,
     )
 
 
@@ -88,14 +108,17 @@ def _batch_size(pinned: ServingShape | None, wanted: int | None) -> int:
 
 def _choose(model: _Stored, wanted: str | None, device: torch.device) -> Executor:
     for backend, precision in _candidates(model, wanted, on_cpu=device.type == "cpu"):
-        if backend in BACKENDS and _is_usable(BACKENDS[backend], precision, device, model):
+        if _can_compute(backend, precision, device) and BACKENDS[backend].file.format in model.keys:
             return backend, precision
     raise WeightsError(f"the model has no file that a backend can use on {device}")
 
 
-def _is_usable(kind: BackendKind, precision: Precision, device: torch.device, model: _Stored) -> bool:
-    can_compute = kind.is_available() and precision in kind.precisions(device)
-    return can_compute and kind.file.format in model.keys
+def _can_compute(backend: str, precision: Precision, device: torch.device) -> bool:
+    try:
+        check_use(backend, device, precision)
+    except (BackendError, UnknownNameError):
+        return False
+    return True
 
 
 def _candidates(model: _Stored, wanted: str | None, *, on_cpu: bool) -> Iterator[Executor]:

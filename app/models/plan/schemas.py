@@ -130,7 +130,7 @@ class PlanRead(Shape):
     pictures: int
     """How many of them told AP and agreement."""
     wish: PlanWishRead
-    """What was asked for."""
+    """Which limits it had to keep."""
     rows: list[PlanRowRead]
     """Every way to serve that was measured."""
     winner: PlanRowRead | None

@@ -60,7 +60,7 @@ class BackendKind(Protocol):
 
     @property
     def package(self) -> str:
-        """What `pip` installs it with."""
+        """What `pip` installs, and whose version is that of the backend."""
 
     def is_available(self) -> bool:
         """Return whether the library behind it is installed here."""
@@ -83,7 +83,7 @@ class BackendKind(Protocol):
         Args:
             threads: that one call may use; None is the backend's own choice.
             precision: what it computes with.
-            cache: a folder for what is compiled for this machine once; None compiles anew.
+            cache: a folder for what takes minutes to compile for this machine; None compiles anew.
 
         Raises:
             BackendError: it is not installed here, or has not this precision on this device.
@@ -116,7 +116,9 @@ def check_use(name: str, device: torch.device, precision: Precision) -> None:
     """
     kind = BACKENDS[name]
     if not kind.is_available():
-        raise BackendError(f"the backend {name} is not installed here: {kind.package} has it")
+        raise BackendError(
+            f"the backend {name} is not installed here; `.venv/bin/pip install {kind.package}` installs it"
+        )
     precisions = kind.precisions(device)
     if not precisions:
         raise BackendError(f"the backend {name} cannot use {device}")

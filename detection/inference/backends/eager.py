@@ -1,4 +1,4 @@
-"""The reference backend: the fused torch module, on any device."""
+"""The reference backend: the fused torch module, on any device; on an accelerator by CUDA graphs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from detection.inference.backends.backend import BACKENDS, NeededFile, check_use
+from detection.inference.backends.cuda_graphs import GraphedNetwork, RunNetwork
 from detection.inference.serving import Precision
 from detection.model_files import WEIGHTS_FILE
 from detection.model_record import ModelRecord
@@ -17,16 +18,33 @@ from detection.models.layer_constants import work_in_place
 from detection.models.network import Network
 from detection.models.networks import load_served_network
 
+DTYPES = {Precision.FP32: torch.float32, Precision.BF16: torch.bfloat16, Precision.FP16: torch.float16}
+
 
 class EagerBackend:
     """A fused copy of a network in evaluation mode; the network itself stays as it is."""
 
-    def __init__(self, network: Network, device: torch.device) -> None:
-        self._device = device
+    def __init__(
+        self,
+        network: Network,
+        device: torch.device,
+        *,
+        precision: Precision = Precision.FP32,
+        graphs_for_hw: tuple[int, int] | None = None,
+    ) -> None:
+        """Copy a network to a device.
+
+        Args:
+            precision: of the convolutions; boxes are decoded in float32 all the same.
+            graphs_for_hw: height and width, pixels, of the inputs that CUDA graphs are captured for; None
+                captures none.
+        """
+        self._device, self._dtype = device, DTYPES[precision]
         fused = copy.deepcopy(network).eval().requires_grad_(False)
         fused.fuse()
         work_in_place(fused)
-        self._network = fused.to(device).to(memory_format=torch.channels_last)
+        self._network = fused.to(device, self._dtype).to(memory_format=torch.channels_last)
+        self._compute = self._predict if graphs_for_hw is None else self._graphed(graphs_for_hw)
 
     @property
     def device(self) -> torch.device:
@@ -34,8 +52,16 @@ class EagerBackend:
 
     @torch.inference_mode()
     def run(self, images_BCHW: Tensor) -> tuple[Tensor, ...]:
-        images_BCHW = images_BCHW.to(self._device, memory_format=torch.channels_last)
+        return self._compute(images_BCHW)
+
+    def _predict(self, images_BCHW: Tensor) -> tuple[Tensor, ...]:
+        images_BCHW = images_BCHW.to(self._device, self._dtype, memory_format=torch.channels_last)
         return tuple(output.float() for output in self._network.predict(images_BCHW))
+
+    @torch.inference_mode()
+    def _graphed(self, size_hw: tuple[int, int]) -> RunNetwork:
+        example_1CHW = torch.zeros(1, 3, *size_hw, device=self._device, dtype=self._dtype)
+        return GraphedNetwork(self._predict, example_1CHW)
 
 
 class EagerKind:
@@ -50,7 +76,10 @@ class EagerKind:
         return True
 
     def precisions(self, device: torch.device) -> tuple[Precision, ...]:
-        return (Precision.FP32,)
+        if device.type != "cuda":
+            return (Precision.FP32,)
+        bf16 = (Precision.BF16,) if torch.cuda.is_bf16_supported(including_emulation=False) else ()
+        return Precision.FP32, *bf16, Precision.FP16
 
     def load(
         self,
@@ -68,7 +97,8 @@ class EagerKind:
             torch.set_num_threads(threads)
         state = load_file(folder / WEIGHTS_FILE)
         network = load_served_network(record.architecture, num_classes=len(record.classes), state=state)
-        return EagerBackend(network, device)
+        graphs_for_hw = record.input_size_hw if device.type == "cuda" else None
+        return EagerBackend(network, device, precision=precision, graphs_for_hw=graphs_for_hw)
 
 
 BACKENDS.add("eager", EagerKind())

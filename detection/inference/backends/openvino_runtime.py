@@ -40,7 +40,6 @@ class OpenVinoBackend:
         *,
         threads: int | None = None,
         precision: Precision = Precision.FP32,
-        cache: Path | None = None,
     ) -> None:
         """Compile a graph: ONNX, or OpenVINO's own with its numbers beside it.
 
@@ -48,13 +47,12 @@ class OpenVinoBackend:
             threads: that one picture is computed with; None is one per core. As many calls as have cores then
                 run side by side.
             precision: what is computed with; outputs are float32 all the same.
-            cache: a folder for what was compiled; None compiles anew.
         """
         network = _core().read_model(str(graph))
         _, channels, *size_hw = (_length(each) for each in network.inputs[0].partial_shape)
         network.reshape([1, channels or 3, *(side or -1 for side in size_hw)])
         self._size_hw = size_hw
-        self._compiled = _core().compile_model(network, "CPU", _options(threads, precision, cache))
+        self._compiled = _core().compile_model(network, "CPU", _options(threads, precision))
         self._shapes = [tuple(output.shape)[1:] for output in self._compiled.outputs]
         self._idle: list[Any] = []
 
@@ -84,7 +82,7 @@ class OpenVinoKind:
     """It reads the graph that every published model has."""
 
     file = NeededFile("onnx", ONNX_FILE)
-    package = PACKAGE
+    package = "openvino"
     side_by_side = True
 
     def is_available(self) -> bool:
@@ -112,7 +110,7 @@ class OpenVinoKind:
     ) -> OpenVinoBackend:
         """Compile the exported graph of a model's folder; `device` is the CPU."""
         check_use("openvino", device, precision)
-        return OpenVinoBackend(folder / ONNX_FILE, threads=threads, precision=precision, cache=cache)
+        return OpenVinoBackend(folder / ONNX_FILE, threads=threads, precision=precision)
 
 
 BACKENDS.add("openvino", OpenVinoKind())
@@ -139,11 +137,11 @@ def _core() -> Any:
     return import_openvino().Core()
 
 
-def _options(threads: int | None, precision: Precision, cache: Path | None) -> dict[str, Any]:
+def _options(threads: int | None, precision: Precision) -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0))
     each = min(threads or cores, cores)
     streams = max(cores // each, 1)
-    options = {
+    return {
         "INFERENCE_PRECISION_HINT": HINTS[precision],
         # Calls beyond the number of streams wait for each other, even from different threads.
         "NUM_STREAMS": streams,
@@ -151,7 +149,6 @@ def _options(threads: int | None, precision: Precision, cache: Path | None) -> d
         # A pinned thread waits for its core while a training computes there, and others are free.
         "ENABLE_CPU_PINNING": False,
     }
-    return options if cache is None else {**options, "CACHE_DIR": str(cache)}
 
 
 def _length(dimension: Any) -> int | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 
 from tests.benchmarks.load.generator import Load
@@ -22,7 +23,9 @@ PRIORITY = -10
 
 
 def main() -> None:
-    """Do what the plan on the input says."""
+    """Do what the plan on the input says, with as many connections as it needs."""
+    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     try:
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY)
         first = True

@@ -15,6 +15,8 @@ from tests.benchmarks.load.plan import Plan, Tally, requests_of
 
 DRAIN_S = 10.0
 """How long answers that are still due when the time is up are waited for."""
+NO_ANSWER = "no answer in time"
+"""What is still due then; counted in an open loop, where every request has been."""
 
 
 class Load:
@@ -50,6 +52,8 @@ class Load:
         self._ending = True
         self._turn_until(time.perf_counter() + DRAIN_S)
         for client in tuple(self._clients.values()):
+            if client.busy:
+                self.note_failure(client.tally, NO_ANSWER)
             client.close()
         self._epoll.close()
         answers = sum(sum(tally.statuses.values()) for tally in self.tallies.values())

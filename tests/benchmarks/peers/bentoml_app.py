@@ -12,7 +12,6 @@ import bentoml
 from bentoml.validators import ContentType
 
 from detection.errors import ImageError
-from tests.benchmarks.peers.detector import load_detector
 
 
 @bentoml.service(workers=int(os.environ["BENCH_WORKERS"]))
@@ -20,6 +19,8 @@ class Detect:
     """Bytes of a picture in, JSON out."""
 
     def __init__(self) -> None:
+        from tests.benchmarks.peers.detector import load_detector  # only here: no other process needs torch
+
         self.detector = load_detector()
 
     @bentoml.api(route="/detect")

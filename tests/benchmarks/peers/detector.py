@@ -7,21 +7,25 @@ threads compute one picture; without it everything is as its library has it by d
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 import cv2
 import msgspec
+import numpy as np
 import onnxruntime
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
-from detection.errors import ImageError
-from detection.inference.predictor import Prediction, Predictor
+from detection.inference.predictor import DetectOptions, Prediction, Predictor
 from detection.model_files import ONNX_FILE, WEIGHTS_FILE, read_record
 from detection.model_record import ModelRecord
 from detection.models.networks import load_served_network
+
+OPTIONS = DetectOptions()
 
 
 class PlainOnnxRuntime:
@@ -61,6 +65,7 @@ class Detector:
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
+        self._own = threading.local()
 
     def look(self, picture: bytes) -> bytes:
         """Return the JSON of what is in a picture.
@@ -68,10 +73,16 @@ class Detector:
         Raises:
             ImageError: it cannot be used.
         """
-        (found,) = self._predictor.predict([picture])
-        if isinstance(found, ImageError):
-            raise found
+        prepared = self._predictor.prepare(picture, out=self._buffer())
+        found = self._predictor.finish(prepared, self._predictor.infer([prepared])[0], OPTIONS)
         return msgspec.json.encode({"images": [_image(found, self._predictor.record.classes)]})
+
+    def _buffer(self) -> NDArray[np.float32]:
+        """Return this thread's input, as Harrier's own engine keeps one for each of its threads."""
+        if not hasattr(self._own, "buffer"):
+            self._own.buffer = np.empty((3, *self._predictor.record.input_size_hw), np.float32)
+        buffer: NDArray[np.float32] = self._own.buffer
+        return buffer
 
 
 def load_detector(backend: str = "onnxruntime") -> Detector:

@@ -12,13 +12,14 @@ import litserve
 from fastapi import Body, HTTPException, Response
 
 from detection.errors import ImageError
-from tests.benchmarks.peers.detector import load_detector
 
 
 class DetectApi(litserve.LitAPI):
     """Bytes of a picture in, JSON out."""
 
     def setup(self, device: str) -> None:
+        from tests.benchmarks.peers.detector import load_detector  # only here: no other process needs torch
+
         self.detector = load_detector()
 
     def decode_request(self, request: Annotated[bytes, Body(media_type="image/jpeg")]) -> bytes:

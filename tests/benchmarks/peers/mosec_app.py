@@ -11,13 +11,14 @@ import os
 from mosec import Server, ValidationError, Worker
 
 from detection.errors import ImageError
-from tests.benchmarks.peers.detector import load_detector
 
 
 class DetectWorker(Worker):
     """Bytes of a picture in, JSON out."""
 
     def __init__(self) -> None:
+        from tests.benchmarks.peers.detector import load_detector  # only here: no other process needs torch
+
         self.detector = load_detector()
 
     def deserialize(self, data: bytes) -> bytes:

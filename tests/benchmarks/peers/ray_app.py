@@ -15,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from detection.errors import ImageError
-from tests.benchmarks.peers.detector import load_detector
 
 CORES = len(os.sched_getaffinity(0))
 REPLICAS = int(os.environ["BENCH_WORKERS"])
@@ -30,6 +29,8 @@ class Detect:
     """Bytes of a picture in, JSON out."""
 
     def __init__(self) -> None:
+        from tests.benchmarks.peers.detector import load_detector  # only here: no other process needs torch
+
         self.detector = load_detector()
 
     async def __call__(self, request: Request) -> Response:

@@ -29,6 +29,7 @@ from app.jobs import protocol
 from app.jobs.states import JobKind
 from app.main import create_app
 from app.settings import Settings
+from app.v2.errors import speaks_at
 from detection.data.findings import Action, Finding, Severity
 from detection.data.manifest import write_manifest
 from detection.data.records import BoxRecord, DatasetRecord, ImageRecord, Split
@@ -255,6 +256,16 @@ def assert_problem(response: Any, status: int, code: str) -> dict[str, Any]:
     assert problem["title"]
     assert problem["detail"]
     return problem
+
+
+def assert_refused(response: Any, path: str, status: int, code: str) -> None:
+    """Check that a path refuses in the shape that it has for errors."""
+    if not speaks_at(path):
+        assert_problem(response, status, code)
+        return
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert list(response.json()) == ["error"]
 
 
 def pointers(problem: Mapping[str, Any]) -> list[str]:

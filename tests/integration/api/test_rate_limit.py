@@ -7,7 +7,8 @@ from fastapi.testclient import TestClient
 
 from app.api import security
 from app.database.session import Sessions
-from app.keys.service import Caller, Scope, create_key, find_caller, list_keys, revoke_key
+from app.database.tables import ApiKey
+from app.keys.service import KeyMark, Scope, create_key, find_key, list_keys, revoke_key
 from tests.integration.api.conftest import HERE, Api, MakeApi, assert_problem
 
 
@@ -58,14 +59,14 @@ def test_guessing_over_the_limit_asks_no_database(make_api: MakeApi, monkeypatch
     api = make_api(max_requests_per_minute=2, require_keys=True)
     asked = []
 
-    def find(sessions: Sessions, reading: Sessions, secret: str) -> Caller | None:
-        asked.append(secret)
-        return find_caller(sessions, reading, secret)
+    def find(reading: Sessions, mark: KeyMark) -> ApiKey | None:
+        asked.append(mark)
+        return find_key(reading, mark)
 
-    monkeypatch.setattr(security, "find_caller", find)
+    monkeypatch.setattr(security, "find_key", find)
     for number in range(5):
         statuses(api, 1, {"X-API-Key": f"guess-{number}"})
-    assert asked == ["guess-0", "guess-1"]
+    assert asked == [KeyMark.of("guess-0"), KeyMark.of("guess-1")]
     assert statuses(api, 1, key(api)) == [429], "nobody can know yet that it is a good one"
 
 

@@ -22,9 +22,10 @@ from app.keys.service import (
 )
 from app.main import create_app
 from app.settings import Settings
-from tests.integration.api.conftest import HERE, Api, MakeApi, assert_problem
+from app.v2.errors import speaks_at
+from tests.integration.api.conftest import HERE, Api, MakeApi, assert_problem, assert_refused
 
-PUBLIC = {"/livez", "/readyz"}
+PUBLIC = {"/livez", "/readyz", "/v2/health/live", "/v2/health/ready"}
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def test_every_call_but_health_needs_a_key(guarded: Api) -> None:
         if path in PUBLIC:
             assert answer.status_code in (200, 503)
         else:
-            assert_problem(answer, 401, "unauthorized")
+            assert_refused(answer, path, 401, "unauthorized")
             assert answer.headers["www-authenticate"] == "Bearer"
 
 
@@ -72,12 +73,16 @@ def test_every_call_asks_for_a_scope(guarded: Api) -> None:
     for method, path in every_call(guarded):
         if path not in PUBLIC:
             answer = guarded.client.request(method, path, headers=headers, json={})
-            assert_problem(answer, 403, "forbidden")
+            assert_refused(answer, path, 403, "forbidden")
 
 
 @pytest.mark.parametrize(
     ("scope", "allowed"),
-    [(Scope.READ, {"GET"}), (Scope.TRAIN, {"POST", "PATCH", "DELETE"}), (Scope.DETECT, {"DETECT"})],
+    [
+        (Scope.READ, {"GET", "LOOK UP"}),
+        (Scope.TRAIN, {"POST", "PATCH", "DELETE"}),
+        (Scope.DETECT, {"DETECT", "LOOK UP"}),
+    ],
 )
 def test_a_scope_opens_what_it_names(guarded: Api, scope: Scope, allowed: set[str]) -> None:
     headers = key(guarded, scope)
@@ -85,7 +90,8 @@ def test_a_scope_opens_what_it_names(guarded: Api, scope: Scope, allowed: set[st
         if path in PUBLIC:
             continue
         answer = guarded.client.request(method, path, headers=headers, json={}, params={"last_event_id": "x"})
-        kind = "DETECT" if path == "/detect" else method
+        kind = "LOOK UP" if speaks_at(path) else method
+        kind = "DETECT" if path == "/detect" or path.endswith("/infer") else kind
         assert (answer.status_code != 403) == (kind in allowed), (method, path, answer.text)
 
 

@@ -10,7 +10,7 @@ from app.cli import server
 from app.cli.client import CommandError
 from app.database.session import create_database_engine, create_sessions
 from app.database.upgrade import upgrade_database
-from app.keys.service import ExposureError, find_caller
+from app.keys.service import ExposureError, KeyMark, caller_of, find_key
 from app.settings import Settings
 
 SECRET = "k" * 40
@@ -33,7 +33,7 @@ def test_the_first_key_is_there_before_it_serves(settings: Settings, monkeypatch
     def serving(settings: Settings) -> None:
         engine = create_database_engine(settings)
         sessions = create_sessions(engine)
-        callers.append(find_caller(sessions, sessions, SECRET))
+        callers.append(caller_of(find_key(sessions, KeyMark.of(SECRET))))
         engine.dispose()
 
     monkeypatch.setattr("app.server.run_api", serving)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
+import torch
 
 from app.engine.batcher import Batcher
 
@@ -17,6 +18,8 @@ class Machine:
         self.batches: list[list[int]] = []
         self.gate = asyncio.Event()
         self.running = self.most_running = 0
+        self.fits = 1000
+        self.now, self.takes_s = 0.0, 0.0
 
     async def run(self, items: Sequence[int]) -> list[int]:
         self.batches.append(list(items))
@@ -24,6 +27,9 @@ class Machine:
         self.most_running = max(self.most_running, self.running)
         await self.gate.wait()
         self.running -= 1
+        self.now += self.takes_s
+        if len(items) > self.fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
         if any(item < 0 for item in items):
             raise ValueError(f"cannot double {min(items)}")
         return [2 * item for item in items]
@@ -72,8 +78,9 @@ def test_what_came_while_a_stream_was_busy_goes_together() -> None:
 
 def test_after_a_batch_of_several_the_next_waits_for_its_mates_until_it_is_full() -> None:
     async def story(machine: Machine) -> None:
-        batcher = Batcher(machine.run, max_batch_size=2, max_delay_s=1000)
+        batcher = Batcher(machine.run, max_batch_size=2, max_delay_s=1000, clock=lambda: machine.now)
         machine.gate.set()
+        machine.takes_s = 4000
         await asyncio.gather(*submit(batcher, 0, 1, 2))
         (early,) = submit(batcher, 3)
         await settle()
@@ -149,5 +156,45 @@ def test_abandoning_what_already_runs_disturbs_nobody() -> None:
         with pytest.raises(asyncio.CancelledError):
             await gone
         assert await next_one == 4
+
+    batched(story)
+
+
+def test_a_batch_that_does_not_fit_is_cut_in_halves_and_none_is_as_large_again() -> None:
+    async def story(machine: Machine) -> None:
+        machine.fits = 2
+        machine.gate.set()
+        batcher = Batcher(machine.run, max_batch_size=8)
+        await batcher.submit(100)
+        first = await asyncio.gather(*submit(batcher, *range(9)))
+        assert first == [2 * item for item in range(9)]
+        assert [len(batch) for batch in machine.batches] == [1, 1, 8, 4, 2, 2, 4, 2, 2]
+        machine.batches.clear()
+        await asyncio.gather(*submit(batcher, *range(5)))
+        assert max(len(batch) for batch in machine.batches) == 2
+
+    batched(story)
+
+
+def test_one_that_does_not_fit_even_alone_is_an_error_of_its_own() -> None:
+    async def story(machine: Machine) -> None:
+        machine.fits = 0
+        machine.gate.set()
+        batcher = Batcher(machine.run, max_batch_size=4)
+        with pytest.raises(torch.OutOfMemoryError):
+            await batcher.submit(1)
+        machine.fits = 1
+        assert await batcher.submit(2) == 4
+
+    batched(story)
+
+
+def test_nobody_waits_longer_for_mates_than_they_save() -> None:
+    async def story(machine: Machine) -> None:
+        batcher = Batcher(machine.run, max_batch_size=4, max_delay_s=1000)
+        machine.gate.set()
+        await asyncio.gather(*submit(batcher, 0, 1, 2))  # a batch takes next to nothing here
+        assert await batcher.submit(3) == 6
+        assert machine.batches[-1] == [3]
 
     batched(story)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from app.logs import configure_logging, escape_control_characters, get_logger
+from app.logs import PlainLines, configure_logging, escape_control_characters, get_logger
 from app.settings import Settings
 
 
@@ -73,6 +73,24 @@ def test_a_traceback_shows_no_values(capsys: pytest.CaptureFixture[str], as_json
     shown = capsys.readouterr().err
     assert "RuntimeError: it broke" in shown
     assert secret not in shown
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {},
+        {"logger": "app.api.context", "path": "/detect", "ms": 1.5, "client": None, "name": "two words"},
+        {"logger": "a", "empty": "", "equals": "a=b", "quote": "it's", "list": [1, "x"], "tab": "a\tb"},
+        {"logger": "a", "event": "a much longer event than there is room for", "level": "critical"},
+        {"logger": "a", "exception": "Traceback\n  of something"},
+        {"logger": "a", "stack": "Stack\n  of something"},
+        {"logger_name": "a"},
+    ],
+)
+def test_plain_lines_are_those_of_structlog(more: dict[str, object]) -> None:
+    event = {"timestamp": "2026-01-01T00:00:00Z", "level": "info", "event": "request", **more}
+    expected = structlog.dev.ConsoleRenderer(colors=False)(None, "info", dict(event))
+    assert PlainLines()(None, "info", dict(event)) == expected
 
 
 def test_ordinary_text_is_left_alone() -> None:

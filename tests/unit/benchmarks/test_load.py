@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import socketserver
 import subprocess
 import sys
@@ -117,6 +118,17 @@ def test_open_loop_sends_at_its_rate(server: Server, files: tuple[str, str]) -> 
     counted = Load(plan_for(server, [files[0]], clients=50, rate=200.0, seconds=0.5)).run()
     assert counted["good"]["statuses"]["200"] + counted["unsent"] == 100
     assert len(counted["late_ms"]) == 100 - counted["unsent"]
+
+
+def test_what_is_never_answered_is_counted(monkeypatch: pytest.MonkeyPatch, files: tuple[str, str]) -> None:
+    monkeypatch.setattr("tests.benchmarks.load.generator.DRAIN_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        plan = Plan(
+            port=port, path="/", pictures=[files[0]], clients=9, rate=50.0, seconds=0.1, warm_up_s=0.0
+        )
+        counted = Load(plan).run()
+    assert counted["good"]["failures"] == {"no answer in time": 5}
 
 
 def test_misbehaving_clients_are_counted_apart(server: Server, files: tuple[str, str]) -> None:

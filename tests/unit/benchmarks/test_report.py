@@ -53,11 +53,12 @@ FIGURES: dict[str, dict[str, Any]] = {
         "Harrier": {
             "alone_per_s": [100.0],
             "beside_per_s": [90.0],
+            "kept": [0.9],
             "damaged_answers": [30],
             "resets": [70],
             "good_troubles": [0],
         },
-        "kept": {"Harrier": [0.9]},
+        "missing": {},
         "claims": CLAIMS,
     },
     "serving_overload": {

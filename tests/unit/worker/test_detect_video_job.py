@@ -29,7 +29,7 @@ from tests.unit.worker.conftest import OpenAttempt
 from worker.attempt import Attempt
 from worker.context import WorkerContext
 from worker.jobs import detect_video
-from worker.jobs.served import load_served
+from worker.jobs.served import Served, load_served
 
 THRESHOLD = 0.45
 CONFIG = {
@@ -264,3 +264,35 @@ def test_the_first_backend_that_can_be_used_looks(
     served = load_served(replace(attempt, settings=settings), torch.device("cpu"))
     assert (served.executor, served.batch_size) == (chosen, 1)
     assert served.streams == torch.get_num_threads()
+
+
+class SmallMemory:
+    """A predictor on a device that holds two pictures at a time."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[int]] = []
+
+    def prepare(self, picture: int) -> int:
+        return picture
+
+    def detect(self, batch: list[int], options: DetectOptions) -> list[int]:
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError
+        self.batches.append(batch)
+        return [-each for each in batch]
+
+
+def test_a_batch_that_does_not_fit_is_looked_at_in_parts() -> None:
+    predictor: Any = SmallMemory()
+    served = Served(
+        model_id="m1",
+        record=RECORD,
+        predictor=predictor,
+        executor="eager",
+        streams=1,
+        batch_size=5,
+        device=torch.device("cpu"),
+    )
+    pictures: Any = [1, 2, 3, 4, 5]
+    assert served.detect(pictures, DetectOptions()) == [-1, -2, -3, -4, -5]
+    assert predictor.batches == [[1, 2], [3], [4, 5]]

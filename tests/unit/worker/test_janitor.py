@@ -9,12 +9,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from app.database.tables import Dataset, IdempotencyKey, Job, Model, Worker, new_id, utc_now
 from app.jobs import protocol
 from app.jobs.protocol import Claim
-from app.jobs.states import JobKind
+from app.jobs.states import JobKind, JobStatus
+from app.videos.files import VideoFile, result_key
 from worker.context import WorkerContext
 from worker.janitor import Janitor
 
@@ -165,6 +166,31 @@ def test_what_failed_imports_stored_goes_but_their_report_stays(
     for _ in range(3):
         janitor.remove_failed_imports()
     assert looked_at == [f"datasets/{dataset.id}/"], "nothing comes any more once an import has ended"
+
+
+def test_results_of_videos_stay_with_a_job_that_succeeded_only(
+    janitor: Janitor, context: WorkerContext
+) -> None:
+    def results(job_id: str, fence: int) -> str:
+        key = result_key(job_id, fence, VideoFile.DETECTIONS)
+        context.storage.write(key, io.BytesIO(b"{}"))
+        return key
+
+    def begun(status: JobStatus) -> str:
+        with context.sessions() as session:
+            job = protocol.add_job(session, JobKind.DETECT_VIDEO)
+            session.commit()
+            session.execute(update(Job).where(Job.id == job.id).values(status=status, fence=2))
+            session.commit()
+            return job.id
+
+    succeeded, running = begun(JobStatus.SUCCEEDED), begun(JobStatus.RUNNING)
+    kept = {results(succeeded, 2), results(running, 1), results(running, 2), results(new_id(), 1)}
+    for job_id, fence in ((succeeded, 1), (begun(JobStatus.CANCELLED), 2), (old_id(), 1)):
+        results(job_id, fence)
+    results(begun(JobStatus.QUEUED), 2)
+    janitor.remove_forsaken_results()
+    assert set(context.storage.keys("videos/")) == kept
 
 
 def test_old_rows_go(janitor: Janitor, context: WorkerContext, claim: Claim) -> None:

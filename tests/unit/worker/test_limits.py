@@ -17,7 +17,8 @@ import json, os, resource, sys
 from app.jobs.states import JobKind
 from app.settings import Settings
 from worker.limits import limit_resources
-limit_resources(JobKind(sys.argv[1]), Settings(max_archive_bytes=10**9, cpu_jobs=int(sys.argv[2])))
+settings = Settings(max_archive_bytes=10**9, cpu_jobs=int(sys.argv[2]))
+limit_resources(JobKind(sys.argv[1]), settings, device=sys.argv[3])
 names = ("CORE", "AS", "DATA", "FSIZE")
 limits = {name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0] for name in names}
 score = open("/proc/self/oom_score_adj").read()
@@ -25,8 +26,8 @@ print(json.dumps({**limits, "nice": os.nice(0), "score": int(score)}))
 """
 
 
-def limits_of(kind: JobKind, *, cpu_jobs: int = 2) -> dict[str, int]:
-    command = [sys.executable, "-c", CODE, kind, str(cpu_jobs)]
+def limits_of(kind: JobKind, *, cpu_jobs: int = 2, device: str = "cpu") -> dict[str, int]:
+    command = [sys.executable, "-c", CODE, kind, str(cpu_jobs), device]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, int] = json.loads(done.stdout)
     return found
@@ -49,7 +50,12 @@ def test_a_training_may_map_what_its_accelerator_needs() -> None:
     assert limits_of(JobKind.TRAIN)["AS"] == -1
 
 
-@pytest.mark.parametrize("kind", [JobKind.DATASET_IMPORT, JobKind.MODEL_IMPORT])
+def test_a_video_may_map_what_its_accelerator_needs() -> None:
+    found = limits_of(JobKind.DETECT_VIDEO, device="0")
+    assert (found["DATA"], found["FSIZE"]) == (-1, 10**9)
+
+
+@pytest.mark.parametrize("kind", [JobKind.DATASET_IMPORT, JobKind.MODEL_IMPORT, JobKind.DETECT_VIDEO])
 def test_an_untrusted_file_cannot_make_its_reader_hold_all_memory(kind: JobKind) -> None:
     alone, crowded = (limits_of(kind, cpu_jobs=number)["DATA"] for number in (1, 10_000))
     assert crowded == UNTRUSTED_LEAST <= alone

@@ -15,6 +15,7 @@ from app.database.tables import AuditRow, Dataset, Job, JobEvent, JobMetric, Mod
 from app.jobs import protocol
 from app.jobs.protocol import Claim
 from app.jobs.states import JobKind, JobStatus
+from app.videos.files import VideoFile, result_key
 from worker import retention as retention_module
 from worker.context import WorkerContext
 from worker.janitor import Janitor
@@ -77,9 +78,11 @@ def test_a_job_that_ended_long_ago_goes_with_all_it_has(
     checkpoint = context.settings.checkpoints / job_id / "step-1"
     checkpoint.parent.mkdir(parents=True)
     checkpoint.write_bytes(b"weights")
+    context.storage.write(result_key(job_id, 1, VideoFile.VIDEO), io.BytesIO(b"webm"))
     everything.forget_ended_jobs()
     assert ids(context, Job) == set()
     assert not checkpoint.parent.exists()
+    assert list(context.storage.keys("videos/")) == []
     with context.sessions() as session:
         assert session.scalars(select(JobMetric)).all() == []
         assert session.scalars(select(JobEvent).where(JobEvent.job_id == job_id)).all() == []

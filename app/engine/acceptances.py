@@ -1,0 +1,100 @@
+"""Which backend was accepted for which model on this machine: a small file, so that a restart knows it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from detection.inference.agreement import Agreement
+from detection.inference.backends import BACKENDS
+from detection.inference.serving import ServingShape
+from detection.processor import processor_name
+
+MOST_REMEMBERED = 1000
+
+log = structlog.get_logger(__name__)
+
+
+class Acceptance(msgspec.Struct, frozen=True):
+    """What a trial of a backend for a model came to."""
+
+    accepted: bool
+    reason: str
+    """For people."""
+    agreement: Agreement
+
+
+class Acceptances:
+    """A trial counts for one model, backend and precision, the library's version and the processor."""
+
+    def __init__(self, file: Path) -> None:
+        """Read what earlier processes found out; a file that cannot be read is begun anew."""
+        self._file = file
+        self._kept = _read(file)
+        self._known = dict(self._kept)
+
+    def find(self, model_id: str, shape: ServingShape) -> Acceptance | None:
+        return self._known.get(_key(model_id, shape))
+
+    def add(
+        self, model_id: str, shape: ServingShape, acceptance: Acceptance, *, lasting: bool = True
+    ) -> None:
+        """Remember a trial; a file that cannot be written costs another trial after a restart.
+
+        Args:
+            lasting: whether another process would come to the same.
+        """
+        self._known[_key(model_id, shape)] = acceptance
+        if lasting:
+            self._kept[_key(model_id, shape)] = acceptance
+            self._keep()
+
+    def _keep(self) -> None:
+        while len(self._kept) > MOST_REMEMBERED:
+            del self._kept[next(iter(self._kept))]
+        try:
+            self._write()
+        except OSError as error:
+            log.warning("what was accepted cannot be kept", file=str(self._file), reason=str(error))
+
+    def _write(self) -> None:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self._file.parent, delete=False) as new:
+            new.write(msgspec.json.format(msgspec.json.encode(self._kept)))
+            new.flush()
+            os.fsync(new.fileno())
+        Path(new.name).replace(self._file)
+
+
+def _read(file: Path) -> dict[str, Acceptance]:
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, Acceptance])
+    except FileNotFoundError:
+        return {}
+    except (OSError, msgspec.MsgspecError) as error:
+        log.warning("what was accepted is tried anew", file=str(file), reason=str(error))
+        return {}
+
+
+def _key(model_id: str, shape: ServingShape) -> str:
+    return f"{model_id} {shape.executor} {_version(shape.backend)} on {_processor()}"
+
+
+@cache
+def _processor() -> str:
+    return processor_name()
+
+
+@cache
+def _version(backend: str) -> str:
+    package = BACKENDS[backend].package
+    try:
+        return f"{package} {version(package)}"
+    except PackageNotFoundError:  # brought along under another name, as by a system's own packages
+        return package

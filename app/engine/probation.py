@@ -1,0 +1,166 @@
+"""Tries a faster backend beside the traffic: it serves a model only after it has found what is found today.
+
+While nothing waits, pictures that were just answered are looked at once more, by the backend that serves and
+by the one on trial. Nothing of a picture is kept. When the boxes agree and it is faster, it takes over with
+the next request; when not, it is not asked again for this model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+
+import structlog
+
+from app.detect.wire import ServedModel
+from app.engine.acceptances import Acceptance, Acceptances
+from app.engine.refusal import RefusedError
+from detection.inference.agreement import CONFIDENT, TOLERANCES, Agreement, Tolerance, compare_detections
+from detection.inference.predictor import DetectOptions, Prediction, Predictor
+from detection.inference.serving import ServingShape
+from detection.tasks import Task
+
+PICTURES = 16
+"""So many different ones must have been looked at, and boxes enough been seen."""
+MOST_PICTURES = 500
+"""Who has seen so many, and not boxes enough, will not see them."""
+FASTER = 0.95
+"""Of the time that inference takes today: who needs more is not worth the change."""
+log = structlog.get_logger(__name__)
+
+Predictors = Callable[[ServedModel, ServingShape], Awaitable[Predictor]]
+
+
+@dataclass(slots=True)
+class Trial:
+    """How a backend has done so far for one model."""
+
+    shape: ServingShape
+    agreement: Agreement = field(default_factory=Agreement)
+    own_ms: list[float] = field(default_factory=list)
+    tried_ms: list[float] = field(default_factory=list)
+    seen: set[int] = field(default_factory=set)
+    """Hashes of the pictures: one that is sent again and again tells nothing new."""
+
+    @property
+    def tolerance(self) -> Tolerance:
+        return TOLERANCES[self.shape.precision]
+
+    def is_over(self) -> bool:
+        enough = self.agreement.pictures >= PICTURES and self.agreement.says_enough
+        return enough or len(self.seen) >= MOST_PICTURES
+
+    def differs(self) -> bool:
+        """Return whether it has found something else; what was only slow may be quicker another time."""
+        return self.agreement.says_enough and not self.agreement.is_within(self.tolerance)
+
+    def outcome(self) -> Acceptance:
+        """Return what it comes to."""
+        # The quickest of many says what a backend needs, whatever else the machine does meanwhile.
+        own_ms, tried_ms = (min(times, default=0.0) for times in (self.own_ms, self.tried_ms))
+        boxes = f"{self.agreement.same} of {self.agreement.boxes} boxes agree"
+        times = f"{tried_ms:.1f} ms instead of {own_ms:.1f} ms"
+        agrees, faster = self.agreement.is_within(self.tolerance), tried_ms <= FASTER * own_ms
+        return Acceptance(agrees and faster, f"{boxes}, {times}", self.agreement)
+
+
+class Probation:
+    """Decides how each model is served that no plan was pinned to."""
+
+    def __init__(
+        self,
+        known: Acceptances,
+        *,
+        own: Callable[[ServedModel], ServingShape],
+        candidates: Sequence[ServingShape],
+        predictor: Predictors,
+        is_idle: Callable[[], bool],
+        swapped: Callable[[], None],
+    ) -> None:
+        """Try `candidates`, the best first.
+
+        Args:
+            known: what earlier processes found out.
+            own: how a model is served by itself.
+            predictor: returns a model that is ready to look in a shape; it may have to be loaded.
+            is_idle: whether nothing waits at this moment.
+            swapped: called when a model is served in another shape from now on.
+        """
+        self._known, self._own, self._candidates = known, own, tuple(candidates)
+        self._predictor, self._is_idle, self._swapped = predictor, is_idle, swapped
+        self._trials: dict[str, Trial | None] = {}
+        self._shapes: dict[str, ServingShape] = {}
+        self._running: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(1, "probation")
+
+    def shape_of(self, model: ServedModel) -> ServingShape:
+        """Return how a model is served now."""
+        if model.shape is not None or not self._candidates or model.record.task is not Task.DETECT:
+            return self._own(model)
+        if model.id not in self._trials:
+            self._begin(model)
+        return self._shapes.get(model.id) or self._own(model)
+
+    def saw(self, model: ServedModel, image: bytes) -> None:
+        """Hear of a picture that was answered; returns at once, and mostly does nothing."""
+        if model.shape is not None or not self._candidates or self._running is not None:
+            return
+        trial = self._trials.get(model.id)
+        if trial is not None and self._is_idle() and hash(image) not in trial.seen:
+            trial.seen.add(hash(image))
+            self._running = asyncio.create_task(self._look_again(trial, model, image))
+            self._running.add_done_callback(self._end)
+
+    def _begin(self, model: ServedModel) -> None:
+        """Take what is known of a model, or begin the trial of the first candidate that is not."""
+        self._trials[model.id] = None
+        for shape in self._candidates:
+            known = self._known.find(model.id, shape)
+            if known is None:
+                self._trials[model.id] = Trial(shape)
+                return
+            if known.accepted:
+                self._shapes[model.id] = shape
+                return
+
+    def _end(self, running: asyncio.Task[None]) -> None:
+        self._running = None
+        if not running.cancelled() and (error := running.exception()) is not None:
+            log.error("a trial of a backend failed", exc_info=error)
+
+    async def _look_again(self, trial: Trial, model: ServedModel, image: bytes) -> None:
+        try:
+            own = await self._predictor(model, self._own(model))
+            tried = await self._predictor(model, trial.shape)
+        except RefusedError as refused:
+            outcome = Acceptance(False, refused.message, trial.agreement)
+        else:
+            await asyncio.get_running_loop().run_in_executor(self._thread, _compare, trial, own, tried, image)
+            if not trial.is_over():
+                return
+            outcome = trial.outcome()
+        await self._decide(model, trial, outcome)
+
+    async def _decide(self, model: ServedModel, trial: Trial, outcome: Acceptance) -> None:
+        shape, lasting = trial.shape, outcome.accepted or trial.differs()
+        await asyncio.get_running_loop().run_in_executor(
+            self._thread, partial(self._known.add, model.id, shape, outcome, lasting=lasting)
+        )
+        del self._trials[model.id]
+        word = "accepted" if outcome.accepted else "rejected"
+        log.info(f"backend {word}", model_id=model.id, backend=shape.executor, reason=outcome.reason)
+        self._begin(model)
+        if outcome.accepted:
+            self._swapped()
+
+
+def _compare(trial: Trial, own: Predictor, tried: Predictor, image: bytes) -> None:
+    options = DetectOptions(score_threshold=CONFIDENT - trial.tolerance.score)
+    served, other = (predictor.predict([image], options)[0] for predictor in (own, tried))
+    if isinstance(served, Prediction) and isinstance(other, Prediction):
+        trial.agreement += compare_detections(served.detections, other.detections, trial.tolerance)
+        trial.own_ms.append(served.timing.inference_ms)
+        trial.tried_ms.append(other.timing.inference_ms)

@@ -1,0 +1,208 @@
+"""One connection and its bounds, with applications made for the purpose."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+import uvicorn
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.server import ServerState
+
+from app.api import connection
+from app.api.connection import HEADER_BYTES, MOST_WAITING, patient_protocol
+from app.api.problems import problem_response
+from app.errors import OverloadedError
+from app.server import limited
+from app.settings import Settings
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+Story = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+async def fine(scope: Scope, receive: Receive, send: Send) -> None:
+    await Response("fine")(scope, receive, send)
+
+
+async def full(scope: Scope, receive: Receive, send: Send) -> None:
+    """Refuse before a byte of the body was read."""
+    if scope["path"] == "/detect":
+        await problem_response(OverloadedError("full", retry_after_s=3), "r1")(scope, receive, send)
+    else:
+        await Response("fine")(scope, receive, send)
+
+
+@asynccontextmanager
+async def served(app: ASGIApp) -> AsyncIterator[int]:
+    config = uvicorn.Config(app, lifespan="off", ws="none", log_config=None, access_log=False)
+    config.load()
+    protocol, state = patient_protocol(5, 100, app), ServerState()
+    server = await asyncio.get_running_loop().create_server(
+        lambda: protocol(config, state, {}), "127.0.0.1", 0
+    )
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+    for each in list(state.connections):
+        each.transport.abort()
+    await server.wait_closed()
+
+
+def told(app: ASGIApp, story: Story) -> None:
+    async def tell() -> None:
+        async with asyncio.timeout(20), served(app) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            await story(reader, writer)
+            writer.close()
+
+    asyncio.run(tell())
+
+
+async def head_of(reader: asyncio.StreamReader) -> bytes:
+    """Read one answer and return its head."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    (length,) = [
+        line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length")
+    ]
+    await reader.readexactly(int(length))
+    return head
+
+
+def test_no_room_is_said_before_the_body_came_and_the_connection_goes_on() -> None:
+    async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST /detect HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 1000)
+        head = await head_of(reader)
+        assert head.startswith(b"HTTP/1.1 503")
+        assert b"retry-after: 3" in head
+        assert b"connection: close" not in head
+        writer.write(b"x" * 999_000 + GET)
+        assert (await head_of(reader)).startswith(b"HTTP/1.1 200")
+
+    told(limited(full, 10, Settings(_env_file=None)), story)
+
+
+def test_no_room_for_what_is_too_long_to_wait_for_ends_the_connection() -> None:
+    async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST /detect HTTP/1.1\r\nHost: a\r\nContent-Length: 90000000\r\n\r\n" + b"x" * 1000)
+        head = await head_of(reader)
+        assert head.startswith(b"HTTP/1.1 503")
+        assert b"connection: close" in head
+        assert await reader.read() == b""
+
+    told(limited(full, 10, Settings(_env_file=None)), story)
+
+
+def test_the_rest_of_a_body_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "LONGEST_SKIP_S", 0.05)
+
+    async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST /detect HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+        assert (await head_of(reader)).startswith(b"HTTP/1.1 503")
+        assert await reader.read() == b""
+
+    told(limited(full, 10, Settings(_env_file=None)), story)
+
+
+def test_answers_come_in_the_order_of_the_requests() -> None:
+    async def named(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.01 if scope["path"] == "/0" else 0)
+        await Response(headers={"X-Path": scope["path"]})(scope, receive, send)
+
+    async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"".join(GET.replace(b"/ ", b"/%d " % number) for number in range(10)))
+        heads = [await head_of(reader) for _ in range(10)]
+        assert [b"x-path: /%d" % number in head for number, head in enumerate(heads)] == [True] * 10
+
+    told(named, story)
+
+
+def test_only_so_many_requests_wait_on_one_connection() -> None:
+    gate = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await gate.wait()
+        await Response("fine")(scope, receive, send)
+
+    async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(GET * (MOST_WAITING + 2))
+        await asyncio.sleep(0.1)
+        gate.set()
+        assert (await reader.read()).count(b"HTTP/1.1 200") == 1
+
+    told(slow, story)
+
+
+def test_what_is_no_http_behind_a_request_does_not_spoil_its_answer() -> None:
+    gate = asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await gate.wait()
+        await Response("fine")(scope, receive, send)
+
+    async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(GET + b"\x16\x03\x01 nonsense\r\n\r\n")
+        await asyncio.sleep(0.05)
+        gate.set()
+        received = await reader.read()
+        assert received.startswith(b"HTTP/1.1 200")
+        assert received.count(b"HTTP/1.1") == 1
+
+    told(slow, story)
+
+
+def test_who_leaves_with_requests_waiting_is_missed_by_the_first() -> None:
+    seen: list[str] = []
+
+    async def watching(scope: Scope, receive: Receive, send: Send) -> None:
+        while (message := await receive())["type"] != "http.disconnect":
+            continue
+        seen.append(message["type"])
+
+    async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(GET * 3)
+        await asyncio.sleep(0.05)
+        writer.transport.abort()
+        while not seen:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        assert seen == ["http.disconnect"]
+
+    told(watching, story)
+
+
+def test_another_protocol_is_not_spoken_and_the_request_is_answered() -> None:
+    async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(
+            b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n" + GET,
+        )
+        assert (await head_of(reader)).startswith(b"HTTP/1.1 200")
+        assert (await head_of(reader)).startswith(b"HTTP/1.1 200")
+
+    told(fine, story)
+
+
+@pytest.mark.parametrize(
+    "first", [b"", b"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 70000\r\n\r\n" + b"x" * 70_000]
+)
+def test_a_header_is_bounded_whether_it_ends_or_not(first: bytes) -> None:
+    async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(first)
+        if first:
+            assert (await head_of(reader)).startswith(b"HTTP/1.1 200")
+        writer.write(GET[:-2] + b"X: " + b"x" * HEADER_BYTES + b"\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 400")
+
+    told(limited(fine, 10, Settings(_env_file=None)), story)
+
+
+def test_a_long_body_with_the_beginning_of_the_next_header_is_no_long_header() -> None:
+    async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        body = b"x" * 3 * HEADER_BYTES
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body + GET[:9])
+        assert (await head_of(reader)).startswith(b"HTTP/1.1 200")
+        writer.write(GET[9:])
+        assert (await head_of(reader)).startswith(b"HTTP/1.1 200")
+
+    told(limited(fine, 10, Settings(_env_file=None)), story)

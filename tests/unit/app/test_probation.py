@@ -1,0 +1,192 @@
+"""A faster backend takes over only after it has found what is found today, and a restart knows it."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.detect.wire import Refusal, ServedModel
+from app.engine import probation
+from app.engine.acceptances import Acceptance, Acceptances
+from app.engine.device import choose_device
+from app.engine.probation import PICTURES, Probation
+from app.engine.refusal import RefusedError
+from app.settings import Settings
+from detection.detections import Detections
+from detection.errors import DamagedImageError
+from detection.inference.agreement import Agreement
+from detection.inference.predictor import Prediction, Predictor, Timing
+from detection.inference.serving import Precision, ServingShape
+from detection.model_record import ModelRecord
+from detection.tasks import Task
+
+RECORD = ModelRecord(architecture="yolox-nano", classes=("cat",), input_size_hw=(64, 64))
+MODEL = ServedModel("m1", RECORD, ())
+OWN = ServingShape("onnxruntime", Precision.FP32, streams=2, threads=1, batch_size=1)
+FAST = replace(OWN, backend="openvino", precision=Precision.BF16)
+
+
+class Looking(Predictor):
+    """Finds two boxes in every picture, so many pixels from where they are, in so many milliseconds."""
+
+    def __init__(self, *, off: float = 0.0, ms: float = 10.0) -> None:
+        self._off, self._ms = off, ms
+        self.pictures: list[bytes] = []
+
+    def predict(self, pictures: object, options: object = None) -> list[Prediction | DamagedImageError]:  # type: ignore[override]
+        (picture,) = pictures  # type: ignore[misc]
+        if picture == b"broken":
+            return [DamagedImageError("broken")]
+        self.pictures.append(picture)
+        boxes = torch.tensor([[0.0, 0.0, 10.0, 10.0], [20.0, 20.0, 40.0, 40.0]]) + self._off
+        found = Detections(boxes, torch.tensor([0.9, 0.8]), torch.tensor([0, 0]))
+        timing = Timing(decode_ms=1, preprocess_ms=1, inference_ms=self._ms, postprocess_ms=1, batch_size=1)
+        return [Prediction(detections=found, width=64, height=64, timing=timing)]
+
+
+class House:
+    """An engine with one model in two shapes."""
+
+    def __init__(self, file: Path, *, tried: Looking | RefusedError, idle: bool = True) -> None:
+        self.own, self.tried, self.idle, self.swaps = Looking(), tried, idle, 0
+        self.known = Acceptances(file)
+        self.probation = Probation(
+            self.known,
+            own=lambda model: model.shape or OWN,
+            candidates=[FAST],
+            predictor=self._predictor,
+            is_idle=lambda: self.idle,
+            swapped=self._swapped,
+        )
+
+    async def _predictor(self, model: ServedModel, shape: ServingShape) -> Predictor:
+        found = self.own if shape == OWN else self.tried
+        if isinstance(found, RefusedError):
+            raise found
+        return found
+
+    def _swapped(self) -> None:
+        self.swaps += 1
+
+    async def answer(self, *pictures: bytes, model: ServedModel = MODEL) -> ServingShape:
+        """Answer pictures as the engine does, and return how the model is served afterwards."""
+        for picture in pictures:
+            self.probation.shape_of(model)
+            self.probation.saw(model, picture)
+            while self.probation._running is not None:
+                await asyncio.sleep(0.001)
+        return self.probation.shape_of(model)
+
+
+def pictures(count: int = PICTURES) -> list[bytes]:
+    return [f"picture {index}".encode() for index in range(count)]
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "cache" / "accepted.json"
+
+
+def test_who_agrees_and_is_faster_takes_over_and_a_restart_knows_it(file: Path) -> None:
+    async def story() -> None:
+        house = House(file, tried=Looking(off=0.3, ms=8.0))
+        assert await house.answer(*pictures(PICTURES - 1)) == OWN
+        assert await house.answer(b"the last") == FAST
+        assert house.swaps == 1
+        known = house.known.find("m1", FAST)
+        assert known is not None
+        assert (known.accepted, known.reason) == (True, "64 of 64 boxes agree, 8.0 ms instead of 10.0 ms")
+        again = House(file, tried=Looking())
+        assert again.probation.shape_of(MODEL) == FAST
+        await again.answer(*pictures())
+        assert again.own.pictures == []
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("tried", "lasts"),
+    [
+        (Looking(off=5.0, ms=8.0), True),
+        (Looking(ms=9.9), False),
+        (RefusedError(Refusal.MODEL_UNAVAILABLE, "cannot be loaded"), False),
+    ],
+    ids=["other boxes", "not faster", "cannot be loaded"],
+)
+def test_who_does_not_is_not_asked_again(file: Path, tried: Looking | RefusedError, lasts: bool) -> None:
+    async def story() -> None:
+        house = House(file, tried=tried)
+        assert await house.answer(*pictures()) == OWN
+        known = house.known.find("m1", FAST)
+        assert known is not None
+        assert not known.accepted
+        assert house.swaps == 0
+        looked = len(house.own.pictures)
+        await house.answer(b"another")
+        assert len(house.own.pictures) == looked
+        assert (Acceptances(file).find("m1", FAST) == known) is lasts
+
+    asyncio.run(story())
+
+
+def test_only_new_and_whole_pictures_count_and_only_while_nothing_waits(file: Path) -> None:
+    async def story() -> None:
+        house = House(file, tried=Looking(ms=1.0))
+        assert await house.answer(*[b"the same"] * 40, *[b"broken"]) == OWN
+        assert house.own.pictures == [b"the same"]
+        house.idle = False
+        await house.answer(*pictures())
+        assert house.own.pictures == [b"the same"]
+        house.idle = True
+        assert await house.answer(*pictures()) == FAST
+
+    asyncio.run(story())
+
+
+def test_what_is_pinned_and_what_is_no_detector_is_left_alone(file: Path) -> None:
+    async def story() -> None:
+        house = House(file, tried=Looking(ms=1.0))
+        pinned = ServedModel("m2", RECORD, (), shape=replace(OWN, streams=1))
+        assert await house.answer(*pictures(), model=pinned) == pinned.shape
+        classifier = ServedModel("m3", replace(RECORD, task=Task.CLASSIFY), ())
+        assert await house.answer(*pictures(), model=classifier) == OWN
+        assert house.own.pictures == []
+
+    asyncio.run(story())
+
+
+def test_a_trial_that_sees_nothing_ends(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        house = House(file, tried=Looking(ms=1.0))
+        assert await house.answer(*[f"broken {index}".encode() for index in range(3)]) == OWN
+        known = house.known.find("m1", FAST)
+        assert known is not None
+        assert not known.accepted
+
+    monkeypatch.setattr(probation, "MOST_PICTURES", 3)
+    monkeypatch.setattr(Agreement, "says_enough", False)
+    asyncio.run(story())
+
+
+def test_a_file_that_cannot_be_read_is_begun_anew(file: Path) -> None:
+    file.parent.mkdir()
+    file.write_text("{broken", encoding="utf-8")
+    known = Acceptances(file)
+    assert known.find("m1", FAST) is None
+    known.add("m1", FAST, Acceptance(True, "64 of 64", Agreement(pictures=16, boxes=64, same=64)))
+    assert Acceptances(file).find("m1", FAST) == known.find("m1", FAST)
+    assert Acceptances(file).find("m1", OWN) is None
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+
+
+def test_candidates_are_proven_and_only_where_nobody_has_chosen(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, device="cpu")
+    shape = choose_device(settings).shape
+    assert set(choose_device(settings).candidates) <= {
+        replace(shape, backend="openvino", precision=Precision.BF16)
+    }
+    assert choose_device(settings.model_copy(update={"backend": "onnxruntime"})).candidates == ()
