@@ -133,7 +133,7 @@ class Settings(BaseSettings):
     engine_batch_delay_ms: NonNegativeFloat = 2.0
     """How long a batch that is not full may wait for more, when the engine is busy."""
     backend: str | None = None
-    """What executes models: `onnxruntime`, `openvino`, `openvino:bf16`, `eager`; default: the best one."""
+    """Models run in `onnxruntime`, `openvino`, `openvino:bf16`, `tensorrt`, `eager`; default: the best."""
 
     @field_validator("trusted_proxies", "allowed_hosts", "cors_origins", mode="before")
     @classmethod

@@ -70,7 +70,7 @@ def _wanted(name: str, ranges: Ranges) -> tuple[float, int]:
 
 
 def _complaint(takes: list[str]) -> str:
-    known = ", ".join(form.media_type for form in ALL)
+    known = ", ".join(form.media_type for form in ALL if form.holds_several or not takes)
     if takes:
         names = " or ".join(dict.fromkeys(FORMATS[name].media_type for name in takes))
         return f"{names} holds the answer to one picture; send one, or ask for another of {known}"

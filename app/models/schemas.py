@@ -160,6 +160,13 @@ class ModelPatch(Wish):
             raise ValueError("a model has a name; leave the field out to keep it")
         return name
 
+    @field_validator("serving", mode="before")
+    @classmethod
+    def _only_be_taken_away(cls, serving: Any) -> Any:
+        if serving is not None:
+            raise ValueError("only null, which takes it away; POST /models/{id}/plan measures and pins")
+        return serving
+
 
 class ConventionFields(Wish):
     """An input convention spelled out; what is left out is YOLOX's."""

@@ -27,6 +27,7 @@ SMALL_HEAD = 16 * 1024
 """Bytes of JSON that are read sooner than a thread would be found for them."""
 IMAGE = "image"
 BYTES = "BYTES"
+MOST_AXES_OF_PICTURES = 2
 VALUES_OF_A_PICTURE = 2
 """In JSON: a list of its own, and what parts it from the next."""
 
@@ -122,6 +123,10 @@ def _only_input(head: InferRequest) -> InferInput:
         raise fault_at("/inputs/0/name", f"a detector has one input, `{IMAGE}`")
     if given.datatype != BYTES:
         raise fault_at("/inputs/0/datatype", f"`{IMAGE}` is {BYTES}: each element is a whole picture file")
+    if len(given.shape) > MOST_AXES_OF_PICTURES:
+        raise fault_at(
+            "/inputs/0/shape", f"`{IMAGE}` is [n] or [n, 1]: n whole picture files, whatever is in them"
+        )
     return given
 
 

@@ -11,6 +11,8 @@ from app.detect.schemas import LookParameters
 from app.v2.tensors import Datatype
 
 Axis = Annotated[StrictInt, Field(ge=0, le=2**31 - 1)]
+MOST_AXES = 8
+"""More than `image` has, so that a tensor of pixels is told what is wanted instead."""
 EXAMPLE_TENSOR = {"name": "num_detections", "datatype": "INT32", "shape": [1], "data": [2]}
 SERVER_SIDE = ("shared_memory", "classification")
 """Beginnings of parameters of Triton's that mean something else should happen with a tensor."""
@@ -50,7 +52,7 @@ class OutputParameters(TensorParameters):
 class InferInput(Wish):
     name: str
     """`image`."""
-    shape: Annotated[list[Axis], Field(min_length=1, max_length=2)]
+    shape: Annotated[list[Axis], Field(min_length=1, max_length=MOST_AXES)]
     """How many pictures there are: `[n]`, or `[n, 1]`."""
     datatype: str
     """`BYTES`: each element is a whole picture file."""

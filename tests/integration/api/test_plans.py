@@ -112,3 +112,4 @@ def test_what_is_pinned_is_shown_told_to_the_engine_and_taken_away(api: Api) -> 
     assert choice.describe(model_id).shape is None
     problem = assert_problem(api.client.patch(here, json={"serving": SHAPE}), 422, "invalid_input")
     assert pointers(problem) == ["/serving"]
+    assert "POST /models/{id}/plan" in problem["detail"]

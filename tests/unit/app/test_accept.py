@@ -90,8 +90,10 @@ def test_what_cannot_be_had_is_refused_with_what_can(accept: str) -> None:
 def test_a_form_of_one_picture_says_so() -> None:
     with pytest.raises(
         NotAcceptableError, match=r"text/vnd\.yolo or image/jpeg holds the answer to one picture"
-    ):
+    ) as refused:
         choose_format("image/jpeg, image/jpg, text/vnd.yolo", several=True)
+    offered = refused.value.detail.partition("ask for another of ")[2].split(", ")
+    assert offered == [form.media_type for form in ALL if form.holds_several]
 
 
 def test_a_hostile_header_is_read_in_one_pass() -> None:
