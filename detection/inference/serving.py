@@ -51,8 +51,8 @@ def read_executor(name: str) -> tuple[str, Precision]:
     Raises:
         UnknownNameError: there is no such precision; whether there is such a backend `BACKENDS` knows.
     """
-    backend, _, precision = name.partition(":")
+    backend, colon, precision = name.partition(":")
     known = [each.value for each in Precision]
-    if precision and precision not in known:
+    if colon and precision not in known:
         raise UnknownNameError("precision", precision, known)
-    return backend, Precision(precision or Precision.FP32)
+    return backend, Precision(precision) if colon else Precision.FP32

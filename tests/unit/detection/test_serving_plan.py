@@ -114,5 +114,6 @@ def test_a_backend_with_its_precision_has_one_name(name: str) -> None:
 def test_an_unknown_precision_is_named_with_those_there_are() -> None:
     assert read_executor("openvino") == ("openvino", Precision.FP32)
     assert read_executor("openvino:fp32") == ("openvino", Precision.FP32)
-    with pytest.raises(UnknownNameError, match="unknown precision 'int4'; there are: fp32, bf16, fp16"):
-        read_executor("openvino:int4")
+    for name in ("int4", "", "bf16:2"):
+        with pytest.raises(UnknownNameError, match=f"unknown precision '{name}'; there are: fp32, bf16, fp16"):
+            read_executor(f"openvino:{name}")
