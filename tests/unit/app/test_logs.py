@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 import structlog
 
+from app.gathered_lines import GatheringHandler
 from app.logs import PlainLines, configure_logging, escape_control_characters, get_logger
 from app.settings import Settings
 
@@ -96,3 +100,34 @@ def test_plain_lines_are_those_of_structlog(more: dict[str, object]) -> None:
 def test_ordinary_text_is_left_alone() -> None:
     event = {"event": "Grün, 漢字", "count": 3, "exception": "line\nline"}
     assert escape_control_characters(None, "info", dict(event)) == event
+
+
+def test_gathered_lines_come_together_and_in_their_order() -> None:
+    stream = io.StringIO()
+    handler = GatheringHandler(stream)
+    logger = logging.Logger("gathered")
+    logger.addHandler(handler)
+    logger.info("first")
+    logger.info("second")
+    assert stream.getvalue() == ""
+    logger.warning("third")
+    assert stream.getvalue() == "first\nsecond\nthird\n"
+
+
+def test_a_gathered_line_waits_for_a_moment_only() -> None:
+    stream = io.StringIO()
+    handler = GatheringHandler(stream)
+    handler.handle(logging.makeLogRecord({"msg": "alone", "levelno": logging.INFO}))
+    assert handler._timer is not None
+    handler._timer.join(10)
+    assert stream.getvalue() == "alone\n"
+
+
+def test_the_end_of_the_process_writes_what_was_gathered() -> None:
+    code = (
+        "import logging, sys; from app.gathered_lines import GatheringHandler\n"
+        "logging.basicConfig(level=logging.INFO, handlers=[GatheringHandler(sys.stderr)])\n"
+        "logging.info('last words')"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stderr == "INFO:root:last words\n"
