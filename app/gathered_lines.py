@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import threading
+from contextlib import suppress
 from typing import TextIO
 
 LONGEST_S = 0.2
@@ -12,17 +14,27 @@ MOST_LINES = 1000
 
 
 class GatheringHandler(logging.StreamHandler[TextIO]):
-    """Keeps records until there are many or some time has passed; a warning is written at once."""
+    """Keeps lines until there are many or some time has passed; a warning is written at once.
+
+    A line is made when it is logged: later its time and the request that it is about would be others.
+    """
 
     def __init__(self, stream: TextIO) -> None:
-        super().__init__(stream)
-        self._records: list[logging.LogRecord] = []
+        self._out, self._kept = stream, io.StringIO()
+        super().__init__(self._kept)
+        self._num_lines = 0
+        self._is_keeping = False
         self._timer: threading.Timer | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep a record; the caller holds the handler's lock."""
-        self._records.append(record)
-        if record.levelno >= logging.WARNING or len(self._records) >= MOST_LINES:
+        """Keep the line of a record; the caller holds the handler's lock."""
+        self._is_keeping = True
+        try:
+            super().emit(record)  # which calls `flush`
+        finally:
+            self._is_keeping = False
+        self._num_lines += 1
+        if record.levelno >= logging.WARNING or self._num_lines >= MOST_LINES:
             self.flush()
         elif self._timer is None:
             self._timer = threading.Timer(LONGEST_S, self.flush)
@@ -32,9 +44,12 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
     def flush(self) -> None:
         """Write what has been kept, in its order."""
         with self.lock or threading.Lock():
+            if self._is_keeping:
+                return
             if self._timer is not None:
                 self._timer.cancel()
-            records, self._records, self._timer = self._records, [], None
-            if records:
-                self.stream.write("".join(f"{self.format(record)}{self.terminator}" for record in records))
-            super().flush()
+            lines, self._num_lines, self._timer = self._kept.getvalue(), 0, None
+            self.stream = self._kept = io.StringIO()
+            with suppress(OSError):  # nobody can be told, and who logs must not fail
+                self._out.write(lines)
+                self._out.flush()

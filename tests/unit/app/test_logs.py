@@ -114,6 +114,38 @@ def test_gathered_lines_come_together_and_in_their_order() -> None:
     assert stream.getvalue() == "first\nsecond\nthird\n"
 
 
+def test_a_gathered_line_says_what_was_so_when_it_was_logged() -> None:
+    stream = io.StringIO()
+    logger, boxes = logging.Logger("gathered"), ["cat"]
+    logger.addHandler(GatheringHandler(stream))
+    logger.info("found %s", boxes)
+    boxes.append("dog")
+    logger.warning("enough")
+    assert stream.getvalue() == "found ['cat']\nenough\n"
+
+
+def test_who_logs_does_not_fail_where_lines_cannot_be_written_or_made(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Full(io.StringIO):
+        is_full = True
+
+        def write(self, text: str, /) -> int:
+            if self.is_full:
+                raise OSError(28, "No space left on device")
+            return super().write(text)
+
+    stream = Full()
+    logger = logging.Logger("gathered")
+    logger.addHandler(GatheringHandler(stream))
+    logger.warning("lost")
+    stream.is_full = False
+    logger.info("two %s are wanted: %s", "values")
+    logger.warning("kept")
+    assert stream.getvalue() == "kept\n"
+    assert "not enough arguments" in capsys.readouterr().err
+
+
 def test_a_gathered_line_waits_for_a_moment_only() -> None:
     stream = io.StringIO()
     handler = GatheringHandler(stream)
