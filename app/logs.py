@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from app.gathered_lines import GatheringHandler
 from app.settings import Settings
 
 QUIET = {"uvicorn.access": logging.CRITICAL, "alembic": logging.WARNING}
@@ -19,8 +20,12 @@ QUOTED = frozenset(" \t=\r\n\"'")
 """What a value may hold only in quotes."""
 
 
-def configure_logging(settings: Settings) -> None:
-    """Send everything that this process logs, ours or a library's, to stderr in one shape."""
+def configure_logging(settings: Settings, *, gathered: bool = False) -> None:
+    """Send everything that this process logs, ours or a library's, to stderr in one shape.
+
+    Args:
+        gathered: lines may wait for others, for a process that writes many.
+    """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -35,7 +40,7 @@ def configure_logging(settings: Settings) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = (GatheringHandler if gathered else logging.StreamHandler)(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,

@@ -74,9 +74,8 @@ def candidates_on_cpu(
     if one_label_per_prior:
         prior_N = prior_N[_is_first(prior_N)]
         rows_NC = scores_PC[prior_N]
-        label_N = rows_NC.argmax(
-            axis=1
-        )  # a NaN is the best of its row, and keeps the row out as it does there
+        # A NaN is the best of its row, and keeps the row out as it does there.
+        label_N = rows_NC.argmax(axis=1)
         score_N = rows_NC[np.arange(len(rows_NC)), label_N]
         wanted_N = _are_finite(boxes_P4, prior_N) & ~np.isnan(score_N)
     else:
@@ -98,8 +97,7 @@ def _is_first(prior_N: NDArray[np.int64]) -> NDArray[np.bool_]:
 
 
 def _are_finite(boxes_P4: NDArray[np.float32], prior_N: NDArray[np.int64]) -> NDArray[np.bool_]:
-    if len(prior_N) < len(
-        boxes_P4
-    ):  # never more boxes than there are: a threshold of 0 would copy each often
+    # Never more boxes than there are: a threshold of 0 would copy each often.
+    if len(prior_N) < len(boxes_P4):
         return np.logical_and.reduce(np.isfinite(boxes_P4[prior_N]), axis=1)
     return np.logical_and.reduce(np.isfinite(boxes_P4), axis=1)[prior_N]

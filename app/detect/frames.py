@@ -1,7 +1,8 @@
 """The bytes between the API and the engine: a small message and, behind it, a picture as it is.
 
 A frame is two lengths, the message, the picture. The picture is never packed into the message nor taken out
-of it: the socket is read into the memory that the frame lies in, and written from the memory it lies in.
+of it: the socket is read into the memory that the frame lies in, out of which the picture is copied once, and
+written from the memory it lies in.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from app.errors import HarrierError
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
+DEPTHS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 STAGES = ("decode", "queue", "preprocess", "inference", "postprocess")
 """Of every picture; the second stage is noted where there was one."""
 
@@ -31,6 +32,12 @@ class DetectMeasures:
         self._classify = stages.labels("classify")
         self._batches = Histogram(
             "harrier_detect_batch_size", "Pictures in one forward pass.", buckets=BATCHES, registry=registry
+        )
+        self._depths = Histogram(
+            "harrier_detect_queue_depth",
+            "Pictures that were in the engine when one was answered.",
+            buckets=DEPTHS,
+            registry=registry,
         )
         self._images = Counter(
             "harrier_detect_images", "Pictures, by what became of them.", ["outcome"], registry=registry
@@ -86,6 +93,7 @@ class DetectMeasures:
         self._detected.inc()
         self._waiting.set(answer.queue_images)
         self._batches.observe(answer.timing.batch_size)
+        self._depths.observe(answer.queue_images)
         for milliseconds_of, seconds in self._stages:
             seconds.observe(milliseconds_of(answer.timing) / 1000)
         if answer.timing.classify_ms:

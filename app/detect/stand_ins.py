@@ -32,7 +32,10 @@ class StandIns:
         return last
 
     def note(self, name: _Name, model: ServedModel) -> None:
-        """Note that this model has answered to the name."""
+        """Note that this model has answered to the name; for its id nobody ever stands in."""
+        if name == model.id:
+            return
         self._last[name] = model
+        self._last.move_to_end(name)
         if len(self._last) > MOST_NAMES:
             self._last.popitem(last=False)

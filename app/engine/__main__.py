@@ -15,6 +15,7 @@ from app.engine.listener import EngineRunningError, listen
 from app.logs import configure_logging, get_logger
 from app.settings import Settings, get_settings
 from detection.errors import DetectionError
+from detection.heap import keep_freed_memory
 
 log = get_logger(__name__)
 
@@ -33,6 +34,7 @@ def main() -> None:
 def _serve(settings: Settings, listener: socket.socket) -> None:
     # As the workers number the accelerators; CUDA itself would begin with the fastest.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+    keep_freed_memory()
     # Loading torch takes seconds. Clients can connect before: they wait instead of being turned away.
     import uvloop
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, Protocol, TypeVar
@@ -14,6 +15,9 @@ from app.engine.refusal import RefusedError
 from detection.inference.serving import ServingShape
 
 log = structlog.get_logger(__name__)
+
+RETRY_S = 10.0
+"""So long a model that could not be loaded is let alone by requests that another one answers."""
 
 
 class Sized(Protocol):
@@ -34,12 +38,17 @@ class ModelCache(Generic[Loaded]):
     """
 
     def __init__(
-        self, load: Callable[[ServedModel, ServingShape], Awaitable[Loaded]], *, max_bytes: int
+        self,
+        load: Callable[[ServedModel, ServingShape], Awaitable[Loaded]],
+        *,
+        max_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._load, self._max_bytes = load, max_bytes
+        self._load, self._max_bytes, self._clock = load, max_bytes, clock
         self._loaded: OrderedDict[_Key, Loaded] = OrderedDict()
         self._loading: dict[_Key, asyncio.Task[Loaded]] = {}
         self._held: set[_Key] = set()
+        self._failed_at: dict[_Key, float] = {}
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -72,11 +81,17 @@ class ModelCache(Generic[Loaded]):
         self._held = {(model.id, shape) for model, shape in models}
         self._evict()
         for model, shape in models:
+            self._failed_at.pop((model.id, shape), None)
             self.load_beside(model, shape)
 
     def load_beside(self, model: ServedModel, shape: ServingShape) -> None:
-        """Begin to load a model that nobody waits for; a failure is in the log, and `get` tries again."""
-        if (model.id, shape) not in self._loaded:
+        """Begin to load a model that nobody waits for; a failure is in the log, and `get` tries again.
+
+        After a failure nothing happens for a while: every request would begin it anew.
+        """
+        key = model.id, shape
+        failed_at = self._failed_at.get(key)
+        if key not in self._loaded and (failed_at is None or self._clock() - failed_at >= RETRY_S):
             self._start(model, shape).add_done_callback(_heard)
 
     def _start(self, model: ServedModel, shape: ServingShape) -> asyncio.Task[Loaded]:
@@ -93,8 +108,10 @@ class ModelCache(Generic[Loaded]):
         del self._loading[key]
         error = attempt.exception()
         if error is not None:
+            self._failed_at[key] = self._clock()
             log.error("model cannot be loaded", model_id=model.id, exc_info=error)
             raise error if isinstance(error, RefusedError) else unavailable(model, "cannot be loaded")
+        self._failed_at.pop(key, None)
         loaded = self._loaded[key] = attempt.result()
         self._evict(newest=key)
         log.info(

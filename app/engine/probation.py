@@ -112,7 +112,7 @@ class Probation:
         if trial is not None and self._is_idle() and hash(image) not in trial.seen:
             trial.seen.add(hash(image))
             self._running = asyncio.create_task(self._look_again(trial, model, image))
-            self._running.add_done_callback(self._end)
+            self._running.add_done_callback(partial(self._end, model))
 
     def _begin(self, model: ServedModel) -> None:
         """Take what is known of a model, or begin the trial of the first candidate that is not."""
@@ -126,10 +126,11 @@ class Probation:
                 self._shapes[model.id] = shape
                 return
 
-    def _end(self, running: asyncio.Task[None]) -> None:
+    def _end(self, model: ServedModel, running: asyncio.Task[None]) -> None:
         self._running = None
         if not running.cancelled() and (error := running.exception()) is not None:
-            log.error("a trial of a backend failed", exc_info=error)
+            self._trials[model.id] = None  # another process may try again; here it would fail every time
+            log.error("a trial of a backend failed", model_id=model.id, exc_info=error)
 
     async def _look_again(self, trial: Trial, model: ServedModel, image: bytes) -> None:
         try:

@@ -6,12 +6,13 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.detect.wire import Detect, Refusal, ServedModel
 from app.engine.acceptances import Acceptances
 from app.engine.batcher import Batcher
 from app.engine.device import Device, num_cores
+from app.engine.formers import Formers
 from app.engine.loader import LoadedClassifier, LoadedModel, Loader
 from app.engine.models import ModelCache
 from app.engine.probation import Probation
@@ -74,23 +75,26 @@ class Stock:
     models: ModelCache[Ready]
     probation: Probation
     held: list[ServedModel]
+    formers: Formers = field(default_factory=Formers)
 
     def shape_of(self, model: ServedModel) -> ServingShape:
         """Return how a model is served now."""
         return self.probation.shape_of(model)
 
     def stand_in(self, request: Detect) -> ServedModel:
-        """Return the model that looks now: the one instead, while the wanted one must be loaded first.
+        """Return the model that looks now, which is another one while the wanted one must be loaded first.
 
-        The wanted one is loaded beside.
+        It is the same model as it served before a plan pinned another shape to it, or the one instead. The
+        wanted one is loaded beside.
         """
-        wanted, instead = request.model, request.instead
-        if instead is None or self.models.find(wanted, self.shape_of(wanted)) is not None:
+        wanted = request.model
+        if self._is_here(wanted):
             return wanted
-        if self.models.find(instead, self.shape_of(instead)) is None:
-            return wanted
-        self.models.load_beside(wanted, self.shape_of(wanted))
-        return instead
+        for other in (self.formers.find(wanted), request.instead):
+            if other is not None and self._is_here(other):
+                self.models.load_beside(wanted, self.shape_of(wanted))
+                return other
+        return wanted
 
     async def for_passes(self, request: Detect, model: ServedModel) -> list[ReadyModel]:
         """Return the model for each pass: in its own shape where the view has the model's size.
@@ -104,6 +108,7 @@ class Stock:
             for look in request.passes
         ]
         ready = {shape: await self._detector(model, shape) for shape in dict.fromkeys(shapes)}
+        self.formers.note(model)
         return [ready[shape] for shape in shapes]
 
     async def classifier(self, wanted: ServedModel | None) -> ReadyClassifier | None:
@@ -131,6 +136,9 @@ class Stock:
         """Keep these in memory whatever happens, and no others; load those that are not there yet."""
         self.held[:] = models
         self.models.hold([(model, self.shape_of(model)) for model in models])
+
+    def _is_here(self, model: ServedModel) -> bool:
+        return self.models.find(model, self.shape_of(model)) is not None
 
     async def _detector(self, wanted: ServedModel, shape: ServingShape) -> ReadyModel:
         model = self.models.find(wanted, shape) or await self.models.get(wanted, shape)

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from detection.devices import CPU
+from detection.heap import keep_freed_memory
 from detection.inference.backends import BACKENDS
 from detection.inference.predictor import DetectOptions, Predictor
 from detection.inference.serving import read_executor
@@ -41,7 +42,7 @@ class Bound:
 
     def __init__(self, folder: Path, executor: str, pictures: list[bytes]) -> None:
         self._pictures = pictures
-        self._wide = load(folder, executor, threads=None)
+        self._wide = load(folder, executor, threads=CORES)
         self._narrow = [load(folder, executor, threads=1) for _ in range(CORES)]
 
     def busy(self, seconds: float) -> dict[str, Any]:
@@ -131,6 +132,7 @@ def bound_process(folder: Path, executor: str, pictures: list[str]) -> Iterator[
 
 def main() -> None:
     """Load, then measure what the input says until it ends."""
+    keep_freed_memory()
     cv2.setNumThreads(1)
     torch.set_num_threads(1)  # what is left to torch is small; the backend has threads of its own
     folder, executor, *files = sys.argv[1:]

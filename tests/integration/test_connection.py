@@ -119,15 +119,16 @@ def test_answers_come_in_the_order_of_the_requests() -> None:
 
 
 def test_only_so_many_requests_wait_on_one_connection() -> None:
-    gate = asyncio.Event()
+    begun, gate = asyncio.Event(), asyncio.Event()
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.set()
         await gate.wait()
         await Response("fine")(scope, receive, send)
 
     async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(GET * (MOST_WAITING + 2))
-        await asyncio.sleep(0.1)
+        await begun.wait()  # all that was written came at once
         gate.set()
         assert (await reader.read()).count(b"HTTP/1.1 200") == 1
 
@@ -135,15 +136,16 @@ def test_only_so_many_requests_wait_on_one_connection() -> None:
 
 
 def test_what_is_no_http_behind_a_request_does_not_spoil_its_answer() -> None:
-    gate = asyncio.Event()
+    begun, gate = asyncio.Event(), asyncio.Event()
 
     async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.set()
         await gate.wait()
         await Response("fine")(scope, receive, send)
 
     async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(GET + b"\x16\x03\x01 nonsense\r\n\r\n")
-        await asyncio.sleep(0.05)
+        await begun.wait()
         gate.set()
         received = await reader.read()
         assert received.startswith(b"HTTP/1.1 200")
@@ -153,16 +155,17 @@ def test_what_is_no_http_behind_a_request_does_not_spoil_its_answer() -> None:
 
 
 def test_who_leaves_with_requests_waiting_is_missed_by_the_first() -> None:
-    seen: list[str] = []
+    begun, seen = asyncio.Event(), list[str]()
 
     async def watching(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.set()
         while (message := await receive())["type"] != "http.disconnect":
             continue
         seen.append(message["type"])
 
     async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(GET * 3)
-        await asyncio.sleep(0.05)
+        await begun.wait()
         writer.transport.abort()
         while not seen:
             await asyncio.sleep(0.01)

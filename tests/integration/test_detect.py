@@ -412,6 +412,7 @@ def test_what_happened_is_measured(api: TestClient) -> None:
     assert 'harrier_detect_images_total{outcome="detected"}' in text
     assert 'harrier_detect_images_total{outcome="damaged_image"}' in text
     assert 'harrier_detect_stage_seconds_count{stage="inference"}' in text
+    assert 'harrier_detect_queue_depth_bucket{le="256.0"}' in text
     assert "harrier_detect_held_bytes 0.0" in text
 
 

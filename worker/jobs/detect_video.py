@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from app.videos.files import VideoFile, result_key, results_prefix
 from detection.data.wording import counted
 from detection.errors import VideoError
+from detection.heap import keep_freed_memory
 from detection.images import DecodedImage
 from detection.inference.in_order import batches_of, map_in_order
 from detection.inference.predictor import DetectOptions, Prediction
@@ -55,6 +56,7 @@ FFMPEG = {
 
 
 def run(attempt: Attempt) -> None:
+    keep_freed_memory()  # as the engine does
     os.environ.update(FFMPEG)
     VideoDetection(attempt, load_served(attempt, begin_on_device(attempt))).run()
 

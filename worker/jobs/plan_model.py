@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.database.tables import Model, utc_now
 from app.jobs.protocol import note_change
 from detection.data.records import Split
+from detection.heap import keep_freed_memory
 from detection.inference.plan import PlanRow, PlanWish, Verdict, judge
 from detection.model_files import ONNX_FILE
 from detection.processor import processor_name
@@ -28,6 +29,7 @@ MOST_MEASURED = 500
 
 
 def run(attempt: Attempt) -> None:
+    keep_freed_memory()  # as the engine does
     config, device = attempt.job.config, begin_on_device(attempt)
     model, dataset = open_model(attempt), open_dataset(attempt)
     folder = as_folder(model, attempt.scratch / "served")

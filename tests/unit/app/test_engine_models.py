@@ -12,7 +12,7 @@ import pytest
 from app.detect.wire import Refusal, ServedModel, WeightsFile
 from app.engine.device import choose_device
 from app.engine.loader import LoadedModel, Loader
-from app.engine.models import ModelCache
+from app.engine.models import RETRY_S, ModelCache
 from app.engine.refusal import RefusedError
 from app.settings import Settings
 from app.storage import Storage, open_storage
@@ -129,6 +129,28 @@ def test_a_model_is_loaded_beside_while_nobody_waits() -> None:
         await cache.get(named("a"), SHAPE)
         assert cache.find(named("a"), SHAPE) is not None
         assert disk.loaded == ["a"]
+
+    asyncio.run(story())
+
+
+def test_what_could_not_be_loaded_is_not_begun_anew_by_every_request() -> None:
+    async def story() -> None:
+        disk, now = Disk(), [100.0]
+        disk.gate.set()
+        cache = ModelCache(disk.load, max_bytes=25, clock=lambda: now[0])
+
+        async def requests(count: int) -> int:
+            for _ in range(count):
+                cache.load_beside(named("broken"), SHAPE)
+                for _ in range(5):
+                    await asyncio.sleep(0)
+            return len(disk.loaded)
+
+        assert await requests(3) == 1
+        now[0] += RETRY_S
+        assert await requests(3) == 2
+        cache.hold([(named("broken"), SHAPE)])
+        assert await requests(1) == 3, "who holds it may know that it is whole again"
 
     asyncio.run(story())
 

@@ -69,6 +69,22 @@ def test_another_looks_while_the_wanted_one_is_loaded(settings: Settings) -> Non
     piped(settings, story)
 
 
+def test_a_model_serves_as_before_while_its_pinned_shape_is_loaded(settings: Settings) -> None:
+    plain = publish(open_storage(settings))
+    pinned = msgspec.structs.replace(plain, shape=ONE_STREAM)
+
+    async def story(pipeline: Pipeline) -> None:
+        stock = pipeline._stock
+        assert stock.stand_in(request(pinned)) == pinned, "it never served before"
+        await pipeline.detect(request(plain))
+        assert stock.stand_in(request(pinned)) == plain
+        assert (await pipeline.detect(request(pinned))).model_id == "m1"
+        await pipeline.prepare(Prepare(2, 20, pinned))
+        assert stock.stand_in(request(pinned)) == pinned
+
+    piped(settings, story)
+
+
 def test_what_is_held_is_loaded_without_being_asked_for(settings: Settings) -> None:
     model = publish(open_storage(settings))
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
 import structlog
 
+from app.gathered_lines import GatheringHandler
 from app.logs import PlainLines, configure_logging, escape_control_characters, get_logger
 from app.settings import Settings
 
@@ -96,3 +100,66 @@ def test_plain_lines_are_those_of_structlog(more: dict[str, object]) -> None:
 def test_ordinary_text_is_left_alone() -> None:
     event = {"event": "Grün, 漢字", "count": 3, "exception": "line\nline"}
     assert escape_control_characters(None, "info", dict(event)) == event
+
+
+def test_gathered_lines_come_together_and_in_their_order() -> None:
+    stream = io.StringIO()
+    handler = GatheringHandler(stream)
+    logger = logging.Logger("gathered")
+    logger.addHandler(handler)
+    logger.info("first")
+    logger.info("second")
+    assert stream.getvalue() == ""
+    logger.warning("third")
+    assert stream.getvalue() == "first\nsecond\nthird\n"
+
+
+def test_a_gathered_line_says_what_was_so_when_it_was_logged() -> None:
+    stream = io.StringIO()
+    logger, boxes = logging.Logger("gathered"), ["cat"]
+    logger.addHandler(GatheringHandler(stream))
+    logger.info("found %s", boxes)
+    boxes.append("dog")
+    logger.warning("enough")
+    assert stream.getvalue() == "found ['cat']\nenough\n"
+
+
+def test_who_logs_does_not_fail_where_lines_cannot_be_written_or_made(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class Full(io.StringIO):
+        is_full = True
+
+        def write(self, text: str, /) -> int:
+            if self.is_full:
+                raise OSError(28, "No space left on device")
+            return super().write(text)
+
+    stream = Full()
+    logger = logging.Logger("gathered")
+    logger.addHandler(GatheringHandler(stream))
+    logger.warning("lost")
+    stream.is_full = False
+    logger.info("two %s are wanted: %s", "values")
+    logger.warning("kept")
+    assert stream.getvalue() == "kept\n"
+    assert "not enough arguments" in capsys.readouterr().err
+
+
+def test_a_gathered_line_waits_for_a_moment_only() -> None:
+    stream = io.StringIO()
+    handler = GatheringHandler(stream)
+    handler.handle(logging.makeLogRecord({"msg": "alone", "levelno": logging.INFO}))
+    assert handler._timer is not None
+    handler._timer.join(10)
+    assert stream.getvalue() == "alone\n"
+
+
+def test_the_end_of_the_process_writes_what_was_gathered() -> None:
+    code = (
+        "import logging, sys; from app.gathered_lines import GatheringHandler\n"
+        "logging.basicConfig(level=logging.INFO, handlers=[GatheringHandler(sys.stderr)])\n"
+        "logging.info('last words')"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stderr == "INFO:root:last words\n"

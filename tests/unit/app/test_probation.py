@@ -190,3 +190,21 @@ def test_candidates_are_proven_and_only_where_nobody_has_chosen(tmp_path: Path) 
         replace(shape, backend="openvino", precision=Precision.BF16)
     }
     assert choose_device(settings.model_copy(update={"backend": "onnxruntime"})).candidates == ()
+
+
+def test_a_trial_that_breaks_down_is_not_gone_on_with(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+
+    def break_down(*_: object) -> None:
+        compared.append(1)
+        raise RuntimeError("the backend cannot compute this")
+
+    monkeypatch.setattr(probation, "_compare", break_down)
+
+    async def story() -> None:
+        house = House(file, tried=Looking(ms=8.0))
+        assert await house.answer(*pictures()) == OWN
+        assert len(compared) == 1
+        assert house.known.find("m1", FAST) is None
+
+    asyncio.run(story())

@@ -36,3 +36,15 @@ def test_not_every_name_is_remembered() -> None:
         stand_ins.note(f"name {number}", served("old"))
     assert stand_ins.find("name 0", served("new"), names_classes=False) is None
     assert stand_ins.find(f"name {MOST_NAMES}", served("new"), names_classes=False) is not None
+
+
+def test_names_in_use_and_those_that_matter_are_kept() -> None:
+    stand_ins = StandIns()
+    stand_ins.note(None, served("old"))
+    for number in range(MOST_NAMES):
+        stand_ins.note(f"id {number}", served(f"id {number}"))
+    assert stand_ins.find(None, served("new"), names_classes=False) is not None, "an id takes no place"
+    for number in range(MOST_NAMES):
+        stand_ins.note(None, served("old"))
+        stand_ins.note(f"name {number}", served("old"))
+    assert stand_ins.find(None, served("new"), names_classes=False) is not None
