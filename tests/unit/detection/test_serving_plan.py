@@ -115,5 +115,6 @@ def test_an_unknown_precision_is_named_with_those_there_are() -> None:
     assert read_executor("openvino") == ("openvino", Precision.FP32)
     assert read_executor("openvino:fp32") == ("openvino", Precision.FP32)
     for name in ("int4", "", "bf16:2"):
-        with pytest.raises(UnknownNameError, match=f"unknown precision '{name}'; there are: fp32, bf16, fp16"):
+        complaint = f"unknown precision '{name}'; there are: fp32, bf16, fp16"
+        with pytest.raises(UnknownNameError, match=complaint):
             read_executor(f"openvino:{name}")
