@@ -40,6 +40,7 @@ class ModelCache(Generic[Loaded]):
         self._loaded: OrderedDict[_Key, Loaded] = OrderedDict()
         self._loading: dict[_Key, asyncio.Task[Loaded]] = {}
         self._held: set[_Key] = set()
+        self._failed: set[_Key] = set()
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -58,6 +59,10 @@ class ModelCache(Generic[Loaded]):
             self._loaded.move_to_end(key)
         return loaded
 
+    def has_failed(self, model: ServedModel, shape: ServingShape) -> bool:
+        """Return whether the last attempt to load a model failed."""
+        return (model.id, shape) in self._failed
+
     async def get(self, model: ServedModel, shape: ServingShape) -> Loaded:
         """Return the model; the first of several askers loads it, the others wait for the same.
 
@@ -70,6 +75,7 @@ class ModelCache(Generic[Loaded]):
     def hold(self, models: Sequence[tuple[ServedModel, ServingShape]]) -> None:
         """Evict anything but these models, and load those of them that are not there."""
         self._held = {(model.id, shape) for model, shape in models}
+        self._failed &= self._held
         self._evict()
         for model, shape in models:
             self.load_beside(model, shape)
@@ -93,8 +99,10 @@ class ModelCache(Generic[Loaded]):
         del self._loading[key]
         error = attempt.exception()
         if error is not None:
+            self._failed.add(key)
             log.error("model cannot be loaded", model_id=model.id, exc_info=error)
             raise error if isinstance(error, RefusedError) else unavailable(model, "cannot be loaded")
+        self._failed.discard(key)
         loaded = self._loaded[key] = attempt.result()
         self._evict(newest=key)
         log.info(

@@ -82,10 +82,13 @@ class Stock:
     def stand_in(self, request: Detect) -> ServedModel:
         """Return the model that looks now: the one instead, while the wanted one must be loaded first.
 
-        The wanted one is loaded beside.
+        The wanted one is loaded beside. One that could not be loaded is tried for this request: another that
+        looked for it would hide the fault for ever.
         """
         wanted, instead = request.model, request.instead
         if instead is None or self.models.find(wanted, self.shape_of(wanted)) is not None:
+            return wanted
+        if self.models.has_failed(wanted, self.shape_of(wanted)):
             return wanted
         if self.models.find(instead, self.shape_of(instead)) is None:
             return wanted
