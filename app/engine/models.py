@@ -99,8 +99,11 @@ class ModelCache(Generic[Loaded]):
         del self._loading[key]
         error = attempt.exception()
         if error is not None:
+            if key in self._failed:  # every request tries again: where it failed is in the log already
+                log.warning("model still cannot be loaded", model_id=model.id, reason=str(error))
+            else:
+                log.error("model cannot be loaded", model_id=model.id, exc_info=error)
             self._failed.add(key)
-            log.error("model cannot be loaded", model_id=model.id, exc_info=error)
             raise error if isinstance(error, RefusedError) else unavailable(model, "cannot be loaded")
         self._failed.discard(key)
         loaded = self._loaded[key] = attempt.result()
