@@ -67,6 +67,10 @@ class ModelCache(Generic[Loaded]):
             self._loaded.move_to_end(key)
         return loaded
 
+    def has_failed(self, model: ServedModel, shape: ServingShape) -> bool:
+        """Return whether the last attempt to load a model failed."""
+        return (model.id, shape) in self._failed_at
+
     async def get(self, model: ServedModel, shape: ServingShape) -> Loaded:
         """Return the model; the first of several askers loads it, the others wait for the same.
 
@@ -79,9 +83,9 @@ class ModelCache(Generic[Loaded]):
     def hold(self, models: Sequence[tuple[ServedModel, ServingShape]]) -> None:
         """Evict anything but these models, and load those of them that are not there."""
         self._held = {(model.id, shape) for model, shape in models}
+        self._failed_at.clear()
         self._evict()
         for model, shape in models:
-            self._failed_at.pop((model.id, shape), None)
             self.load_beside(model, shape)
 
     def load_beside(self, model: ServedModel, shape: ServingShape) -> None:
@@ -108,8 +112,11 @@ class ModelCache(Generic[Loaded]):
         del self._loading[key]
         error = attempt.exception()
         if error is not None:
+            if key in self._failed_at:  # every request tries again: where it failed is in the log already
+                log.warning("model still cannot be loaded", model_id=model.id, reason=str(error))
+            else:
+                log.error("model cannot be loaded", model_id=model.id, exc_info=error)
             self._failed_at[key] = self._clock()
-            log.error("model cannot be loaded", model_id=model.id, exc_info=error)
             raise error if isinstance(error, RefusedError) else unavailable(model, "cannot be loaded")
         self._failed_at.pop(key, None)
         loaded = self._loaded[key] = attempt.result()

@@ -85,12 +85,14 @@ class Stock:
         """Return the model that looks now, which is another one while the wanted one must be loaded first.
 
         It is the same model as it served before a plan pinned another shape to it, or the one instead. The
-        wanted one is loaded beside.
+        wanted one is loaded beside. One that could not be loaded is tried for this request: another that
+        looked for it would hide the fault for ever.
         """
         wanted = request.model
         if self._is_here(wanted):
             return wanted
-        for other in (self.formers.find(wanted), request.instead):
+        has_failed = self.models.has_failed(wanted, self.shape_of(wanted))
+        for other in (self.formers.find(wanted), None if has_failed else request.instead):
             if other is not None and self._is_here(other):
                 self.models.load_beside(wanted, self.shape_of(wanted))
                 return other

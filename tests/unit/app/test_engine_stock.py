@@ -85,6 +85,29 @@ def test_a_model_serves_as_before_while_its_pinned_shape_is_loaded(settings: Set
     piped(settings, story)
 
 
+def test_nobody_looks_for_ever_in_place_of_a_model_that_cannot_be_loaded(settings: Settings) -> None:
+    storage = open_storage(settings)
+    good, damaged = (publish(storage, name) for name in ("m1", "m2"))
+    onnx = next(file for file in damaged.files if file.format == "onnx")
+    path = storage.local_path(onnx.key, settings.scratch)
+    whole = path.read_bytes()
+
+    async def story(pipeline: Pipeline) -> None:
+        await pipeline.prepare(Prepare(1, 20, good))
+        pipeline.hold([good, damaged])
+        path.unlink()
+        assert (await pipeline.detect(request(damaged, instead=good))).model_id == "m1"
+        with pytest.raises(RefusedError, match="lost its onnx file"):
+            await pipeline.prepare(Prepare(2, 20, damaged))
+        for _ in range(2):
+            with pytest.raises(RefusedError, match="lost its onnx file"):
+                await pipeline.detect(request(damaged, instead=good))
+        path.write_bytes(whole)
+        assert (await pipeline.detect(request(damaged, instead=good))).model_id == "m2", "tried each time"
+
+    piped(settings, story)
+
+
 def test_what_is_held_is_loaded_without_being_asked_for(settings: Settings) -> None:
     model = publish(open_storage(settings))
 
