@@ -166,6 +166,8 @@ def _lifespan(state: State) -> Callable[[FastAPI], AbstractAsyncContextManager[N
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         try:
             await to_thread.run_sync(_check, state)
+            # The first request with a query would wait for it, for seconds, and slow down all others.
+            await to_thread.run_sync(app.openapi)
             await state.events.start()
             state.detection.watch.start()
             yield

@@ -33,6 +33,18 @@ def add_worker(api: Api, queue: Queue, *, seconds_ago: float = 0) -> None:
         session.commit()
 
 
+def test_no_request_waits_until_the_api_has_described_itself(
+    make_api: MakeApi, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api = make_api()
+
+    def too_late(app: object) -> None:
+        raise AssertionError("it is described while a client waits")
+
+    monkeypatch.setattr("app.api.openapi._document", too_late)
+    assert_problem(api.get("/jobs", params={"unknown": 1}), 422, "invalid_input")
+
+
 def test_alive_is_alive_whatever_else_is_not(api: Api) -> None:
     api.engine.error = dead_engine().error
     assert api.get("/livez").json() == {"status": "alive"}
