@@ -11,6 +11,7 @@ from app.jobs.protocol import Failure
 from detection.data.wording import printable
 from detection.errors import (
     ArchiveError,
+    BackendError,
     CheckpointError,
     ConfigError,
     DatasetFormatError,
@@ -30,6 +31,7 @@ from detection.errors import (
 )
 
 CODES: dict[type[DetectionError], str] = {
+    BackendError: "backend_unusable",
     NoSpaceError: "no_space",
     CheckpointError: "checkpoint_unusable",
     ConfigError: "config_invalid",

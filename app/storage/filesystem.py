@@ -46,7 +46,7 @@ class FilesystemStorage:
 
     def keys(self, prefix: str) -> Iterator[str]:
         folder = self.root / prefix.rpartition("/")[0]
-        for path in sorted(folder.rglob("*")):
+        for path in sorted(_files_below(folder)):
             key = path.relative_to(self.root).as_posix()
             if key.startswith(prefix) and TEMPORARY not in path.name and path.is_file():
                 yield key
@@ -109,3 +109,9 @@ class FilesystemStorage:
             except OSError:
                 return
             folder = folder.parent
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Yield what is there; what another process removes meanwhile is not, and no error."""
+    for parent, _, names in os.walk(folder):
+        yield from (Path(parent, name) for name in names)

@@ -184,6 +184,7 @@ def test_every_backend_and_export_agrees_and_is_imported_again(model: Classifier
     answers = [
         CropClassifier(kind.load(tmp_path, record, device=CPU, threads=1), record).probabilities(crops)
         for kind in (BACKENDS[each] for each in BACKENDS)
+        if kind.precisions(CPU)
     ]
     for other in answers[1:]:
         torch.testing.assert_close(other, answers[0], rtol=1e-3, atol=1e-4)
