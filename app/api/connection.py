@@ -131,8 +131,13 @@ class PatientProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     @property
+    def _unanswered(self) -> RequestResponseCycle | None:
+        """The request that is being answered now."""
+        return None if self._running is None or self._running.response_complete else self._running
+
+    @property
     def _is_answering(self) -> bool:
-        return self._running is not None and not self._running.response_complete
+        return self._unanswered is not None
 
     def _feed(self, data: bytes) -> None:
         """Read on also behind a request for another protocol, which is answered as if it had not asked."""
@@ -159,14 +164,15 @@ class PatientProtocol(HttpToolsProtocol):
         self._is_deaf = True
         self._stop_waiting()
         self.logger.warning("Invalid HTTP request received.")
-        if self._is_answering and not (self._part is Part.BODY and self.cycle is self._running):
+        unanswered = self._unanswered
+        if unanswered is not None and not (self._part is Part.BODY and self.cycle is unanswered):
             self.pipeline.clear()
-            self._running.keep_alive = False  # type: ignore[union-attr]
+            unanswered.keep_alive = False
             return
-        if not self._is_answering or not self._running.response_started:  # type: ignore[union-attr]
+        if unanswered is None or not unanswered.response_started:
             self.transport.write(bad_request(reason))
-        if self._running is not None:
-            _tell_gone(self._running)
+        if unanswered is not None:
+            _tell_gone(unanswered)
         self.transport.close()
 
     def _set_deadline(self) -> None:

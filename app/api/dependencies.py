@@ -59,6 +59,8 @@ EVERYWHERE: tuple[type[HarrierError], ...] = (
     DatabaseUnavailableError,
 )
 """What any call may answer, because it happens before a route is reached."""
+JOB_LOCATION = {"Location": {"description": "The job.", "schema": {"type": "string"}}}
+"""What the description of a call says that answers with a job."""
 CREATING = (IdempotencyKeyInUseError, IdempotencyKeyReusedError)
 """What a call that takes an Idempotency-Key may answer besides."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import Query, Request, Response
 
 from app.api.context import request_id_of
-from app.api.dependencies import CREATING, answers, create_router, get_state, needs
+from app.api.dependencies import CREATING, JOB_LOCATION, answers, create_router, get_state, needs
 from app.api.state import State
 from app.detect.accept import choose_format
 from app.detect.answers import respond
@@ -155,7 +155,7 @@ REQUEST_BODY: dict[str, Any] = {
         202: {
             "model": JobRead,
             "description": "Of a video: the job that looks at it.",
-            "headers": {"Location": {"description": "The job.", "schema": {"type": "string"}}},
+            "headers": JOB_LOCATION,
         },
     },
     openapi_extra={"requestBody": REQUEST_BODY, "parameters": [ONCE_PARAMETER]},

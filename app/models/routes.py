@@ -10,6 +10,7 @@ from sqlalchemy import select
 
 from app.api.dependencies import (
     CREATING,
+    JOB_LOCATION,
     AuthorDep,
     BellDep,
     Id,
@@ -58,7 +59,6 @@ from app.models.schemas import (
 
 router = create_router("models")
 
-LOCATION = {"Location": {"description": "The job.", "schema": {"type": "string"}}}
 SUFFIX = {
     WeightsFormat.SAFETENSORS: "safetensors",
     WeightsFormat.ONNX: "onnx",
@@ -164,7 +164,7 @@ def check_weights_head(head: bytes) -> None:
     dependencies=[needs(Scope.TRAIN)],
     response_model=JobRead,
     responses={
-        202: {"headers": LOCATION},
+        202: {"headers": JOB_LOCATION},
         **answers(QuotaExceededError, NoSpaceError, OverloadedError, *CREATING),
     },
     openapi_extra=form_body(
@@ -206,7 +206,7 @@ async def import_model(
     status_code=status.HTTP_202_ACCEPTED,
     dependencies=[needs(Scope.TRAIN)],
     response_model=JobRead,
-    responses={202: {"headers": LOCATION}, **answers(NotFoundError, OverloadedError, *CREATING)},
+    responses={202: {"headers": JOB_LOCATION}, **answers(NotFoundError, OverloadedError, *CREATING)},
 )
 def export_model(
     model_id: Id,
@@ -231,7 +231,7 @@ def export_model(
     dependencies=[needs(Scope.TRAIN)],
     response_model=JobRead,
     responses={
-        202: {"headers": LOCATION},
+        202: {"headers": JOB_LOCATION},
         **answers(
             NotFoundError,
             DatasetNotReadyError,

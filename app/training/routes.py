@@ -10,6 +10,7 @@ from pydantic import PlainValidator
 
 from app.api.dependencies import (
     CREATING,
+    JOB_LOCATION,
     AuthorDep,
     BellDep,
     Id,
@@ -46,7 +47,6 @@ from app.training.schemas import (
 
 router = create_router("training")
 
-LOCATION = {"Location": {"description": "The job.", "schema": {"type": "string"}}}
 REFUSALS = (
     NotFoundError,
     DatasetNotReadyError,
@@ -69,7 +69,7 @@ TrainBody = Annotated[
     status_code=status.HTTP_202_ACCEPTED,
     dependencies=[needs(Scope.TRAIN)],
     response_model=JobRead,
-    responses={202: {"headers": LOCATION}, **answers(*REFUSALS, *CREATING)},
+    responses={202: {"headers": JOB_LOCATION}, **answers(*REFUSALS, *CREATING)},
 )
 def start_training(
     body: TrainBody,
@@ -99,7 +99,7 @@ def start_training(
     dependencies=[needs(Scope.TRAIN)],
     response_model=JobRead,
     responses={
-        202: {"headers": LOCATION},
+        202: {"headers": JOB_LOCATION},
         **answers(NotFoundError, NotReproducibleError, OverloadedError, QuotaExceededError, *CREATING),
     },
 )

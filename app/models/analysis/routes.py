@@ -8,6 +8,7 @@ from fastapi import Body, Response, status
 
 from app.api.dependencies import (
     CREATING,
+    JOB_LOCATION,
     AuthorDep,
     BellDep,
     Id,
@@ -35,8 +36,6 @@ from app.models.analysis.schemas import ProfileWish, PruneWish
 
 router = create_router("models")
 
-LOCATION = {"Location": {"description": "The job.", "schema": {"type": "string"}}}
-
 
 @router.post(
     "/models/{model_id}/profile",
@@ -44,7 +43,7 @@ LOCATION = {"Location": {"description": "The job.", "schema": {"type": "string"}
     dependencies=[needs(Scope.TRAIN)],
     response_model=JobRead,
     responses={
-        202: {"headers": LOCATION},
+        202: {"headers": JOB_LOCATION},
         **answers(NotFoundError, OverloadedError, *CREATING),
     },
 )
@@ -72,7 +71,7 @@ def profile_model(
     dependencies=[needs(Scope.TRAIN)],
     response_model=JobRead,
     responses={
-        202: {"headers": LOCATION},
+        202: {"headers": JOB_LOCATION},
         **answers(
             NotFoundError,
             WrongTaskError,

@@ -8,6 +8,7 @@ from fastapi import Body, Response, status
 
 from app.api.dependencies import (
     CREATING,
+    JOB_LOCATION,
     AuthorDep,
     BellDep,
     Id,
@@ -36,8 +37,6 @@ from app.models.plan.schemas import PlanRead, PlanWish
 
 router = create_router("models")
 
-LOCATION = {"Location": {"description": "The job.", "schema": {"type": "string"}}}
-
 
 @router.post(
     "/models/{model_id}/plan",
@@ -45,7 +44,7 @@ LOCATION = {"Location": {"description": "The job.", "schema": {"type": "string"}
     dependencies=[needs(Scope.TRAIN)],
     response_model=JobRead,
     responses={
-        202: {"headers": LOCATION},
+        202: {"headers": JOB_LOCATION},
         **answers(
             NotFoundError,
             WrongTaskError,
