@@ -15,7 +15,7 @@ LARGE_NICENESS = 5
 
 
 class TwoLanes:
-    """The threads of the engine: enough for all cores for ordinary pictures, fewer beside them for large ones."""
+    """The threads of the engine: enough for all cores for ordinary pictures, fewer beside for large ones."""
 
     def __init__(self, *, slots: int, large_bytes: int) -> None:
         """Make the lanes.

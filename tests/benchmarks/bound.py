@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import torch
 
-from app.engine.device import num_callers, num_cores
+from app.engine.device import num_cores
 from detection.devices import CPU
 from detection.heap import keep_freed_memory
 from detection.inference.backends import BACKENDS
@@ -31,7 +31,7 @@ from detection.model_files import read_record
 from tests.benchmarks.started import NotStartedError
 
 ROOT = Path(__file__).resolve().parents[2]
-CORES, CALLERS = num_cores(), num_callers()
+CORES = num_cores()
 WARM_UP_S = 0.5
 OPTIONS = DetectOptions()
 READY = "ready\n"
@@ -48,10 +48,10 @@ class Bound:
     def busy(self, seconds: float) -> dict[str, Any]:
         """Return pictures per second of all streams together."""
         began = time.perf_counter() + WARM_UP_S
-        counts = [0] * CALLERS
+        counts = [0] * CORES
         streams = [
             threading.Thread(target=self._stream, args=(number, began, began + seconds, counts))
-            for number in range(CALLERS)
+            for number in range(CORES)
         ]
         for stream in streams:
             stream.start()
@@ -65,7 +65,7 @@ class Bound:
         return {"times_ms": self._look_until(self._wide, time.perf_counter() + seconds)}
 
     def _stream(self, number: int, began: float, end: float, counts: list[int]) -> None:
-        offset = number * len(self._pictures) // CALLERS
+        offset = number * len(self._pictures) // CORES
         self._look_until(self._narrow, began, offset)
         counts[number] = len(self._look_until(self._narrow, end, offset))
 
