@@ -91,6 +91,7 @@ class _Watch:
             if self._look_at_programs():
                 return 1
             self._look_at_readiness()
+            self._end_silent()
         self._say("Stopping. A job that runs saves its state first.")
         return self._stop()
 
@@ -139,6 +140,11 @@ class _Watch:
         elif time.monotonic() > self._complain_at:
             self._complain_at = math.inf
             self._say(f"Still waiting for {', '.join(missing)}; the logs may say why.")
+
+    def _end_silent(self) -> None:
+        for name, pid in self._readiness.silent():
+            if self._supervisor.end_hung(name, pid):
+                self._say(f"The program {name} (process {pid}) answered nothing any more and was killed.")
 
     def _refused(self) -> list[str]:
         """Return what a server lacks that cannot serve; say what is missing to one that can."""
