@@ -50,7 +50,7 @@ class Supervisor:
 
     def __enter__(self) -> Supervisor:
         self._process = subprocess.Popen(
-            [*LEASH, sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(self._configuration)],
+            [*LEASH, sys.executable, "-m", "app.supervisor.daemon", "-n", "-c", str(self._configuration)],
             env={**os.environ, PARENT: str(os.getpid())},
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # a Ctrl-C in the terminal reaches us alone: we stop the others in order

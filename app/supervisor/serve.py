@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from app.address import server_address
@@ -47,9 +47,20 @@ def serve(settings: Settings, say: Say, *, prepare: Callable[[Settings], None], 
         say(f"Harrier starts in {settings.home_path}; its programs write to {logs_folder(settings)}")
         prepare(settings)
         chosen = programs(settings, workers=workers)
-        watch = _Watch(settings, supervisor := Supervisor(settings, chosen), chosen, say, began)
+        supervisor = Supervisor(settings, chosen)
+        watch = _Watch(settings, supervisor, chosen, _if_possible(say), began)
         with supervisor:
             return watch.run(stop)
+
+
+def _if_possible(say: Say) -> Say:
+    """What is said may go to a file on a full disk: no reason to stop everything."""
+
+    def say_if_possible(line: str) -> None:
+        with suppress(OSError):
+            say(line)
+
+    return say_if_possible
 
 
 @contextmanager
