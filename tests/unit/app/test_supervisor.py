@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import errno
 import json
 import os
 import shlex
@@ -12,12 +13,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from supervisor import loggers, supervisord
 
 from app.settings import Settings
+from app.supervisor import daemon
 from app.supervisor.configuration import supervisor_configuration
 from app.supervisor.console import Console, Selection, level_of
 from app.supervisor.home import CannotServeError, check_port, hold_home
@@ -25,7 +29,7 @@ from app.supervisor.leash import PARENT
 from app.supervisor.process import Supervisor
 from app.supervisor.programs import LEASH, Program, programs
 from app.supervisor.readiness import Readiness
-from app.supervisor.serve import _Watch, serve
+from app.supervisor.serve import _if_possible, _Watch, serve
 from tests.serving import short_folder, wait_for
 
 
@@ -309,8 +313,27 @@ class TestSupervisor:
         with hold_home(settings, ""):
             assert Supervisor(settings, []).states() == ()
 
+    def test_a_line_for_which_the_disk_has_no_room_is_left_out(
+        self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        logger = loggers.getLogger()
+        loggers.handle_file(logger, "/dev/full", "%(message)s")
+        monkeypatch.setattr(supervisord, "main", lambda: logger.info("a line"))
+        monkeypatch.setattr(loggers.Handler, "handleError", loggers.Handler.handleError)
+        daemon.main()
+        for handler in logger.handlers:
+            with suppress(OSError):
+                handler.close()
+        assert capfd.readouterr().err == ""
+
 
 class TestServe:
+    def test_what_cannot_be_said_stops_nothing(self) -> None:
+        def full(line: str) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        _if_possible(full)("a line")
+
     def test_a_program_that_cannot_start_ends_everything_with_a_word(
         self, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
