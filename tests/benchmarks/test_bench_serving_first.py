@@ -28,7 +28,7 @@ REQUESTS = 100
 LAST = 10
 """So many answers up to the hundredth are its time: of a single one the noise would be half the ratio."""
 AS_FAST = 1.5
-"""Times the hundredth: it also reads the choice of the model anew and finds cold caches, some milliseconds."""
+"""Times the hundredth: it also reads anew which model is meant, and finds cold caches."""
 SHOWN = (1, 2, 3, 10, 100)
 ALIAS = "production"
 ONE_MODEL: dict[str, Any] = {"engine_model_bytes": 1}
