@@ -87,5 +87,6 @@ class EngineWatch:
         """
         self._unanswered += 1
         if self._engine.has_answered and self._unanswered >= MOST_UNANSWERED:
-            log.warning("engine_does_not_answer", looks=self._unanswered)
+            if self._unanswered == MOST_UNANSWERED:
+                log.warning("engine_does_not_answer")
             await self._engine.hang_up()
