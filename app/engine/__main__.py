@@ -7,7 +7,9 @@ never the API.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
+import signal
 import socket
 import sys
 
@@ -23,6 +25,7 @@ log = get_logger(__name__)
 def main() -> None:
     settings = get_settings()
     configure_logging(settings)
+    faulthandler.register(signal.SIGUSR1)  # where it hangs: asked before it is killed for that
     try:
         with listen(settings.engine_socket) as listener:
             _serve(settings, listener)

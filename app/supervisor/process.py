@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from types import TracebackType
@@ -21,6 +24,8 @@ from app.supervisor.programs import LEASH, Program
 
 SLACK_S = 10
 """Beyond the slowest program; then everything is killed."""
+STACKS_S = 1.0
+"""Time for a hung process to write down where it hangs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,7 @@ class Supervisor:
 
     def __enter__(self) -> Supervisor:
         self._process = subprocess.Popen(
-            [*LEASH, sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(self._configuration)],
+            [*LEASH, sys.executable, "-m", "app.supervisor.daemon", "-n", "-c", str(self._configuration)],
             env={**os.environ, PARENT: str(os.getpid())},
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # a Ctrl-C in the terminal reaches us alone: we stop the others in order
@@ -77,6 +82,19 @@ class Supervisor:
             self._process.wait(within_s)
         except subprocess.TimeoutExpired:
             return False
+        return True
+
+    def end_hung(self, name: str, pid: int) -> bool:
+        """Have a process write the stacks of its threads to its log, if it still can, and kill it.
+
+        It is started again like one that died. Returns False when it has gone already.
+        """
+        if not any((state.name, state.pid) == (name, pid) for state in self.states()):
+            return False
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGUSR1)
+            time.sleep(STACKS_S)
+            os.kill(pid, signal.SIGKILL)  # one that is frozen hears nothing else
         return True
 
     def states(self) -> tuple[ProgramState, ...]:

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from app.address import server_address
@@ -47,9 +47,20 @@ def serve(settings: Settings, say: Say, *, prepare: Callable[[Settings], None], 
         say(f"Harrier starts in {settings.home_path}; its programs write to {logs_folder(settings)}")
         prepare(settings)
         chosen = programs(settings, workers=workers)
-        watch = _Watch(settings, supervisor := Supervisor(settings, chosen), chosen, say, began)
+        supervisor = Supervisor(settings, chosen)
+        watch = _Watch(settings, supervisor, chosen, _if_possible(say), began)
         with supervisor:
             return watch.run(stop)
+
+
+def _if_possible(say: Say) -> Say:
+    """What is said may go to a file on a full disk: no reason to stop everything."""
+
+    def say_if_possible(line: str) -> None:
+        with suppress(OSError):
+            say(line)
+
+    return say_if_possible
 
 
 @contextmanager
@@ -91,6 +102,7 @@ class _Watch:
             if self._look_at_programs():
                 return 1
             self._look_at_readiness()
+            self._end_silent()
         self._say("Stopping. A job that runs saves its state first.")
         return self._stop()
 
@@ -139,6 +151,11 @@ class _Watch:
         elif time.monotonic() > self._complain_at:
             self._complain_at = math.inf
             self._say(f"Still waiting for {', '.join(missing)}; the logs may say why.")
+
+    def _end_silent(self) -> None:
+        for name, pid in self._readiness.silent():
+            if self._supervisor.end_hung(name, pid):
+                self._say(f"The program {name} (process {pid}) answered nothing any more and was killed.")
 
     def _refused(self) -> list[str]:
         """Return what a server lacks that cannot serve; say what is missing to one that can."""

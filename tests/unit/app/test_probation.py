@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from structlog.testing import capture_logs
 
 from app.detect.wire import Refusal, ServedModel
 from app.engine import probation
@@ -172,15 +175,62 @@ def test_a_trial_that_sees_nothing_ends(file: Path, monkeypatch: pytest.MonkeyPa
     asyncio.run(story())
 
 
-def test_a_file_that_cannot_be_read_is_begun_anew(file: Path) -> None:
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{broken",
+        b"[]",
+        b'{"a": {"accepted": "yes"}}',
+        b'{"\xff": 1}',
+        b"\0" * 9,
+        b'{"a":{"b":' + b"[" * 9999,
+    ],
+    ids=["empty", "cut off", "no object", "wrong types", "no UTF-8", "zeros", "deep"],
+)
+def test_a_file_that_cannot_be_read_is_begun_anew(file: Path, content: bytes) -> None:
     file.parent.mkdir()
-    file.write_text("{broken", encoding="utf-8")
+    file.write_bytes(content)
+    with capture_logs() as lines:
+        known = Acceptances(file)
+    assert [line["log_level"] for line in lines] == ["warning"]
     known = Acceptances(file)
     assert known.find("m1", FAST) is None
     known.add("m1", FAST, Acceptance(True, "64 of 64", Agreement(pictures=16, boxes=64, same=64)))
     assert Acceptances(file).find("m1", FAST) == known.find("m1", FAST)
     assert Acceptances(file).find("m1", OWN) is None
-    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    assert {path.suffix for path in file.parent.iterdir()} == {".json", ".lock"}
+
+
+def test_several_engines_keep_one_file(file: Path) -> None:
+    engines = [Acceptances(file) for _ in range(4)]
+    found = Acceptance(True, "64 of 64", Agreement(pictures=16, boxes=64, same=64))
+
+    def settle(engine: Acceptances, name: str) -> None:
+        for number in range(5):
+            engine.add(f"{name}{number}", FAST, found)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(settle, engines, "abcd"))
+    known = Acceptances(file)
+    assert all(known.find(f"{name}{number}", FAST) == found for name in "abcd" for number in range(5))
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing_half_written(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = Acceptance(True, "64 of 64", Agreement(pictures=16, boxes=64, same=64))
+    Acceptances(file).add("m1", FAST, found)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    known = Acceptances(file)
+    known.add("m2", FAST, found)
+    assert known.find("m2", FAST) == found
+    assert Acceptances(file).find("m1", FAST) == found
+    assert {path.name for path in file.parent.iterdir()} == {"accepted.json", "accepted.lock"}
 
 
 def test_candidates_are_proven_and_only_where_nobody_has_chosen(tmp_path: Path) -> None:
