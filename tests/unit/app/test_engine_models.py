@@ -14,9 +14,9 @@ from app.engine.device import choose_device
 from app.engine.loader import LoadedModel, Loader
 from app.engine.models import RETRY_S, ModelCache
 from app.engine.refusal import RefusedError
+from app.engine.unusable_setting import UnusableSettingError
 from app.settings import Settings
 from app.storage import Storage, open_storage
-from detection.errors import UnknownNameError
 from detection.inference.serving import Precision, ServingShape
 from detection.model_record import ModelRecord
 from tests.published import publish, publish_weights
@@ -225,5 +225,19 @@ def test_a_cpu_gets_single_pictures_on_streams(settings: Settings) -> None:
 
 
 def test_a_backend_that_does_not_exist_is_named(settings: Settings) -> None:
-    with pytest.raises(UnknownNameError, match="onnxruntime"):
-        choose_device(settings.model_copy(update={"backend": "onx"}))
+    for name, problem in [
+        ("onx", "unknown backend 'onx'"),
+        ("onnxruntime:fp61", "unknown precision 'fp61'"),
+        ("onnxruntime:bf16", "does not compute in bf16 on cpu"),
+        ("tensorrt", "is not installed here"),
+    ]:
+        with pytest.raises(UnusableSettingError) as refused:
+            choose_device(settings.model_copy(update={"backend": name}))
+        assert str(refused.value).startswith(f"HARRIER_BACKEND={name}: ")
+        assert problem in str(refused.value)
+        assert "What works here on cpu: eager, onnxruntime" in str(refused.value)
+
+
+def test_a_device_that_does_not_exist_is_named(settings: Settings) -> None:
+    with pytest.raises(UnusableSettingError, match=r"HARRIER_DEVICE: device '77': .*there are: auto, .*cpu"):
+        choose_device(settings.model_copy(update={"device": "77"}))
