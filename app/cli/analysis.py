@@ -17,10 +17,8 @@ from app.settings import get_settings
 ModelId = Annotated[str, typer.Argument(metavar="MODEL")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, or an accelerator by number: 0")]
-_FIELDS = (
-    "device", "input_size", "batch_size", "runs", "type", "amount", "scope", "finetune_epochs", "split", "name"
-)  # fmt: skip
-_OPTIONS = {field: f"--{field.replace('_', '-')}" for field in _FIELDS}
+_FIELDS = "device input_size batch_size runs type amount scope finetune_epochs split name"
+_OPTIONS = {field: f"--{field.replace('_', '-')}" for field in _FIELDS.split()}
 """What fields of the bodies are called here."""
 
 
