@@ -49,14 +49,14 @@ class Device:
         pinned = model.shape
         if pinned is None or not _is_usable(pinned.backend, self.torch_device, pinned.precision):
             return self.shape
-        return replace(pinned, streams=min(pinned.streams, num_cores()))
+        streams = min(pinned.streams, num_cores())
+        return replace(pinned, streams=streams, threads=max(min(pinned.threads, num_cores() // streams), 1))
 
     @property
     def any_size_shape(self) -> ServingShape:
         """How a model is served to views of another size than its own."""
         if self.shape.backend == ANY_SIZE:
             return self.shape
-        # torch computes with one set of threads for the whole process
         return replace(self.shape, backend=ANY_SIZE, precision=Precision.FP32, streams=1)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from app.detect.wire import Refusal, ServedModel, WeightsFile
 from app.engine.device import choose_device
@@ -183,6 +184,20 @@ def test_a_published_model_is_loaded_and_nothing_is_left_behind(
     assert loaded.predictor.record.architecture == "yolox-nano"
     assert loaded.size_bytes > 0
     assert list(settings.scratch.iterdir()) == []
+
+
+def test_a_torch_module_computes_with_the_threads_of_its_shape(
+    settings: Settings, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan has measured it so."""
+    loader = Loader(storage, choose_device(settings), scratch=settings.scratch, max_pixels=1000)
+    shape = ServingShape("eager", Precision.FP32, streams=1, threads=3, batch_size=1)
+    loaded = loader.load(publish_weights(storage), shape)
+    assert isinstance(loaded, LoadedModel)
+    assert loaded.narrow is loaded.predictor
+    backend = loaded.predictor.backend
+    monkeypatch.setattr(backend, "_compute", lambda images: (torch.tensor(torch.get_num_threads()),))
+    assert backend.run(torch.zeros(1, 3, 64, 96))[0].item() == 3
 
 
 def lose(storage: Storage, file: WeightsFile) -> None:

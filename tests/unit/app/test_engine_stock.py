@@ -138,7 +138,10 @@ def test_a_plan_from_where_more_was_possible_is_left_aside(settings: Settings) -
     nowhere, gone = replace(ONE_STREAM, precision=Precision.FP16), replace(ONE_STREAM, backend="of tomorrow")
     assert device.shape_of(model) == device.shape
     assert device.shape_of(msgspec.structs.replace(model, shape=ONE_STREAM)) == ONE_STREAM
-    assert device.shape_of(msgspec.structs.replace(model, shape=many)).streams == num_cores()
+    here = device.shape_of(msgspec.structs.replace(model, shape=many))
+    assert (here.streams, here.threads) == (num_cores(), 1)
+    wide = device.shape_of(msgspec.structs.replace(model, shape=replace(ONE_STREAM, threads=1000)))
+    assert (wide.streams, wide.threads) == (1, num_cores())
     for impossible in (nowhere, gone):
         assert device.shape_of(msgspec.structs.replace(model, shape=impossible)) == device.shape
 
