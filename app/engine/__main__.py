@@ -14,9 +14,9 @@ import socket
 import sys
 
 from app.engine.listener import EngineRunningError, listen
+from app.engine.unusable_setting import UnusableSettingError
 from app.logs import configure_logging, get_logger
 from app.settings import Settings, get_settings
-from detection.errors import DetectionError
 from detection.heap import keep_freed_memory
 
 log = get_logger(__name__)
@@ -29,9 +29,12 @@ def main() -> None:
     try:
         with listen(settings.engine_socket) as listener:
             _serve(settings, listener)
-    except (DetectionError, EngineRunningError) as error:
+    except EngineRunningError as error:
         log.error("engine cannot start", reason=str(error))
         sys.exit(1)
+    except UnusableSettingError as error:
+        log.error("engine cannot start", reason=str(error))
+        sys.exit(os.EX_CONFIG)
 
 
 def _serve(settings: Settings, listener: socket.socket) -> None:

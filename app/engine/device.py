@@ -9,11 +9,12 @@ from functools import cache
 import torch
 
 from app.detect.wire import ServedModel
+from app.engine.unusable_setting import UnusableSettingError
 from app.settings import Settings
 from detection.devices import describe_devices, select_devices
-from detection.errors import BackendError, UnknownNameError
+from detection.errors import BackendError, DeviceError, UnknownNameError
 from detection.inference.backends import BACKENDS, check_use
-from detection.inference.serving import Precision, ServingShape, read_executor
+from detection.inference.serving import Precision, ServingShape, executor_name, read_executor
 
 ACCELERATOR_BATCH_SIZE = 64
 """Of how many pictures a batch on an accelerator is tried; how many it gets, the warm-up finds out."""
@@ -48,14 +49,14 @@ class Device:
         pinned = model.shape
         if pinned is None or not _is_usable(pinned.backend, self.torch_device, pinned.precision):
             return self.shape
-        return replace(pinned, streams=min(pinned.streams, num_cores()))
+        streams = min(pinned.streams, num_cores())
+        return replace(pinned, streams=streams, threads=max(min(pinned.threads, num_cores() // streams), 1))
 
     @property
     def any_size_shape(self) -> ServingShape:
         """How a model is served to views of another size than its own."""
         if self.shape.backend == ANY_SIZE:
             return self.shape
-        # torch computes with one set of threads for the whole process
         return replace(self.shape, backend=ANY_SIZE, precision=Precision.FP32, streams=1)
 
 
@@ -63,14 +64,14 @@ def choose_device(settings: Settings) -> Device:
     """Return the first device that the settings name, with the backend that is best on it.
 
     Raises:
-        DeviceError: there is no such device.
-        UnknownNameError: there is no such backend.
-        BackendError: it cannot be used on this device, or not in that precision.
+        UnusableSettingError: there is no such device, or it has not that backend.
     """
-    device = select_devices(settings.device)[0]
+    try:
+        device = select_devices(settings.device)[0]
+    except DeviceError as error:
+        raise UnusableSettingError(f"HARRIER_DEVICE: {error}") from error
     on_cpu = device.type == "cpu"
-    backend, precision = read_executor(settings.backend or ("onnxruntime" if on_cpu else "eager"))
-    check_use(backend, device, precision)
+    backend, precision = _read_backend(settings.backend or ("onnxruntime" if on_cpu else "eager"), device)
     streams = num_cores() if on_cpu and BACKENDS[backend].side_by_side else 1
     shape = ServingShape(
         backend=backend,
@@ -117,3 +118,23 @@ def _is_usable(backend: str, device: torch.device, precision: Precision) -> bool
     except (BackendError, UnknownNameError):
         return False
     return True
+
+
+def _read_backend(name: str, device: torch.device) -> tuple[str, Precision]:
+    try:
+        backend, precision = read_executor(name)
+        check_use(backend, device, precision)
+    except (BackendError, UnknownNameError) as error:
+        usable = ", ".join(_usable_executors(device))
+        raise UnusableSettingError(
+            f"HARRIER_BACKEND={name}: {error}. What works here on {device}: {usable}"
+        ) from error
+    return backend, precision
+
+
+def _usable_executors(device: torch.device) -> list[str]:
+    return [
+        executor_name(backend, precision)
+        for backend in BACKENDS
+        for precision in BACKENDS[backend].precisions(device)
+    ]

@@ -115,14 +115,19 @@ class Loader:
 
     def _copies(self, shape: ServingShape, load: Callable[[int | None], Warm]) -> tuple[Warm, Warm]:
         """Return what computes with all threads, and what computes with those of one stream; both warm."""
-        many_threads = BACKENDS[shape.backend].side_by_side and self._device.on_cpu
-        wide = load(num_cores() if many_threads else None)
+        wide = load(self._most_threads(shape))
         _warm_up(wide, side_by_side=1)
         if shape.streams == 1:
             return wide, wide
         narrow = load(shape.threads)
         _warm_up(narrow, side_by_side=shape.streams)
         return wide, narrow
+
+    def _most_threads(self, shape: ServingShape) -> int | None:
+        """Return the threads that a lone picture gets: as a plan has measured it."""
+        if not self._device.on_cpu:
+            return None
+        return num_cores() if BACKENDS[shape.backend].side_by_side else shape.threads
 
     def _backend(self, folder: Path, model: ServedModel, shape: ServingShape, threads: int | None) -> Backend:
         return BACKENDS[shape.backend].load(

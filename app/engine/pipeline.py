@@ -82,7 +82,7 @@ class Pipeline:
             max_delay_s=settings.engine_batch_delay_ms / 1000,
         )
         cv2.setNumThreads(1)
-        if device.shape.streams > 1:
+        if device.on_cpu:  # of what is done around the models; those have threads of their own
             torch.set_num_threads(1)
 
     @property

@@ -21,7 +21,7 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     """Serve until SIGTERM, then answer what was accepted and return.
 
     Raises:
-        DetectionError: the device or the backend of the settings does not exist.
+        UnusableSettingError: the device or the backend of the settings does not exist here.
     """
     pipeline = Pipeline(settings, open_storage(settings))
     holds = Holds(pipeline.hold)

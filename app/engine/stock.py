@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -60,8 +61,15 @@ class ReadyModel:
         return (self.loaded.predictor if wide else self.loaded.narrow), wide
 
     async def _infer(self, batch: Sequence[Prepared]) -> list[Inferred]:
-        predictor = self.loaded.predictor if self._alone() else self.loaded.narrow
-        return await asyncio.get_running_loop().run_in_executor(self._pool, predictor.infer, batch)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._compute, batch)
+
+    def _compute(self, batch: Sequence[Prepared]) -> list[Inferred]:
+        predictor, wide = self.predictor()
+        begun = time.perf_counter()
+        inferred = predictor.infer(batch)
+        if len(batch) == 1 and self._alone():
+            self.width.note(time.perf_counter() - begun, wide=wide)
+        return inferred
 
 
 Ready = ReadyModel | ReadyClassifier

@@ -7,11 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from types import TracebackType
+from typing import Any
 from xmlrpc.client import Error, ServerProxy
 
 from supervisor.states import ProcessStates
@@ -32,10 +33,13 @@ STACKS_S = 1.0
 class ProgramState:
     """What the supervisor knows about one program."""
 
+    group: str
     name: str
     pid: int
     gave_up: bool
     """It ended so often at once that it is not tried again."""
+    is_misconfigured: bool
+    """It ended because of a setting, and would do so again."""
 
 
 class Supervisor:
@@ -99,14 +103,33 @@ class Supervisor:
 
     def states(self) -> tuple[ProgramState, ...]:
         """Return the state of every program; nothing while the supervisor itself starts or stops."""
+        rows: list[dict[str, Any]] = []
+        with self._asking() as supervisor:
+            rows = supervisor.getAllProcessInfo()
+        return tuple(_state(row) for row in rows)
+
+    def start_again(self, program: ProgramState) -> None:
+        """Start a program that the supervisor lets rest; whether it lives, its next state says."""
+        with self._asking() as supervisor:
+            supervisor.startProcess(f"{program.group}:{program.name}", False)
+
+    @contextmanager
+    def _asking(self) -> Iterator[Any]:
+        """Yield what the supervisor can be asked; one that starts or stops answers nothing."""
         transport = SupervisorTransport(None, None, f"unix://{self._socket}")
         try:
-            rows = ServerProxy("http://127.0.0.1", transport=transport).supervisor.getAllProcessInfo()
-        except (OSError, HTTPException, Error):
-            return ()
+            with suppress(OSError, HTTPException, Error):
+                yield ServerProxy("http://127.0.0.1", transport=transport).supervisor
         finally:
             transport.close()
-        assert isinstance(rows, list)
-        return tuple(
-            ProgramState(row["name"], row["pid"], gave_up=row["state"] == ProcessStates.FATAL) for row in rows
-        )
+
+
+def _state(row: dict[str, Any]) -> ProgramState:
+    state = row["state"]
+    return ProgramState(
+        group=row["group"],
+        name=row["name"],
+        pid=row["pid"],
+        gave_up=state == ProcessStates.FATAL,
+        is_misconfigured=state == ProcessStates.EXITED and row["exitstatus"] == os.EX_CONFIG,
+    )

@@ -26,7 +26,7 @@ from app.supervisor.configuration import supervisor_configuration
 from app.supervisor.console import Console, Selection, level_of
 from app.supervisor.home import CannotServeError, check_port, hold_home
 from app.supervisor.leash import PARENT
-from app.supervisor.process import Supervisor
+from app.supervisor.process import ProgramState, Supervisor
 from app.supervisor.programs import LEASH, Program, programs
 from app.supervisor.readiness import Readiness
 from app.supervisor.serve import _if_possible, _Watch, serve
@@ -63,7 +63,8 @@ class TestConfiguration:
         program = Program(name="api", command=("run me", "50%", "a'b"), stop_wait_s=7)
         section = dict(parsed(settings, program)["program:api"])
         assert shlex.split(section["command"].replace("%%", "%")) == ["run me", "50%", "a'b"]
-        assert (section["stopwaitsecs"], section["autorestart"]) == ("7", "true")
+        assert (section["stopwaitsecs"], section["autorestart"]) == ("7", "unexpected")
+        assert section["exitcodes"] == str(os.EX_CONFIG)
 
     def test_what_others_need_stops_last(self, settings: Settings) -> None:
         first = Program(name="api", command=("a",), stop_wait_s=1)
@@ -309,6 +310,15 @@ class TestSupervisor:
 
         return wait_for(look, 20)
 
+    def test_what_a_setting_stopped_rests_until_it_is_started_again(self, settings: Settings) -> None:
+        code = f"import time; time.sleep(1.3); raise SystemExit({os.EX_CONFIG})"
+        ends = Program(name="ends", command=(*LEASH, sys.executable, "-c", code), stop_wait_s=1)
+        with hold_home(settings, ""), Supervisor(settings, [ends]) as it:
+            resting = wait_for(lambda: [each for each in it.states() if each.is_misconfigured], 20)
+            it.start_again(resting[0])
+            (again,) = it.states()
+            assert (again.pid != 0, again.is_misconfigured) == (True, False)
+
     def test_before_it_runs_nothing_is_known(self, settings: Settings) -> None:
         with hold_home(settings, ""):
             assert Supervisor(settings, []).states() == ()
@@ -352,6 +362,48 @@ class TestServe:
         assert f"its programs write to {free.home_path / 'logs'}" in said[0]
         assert any("api cannot be started; its log is" in line for line in said)
         assert "api | no such luck" in said
+
+    def test_a_setting_that_cannot_be_used_ends_everything_at_once(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        line = "NOW [error    ] engine cannot start reason=HARRIER_DEVICE"
+        code = f"import time; print({line!r}); time.sleep(1.3); raise SystemExit({os.EX_CONFIG})"
+        command = (*LEASH, sys.executable, "-c", code)
+        engine = Program(name="engine", command=command, stop_wait_s=1, is_ready=lambda pid: False)
+        monkeypatch.setattr("app.supervisor.serve.programs", lambda settings, workers: (engine,))
+        said: list[str] = []
+        free = settings.model_copy(update={"port": _free_port()})
+        assert serve(free, said.append, prepare=lambda settings: None) == os.EX_CONFIG
+        assert said[1:] == [
+            f"engine | {line}",
+            "The program engine cannot be started with this setting; everything ends.",
+        ]
+
+    def test_an_open_server_goes_on_and_tries_again(self, settings: Settings) -> None:
+        class Resting(Supervisor):
+            started: list[ProgramState] = []
+
+            def states(self) -> tuple[ProgramState, ...]:
+                return (ProgramState("front", "engine", 0, gave_up=False, is_misconfigured=True),)
+
+            def start_again(self, program: ProgramState) -> None:
+                self.started.append(program)
+
+            def ask_to_stop(self) -> None:
+                pass
+
+            def has_ended(self, *, within_s: float = 0.0) -> bool:
+                return within_s > 0
+
+        (settings.home_path / "run").mkdir(parents=True)
+        chosen = [Program(name="engine", command=("engine",), stop_wait_s=1)]
+        supervisor = Resting(settings, chosen)
+        watch = _Watch(settings, supervisor, chosen, print, began=0.0)
+        watch._is_open = True
+        stop = threading.Event()
+        threading.Timer(0.5, stop.set).start()
+        assert watch.run(stop) == 0
+        assert supervisor.started
 
     @pytest.mark.parametrize(
         ("status", "body", "missing"),
