@@ -64,16 +64,18 @@ def capture_graph(run: RunNetwork, images_BCHW: Tensor) -> CapturedGraph:
     Raises:
         RuntimeError: the network does something that cannot be captured, or there is not memory enough.
     """
-    aside = torch.cuda.Stream(images_BCHW.device)
-    aside.wait_stream(torch.cuda.current_stream(images_BCHW.device))
-    with torch.cuda.stream(aside):
-        for _ in range(RUNS_BEFORE_CAPTURE):  # what is chosen and allocated lazily is not part of a graph
-            run(images_BCHW)
-    torch.cuda.current_stream(images_BCHW.device).wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    # Other threads may allocate meanwhile, for the models that serve.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        outputs = run(images_BCHW)
+    with torch.cuda.device(images_BCHW.device):
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(RUNS_BEFORE_CAPTURE):  # what is chosen and allocated lazily is not part of a graph
+                run(images_BCHW)
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may allocate meanwhile, for the models that serve. Without a stream, that of whoever
+        # captured first in this process would be taken, which may be on another device.
+        with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
+            outputs = run(images_BCHW)
     return CapturedGraph(images_BCHW, outputs, graph)
 
 
