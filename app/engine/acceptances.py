@@ -14,7 +14,6 @@ import structlog
 from detection.inference.agreement import Agreement
 from detection.inference.backends import BACKENDS
 from detection.inference.serving import ServingShape
-from detection.processor import processor_name
 
 MOST_REMEMBERED = 1000
 
@@ -31,16 +30,20 @@ class Acceptance(msgspec.Struct, frozen=True):
 
 
 class Acceptances:
-    """A trial counts for one model, backend and precision, the library's version and the processor."""
+    """A trial counts for one model, backend and precision, the library's version and the hardware."""
 
-    def __init__(self, file: Path) -> None:
-        """Read what earlier processes found out; a file that cannot be read is begun anew."""
-        self._file = file
+    def __init__(self, file: Path, *, hardware: str) -> None:
+        """Read what earlier processes found out; a file that cannot be read is begun anew.
+
+        Args:
+            hardware: what the processor or the accelerator is called.
+        """
+        self._file, self._hardware = file, hardware
         self._kept = _read(file)
         self._known = dict(self._kept)
 
     def find(self, model_id: str, shape: ServingShape) -> Acceptance | None:
-        return self._known.get(_key(model_id, shape))
+        return self._known.get(self._key(model_id, shape))
 
     def add(
         self, model_id: str, shape: ServingShape, acceptance: Acceptance, *, lasting: bool = True
@@ -50,10 +53,14 @@ class Acceptances:
         Args:
             lasting: whether another process would come to the same.
         """
-        self._known[_key(model_id, shape)] = acceptance
+        key = self._key(model_id, shape)
+        self._known[key] = acceptance
         if lasting:
-            self._kept[_key(model_id, shape)] = acceptance
+            self._kept[key] = acceptance
             self._keep()
+
+    def _key(self, model_id: str, shape: ServingShape) -> str:
+        return f"{model_id} {shape.executor} {_version(shape.backend)} on {self._hardware}"
 
     def _keep(self) -> None:
         while len(self._kept) > MOST_REMEMBERED:
@@ -80,15 +87,6 @@ def _read(file: Path) -> dict[str, Acceptance]:
     except (OSError, msgspec.MsgspecError) as error:
         log.warning("what was accepted is tried anew", file=str(file), reason=str(error))
         return {}
-
-
-def _key(model_id: str, shape: ServingShape) -> str:
-    return f"{model_id} {shape.executor} {_version(shape.backend)} on {_processor()}"
-
-
-@cache
-def _processor() -> str:
-    return processor_name()
 
 
 @cache
