@@ -92,6 +92,7 @@ class Loader:
     def _load_folder(
         self, folder: Path, model: ServedModel, file: WeightsFile, shape: ServingShape
     ) -> LoadedModel | LoadedClassifier:
+        give_back(self._device.torch_device)  # so that what is taken from now on is the model's
         before = memory_in_use(self._device.torch_device)
 
         def size_bytes(copies: int) -> int:
