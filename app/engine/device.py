@@ -110,7 +110,7 @@ def _model_bytes(device: torch.device) -> int:
     if device.type != "cuda":
         return MODEL_BYTES
     total: int = torch.cuda.get_device_properties(device).total_memory
-    return max(MODEL_BYTES, total // 4)
+    return total // 4
 
 
 def _candidates(shape: ServingShape, device: torch.device) -> tuple[ServingShape, ...]:

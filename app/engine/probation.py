@@ -161,9 +161,13 @@ class Probation:
 
     def _end(self, model: ServedModel, running: asyncio.Task[None]) -> None:
         self._running = None
-        if not running.cancelled() and (error := running.exception()) is not None:
-            self._trials[model.id] = None  # another process may try again; here it would fail every time
-            log.error("a trial of a backend failed", model_id=model.id, exc_info=error)
+        if running.cancelled() or (error := running.exception()) is None:
+            return
+        log.error("a trial of a backend failed", model_id=model.id, exc_info=error)
+        # Another process may try again; here it would fail every time.
+        if (trial := self._trials.get(model.id)) is not None:
+            self._lost(model, trial.shape)
+        self._trials[model.id] = None
 
     async def _look_again(self, trial: Trial, model: ServedModel, image: bytes) -> None:
         try:
@@ -196,7 +200,7 @@ def _compare(trial: Trial, own: LoadedModel, tried: LoadedModel, image: bytes) -
     options = DetectOptions(score_threshold=CONFIDENT - trial.tolerance.score)
     try:
         prepared = own.narrow.prepare(image)
-    except ImageError:  # of too many bytes for this way, though not for that which answered
+    except ImageError:  # says nothing about a backend
         return
     trial.batch = min(own.batch_size, tried.batch_size)
 

@@ -188,10 +188,12 @@ def open_stock(
         return ready.loaded
 
     def may_try(model: ServedModel, shape: ServingShape) -> bool:
+        if not is_idle():
+            return False
+        if models.find(model, shape) is not None:
+            return True
         # A backend on trial must not push out of the memory what serves, nor leave batches without any.
-        room = min(device.model_bytes // 2, memory_free(device.torch_device))
-        is_here = models.find(model, shape) is not None
-        return is_idle() and (is_here or models.size_bytes <= room)
+        return models.size_bytes <= min(device.model_bytes // 2, memory_free(device.torch_device))
 
     probation = Probation(
         known,

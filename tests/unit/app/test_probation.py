@@ -267,7 +267,7 @@ def test_a_trial_that_breaks_down_is_not_gone_on_with(file: Path, monkeypatch: p
     async def story() -> None:
         house = House(file, tried=Looking(ms=8.0))
         assert await house.answer(*pictures()) == OWN
-        assert len(compared) == 1
+        assert (len(compared), house.lost) == (1, [FAST])
         assert house.known.find("m1", FAST) is None
 
     asyncio.run(story())
