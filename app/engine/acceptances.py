@@ -13,7 +13,6 @@ import structlog
 from detection.inference.agreement import Agreement
 from detection.inference.backends import BACKENDS
 from detection.inference.serving import ServingShape
-from detection.processor import processor_name
 from detection.training.durable import write_durably
 
 MOST_REMEMBERED = 1000
@@ -31,19 +30,23 @@ class Acceptance(msgspec.Struct, frozen=True):
 
 
 class Acceptances:
-    """A trial counts for one model, backend and precision, the library's version and the processor.
+    """A trial counts for one model, backend and precision, the library's version and the hardware.
 
     Several engines may keep one file: each adds to what is there, one after the other.
     """
 
-    def __init__(self, file: Path) -> None:
-        """Read what earlier processes found out; a file that cannot be read is begun anew."""
-        self._file = file
+    def __init__(self, file: Path, *, hardware: str) -> None:
+        """Read what earlier processes found out; a file that cannot be read is begun anew.
+
+        Args:
+            hardware: what the processor or the accelerator is called.
+        """
+        self._file, self._hardware = file, hardware
         self._kept = _read(file)
         self._known = dict(self._kept)
 
     def find(self, model_id: str, shape: ServingShape) -> Acceptance | None:
-        return self._known.get(_key(model_id, shape))
+        return self._known.get(self._key(model_id, shape))
 
     def add(
         self, model_id: str, shape: ServingShape, acceptance: Acceptance, *, lasting: bool = True
@@ -53,13 +56,16 @@ class Acceptances:
         Args:
             lasting: whether another process would come to the same.
         """
-        key = _key(model_id, shape)
+        key = self._key(model_id, shape)
         self._known[key] = acceptance
         if lasting:
             try:
                 self._write(key, acceptance)
             except OSError as error:
                 log.warning("what was accepted cannot be kept", file=str(self._file), reason=str(error))
+
+    def _key(self, model_id: str, shape: ServingShape) -> str:
+        return f"{model_id} {shape.executor} {_version(shape.backend)} on {self._hardware}"
 
     def _write(self, key: str, acceptance: Acceptance) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
@@ -78,15 +84,6 @@ def _read(file: Path) -> dict[str, Acceptance]:
     except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         log.warning("what was accepted is tried anew", file=str(file), reason=str(error))
         return {}
-
-
-def _key(model_id: str, shape: ServingShape) -> str:
-    return f"{model_id} {shape.executor} {_version(shape.backend)} on {_processor()}"
-
-
-@cache
-def _processor() -> str:
-    return processor_name()
 
 
 @cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -10,16 +11,21 @@ import torch
 
 from app.detect.wire import ServedModel
 from app.engine.unusable_setting import UnusableSettingError
-from app.settings import Settings
+from app.settings import MIB, Settings
 from detection.devices import describe_devices, select_devices
 from detection.errors import BackendError, DeviceError, UnknownNameError
 from detection.inference.backends import BACKENDS, check_use
 from detection.inference.serving import Precision, ServingShape, executor_name, read_executor
+from detection.processor import processor_name
 
 ACCELERATOR_BATCH_SIZE = 64
 """Of how many pictures a batch on an accelerator is tried; how many it gets, the warm-up finds out."""
-PROVEN = (("openvino", Precision.BF16),)
-"""Backends that may take over: their AP is published beside the reference's, in docs/performance.md."""
+PROVEN: Mapping[str, tuple[tuple[str, Precision], ...]] = {
+    "cpu": (("openvino", Precision.BF16),),
+    "cuda": (("eager", Precision.FP16),),
+}
+"""By the kind of device what may take over: its AP is beside the reference's in docs/performance.md."""
+MODEL_BYTES = 2048 * MIB
 ANY_SIZE = "eager"
 """The backend for views of another size than the model's own: an exported graph takes that one only."""
 
@@ -31,6 +37,8 @@ class Device:
     torch_device: torch.device
     shape: ServingShape
     """Of models that no plan was pinned to."""
+    model_bytes: int
+    """Memory that models may take which are not held."""
     learns_batch_size: bool = False
     """Whether the batch size of the shape is only what is tried at most."""
     candidates: tuple[ServingShape, ...] = ()
@@ -39,6 +47,11 @@ class Device:
     @property
     def name(self) -> str:
         return describe_devices((self.torch_device,))
+
+    @property
+    def hardware(self) -> str:
+        """What is called so computes alike: what was found out about a backend holds for all of it."""
+        return processor_name() if self.on_cpu else torch.cuda.get_device_name(self.torch_device)
 
     @property
     def on_cpu(self) -> bool:
@@ -52,11 +65,10 @@ class Device:
         streams = min(pinned.streams, num_cores())
         return replace(pinned, streams=streams, threads=max(min(pinned.threads, num_cores() // streams), 1))
 
-    @property
-    def any_size_shape(self) -> ServingShape:
-        """How a model is served to views of another size than its own."""
-        if self.shape.backend == ANY_SIZE:
-            return self.shape
+    def any_size_shape(self, own: ServingShape) -> ServingShape:
+        """Return how a model that is served in a shape looks at views of another size than its own."""
+        if own.backend == ANY_SIZE:
+            return own
         return replace(self.shape, backend=ANY_SIZE, precision=Precision.FP32, streams=1)
 
 
@@ -83,6 +95,7 @@ def choose_device(settings: Settings) -> Device:
     return Device(
         device,
         shape,
+        model_bytes=settings.engine_model_bytes or _model_bytes(device),
         learns_batch_size=not on_cpu and settings.engine_batch_size is None,
         candidates=() if settings.backend else _candidates(shape, device),
     )
@@ -103,10 +116,18 @@ def num_callers() -> int:
     return num_cores() + max(num_cores() // 4, 1)
 
 
+def _model_bytes(device: torch.device) -> int:
+    """Return the default: a model on an accelerator comes with batches and graphs that are larger than it."""
+    if device.type != "cuda":
+        return MODEL_BYTES
+    total: int = torch.cuda.get_device_properties(device).total_memory
+    return total // 4
+
+
 def _candidates(shape: ServingShape, device: torch.device) -> tuple[ServingShape, ...]:
     return tuple(
         replace(shape, backend=backend, precision=precision)
-        for backend, precision in PROVEN
+        for backend, precision in PROVEN.get(device.type, ())
         if _is_usable(backend, device, precision)
     )
 

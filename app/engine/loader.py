@@ -13,7 +13,7 @@ from typing import TypeVar
 from app.detect.wire import ServedModel, WeightsFile
 from app.engine.batch_probe import learn_batch_size
 from app.engine.device import Device, num_cores
-from app.engine.footprint import memory_in_use
+from app.engine.footprint import give_back, memory_in_use
 from app.engine.models import unavailable
 from app.storage import Storage
 from detection.inference.backends import BACKENDS, Backend
@@ -92,6 +92,7 @@ class Loader:
     def _load_folder(
         self, folder: Path, model: ServedModel, file: WeightsFile, shape: ServingShape
     ) -> LoadedModel | LoadedClassifier:
+        give_back(self._device.torch_device)  # so that what is taken from now on is the model's
         before = memory_in_use(self._device.torch_device)
 
         def size_bytes(copies: int) -> int:
@@ -109,6 +110,7 @@ class Loader:
             shape, lambda threads: self._predictor(folder, model, shape, threads)
         )
         batch_size = self._batch_size(predictor, shape)
+        give_back(self._device.torch_device)  # what only larger batches needed that did not pay
         predictor.warm_up(batch_size)
         copies = 1 if narrow is predictor else 2
         return LoadedModel(predictor, narrow, size_bytes(copies), batch_size)

@@ -77,8 +77,7 @@ class Pipeline:
             self._lanes.ordinary.pool if device.on_cpu else ThreadPoolExecutor(1, "device"),
             alone=lambda: self.admission.images + self._staged.extra_looks <= 1,
             is_idle=lambda: not self.admission.images,
-            known=Acceptances(settings.cache / "accepted.json"),
-            max_bytes=settings.engine_model_bytes,
+            known=Acceptances(settings.cache / "accepted.json", hardware=device.hardware),
             max_delay_s=settings.engine_batch_delay_ms / 1000,
         )
         cv2.setNumThreads(1)

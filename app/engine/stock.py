@@ -13,6 +13,7 @@ from app.detect.wire import Detect, Refusal, ServedModel
 from app.engine.acceptances import Acceptances
 from app.engine.batcher import Batcher
 from app.engine.device import Device, num_cores
+from app.engine.footprint import memory_free
 from app.engine.formers import Formers
 from app.engine.loader import LoadedClassifier, LoadedModel, Loader
 from app.engine.models import ModelCache
@@ -114,7 +115,7 @@ class Stock:
         """
         own, size_hw = self.shape_of(model), model.record.input_size_hw
         shapes = [
-            own if view_size_hw(look, model.record) == size_hw else self.device.any_size_shape
+            own if view_size_hw(look, model.record) == size_hw else self.device.any_size_shape(own)
             for look in request.passes
         ]
         ready = {shape: await self._detector(model, shape) for shape in dict.fromkeys(shapes)}
@@ -165,7 +166,6 @@ def open_stock(
     alone: Callable[[], bool],
     is_idle: Callable[[], bool],
     known: Acceptances,
-    max_bytes: int,
     max_delay_s: float,
 ) -> Stock:
     """Return a stock without models yet.
@@ -175,7 +175,6 @@ def open_stock(
         alone: whether no other picture needs the cores at this moment.
         is_idle: whether no picture is in the engine at all.
         known: which backends were accepted for which models before.
-        max_bytes: of memory that models may take which are not held.
         max_delay_s: that a batch may wait for more pictures.
     """
     # Not of a lower priority: the threads that a backend makes inherit it, and compute with it ever after.
@@ -187,22 +186,30 @@ def open_stock(
             return line_up(loaded, pool, streams=shape.streams, alone=alone)
         return ReadyModel(loaded, shape, pool, alone=alone, max_delay_s=max_delay_s)
 
-    models = ModelCache(load, max_bytes=max_bytes)
+    models = ModelCache(load, max_bytes=device.model_bytes)
     held: list[ServedModel] = []
 
-    async def predictor(model: ServedModel, shape: ServingShape) -> Predictor:
+    async def in_shape(model: ServedModel, shape: ServingShape) -> LoadedModel:
         ready = await models.get(model, shape)
         if not isinstance(ready, ReadyModel):
             raise RefusedError(Refusal.MODEL_UNAVAILABLE, f"the model {model.id} is no detector")
-        return ready.loaded.narrow
+        return ready.loaded
+
+    def may_try(model: ServedModel, shape: ServingShape) -> bool:
+        if not is_idle():
+            return False
+        if models.find(model, shape) is not None:
+            return True
+        # A backend on trial must not push out of the memory what serves, nor leave batches without any.
+        return models.size_bytes <= min(device.model_bytes // 2, memory_free(device.torch_device))
 
     probation = Probation(
         known,
         own=device.shape_of,
         candidates=device.candidates,
-        predictor=predictor,
-        # A backend on trial must not push out of the memory what serves.
-        is_idle=lambda: is_idle() and models.size_bytes <= max_bytes // 2,
+        load=in_shape,
+        may_try=may_try,
         swapped=lambda: models.hold([(model, probation.shape_of(model)) for model in held]),
+        lost=models.drop,
     )
     return Stock(device, models, probation, held)

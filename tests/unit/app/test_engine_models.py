@@ -101,6 +101,21 @@ def test_a_load_that_failed_is_an_answer_and_is_tried_again() -> None:
     asyncio.run(story())
 
 
+def test_what_is_not_wanted_any_more_goes_unless_it_is_held() -> None:
+    async def story() -> None:
+        disk = Disk()
+        disk.gate.set()
+        cache = ModelCache(disk.load, max_bytes=100)
+        for name in ("a", "b"):
+            await cache.get(named(name), SHAPE)
+        cache.hold([(named("a"), SHAPE)])
+        for name in ("a", "b", "never there"):
+            cache.drop(named(name), SHAPE)
+        assert cache.ids == ("a",)
+
+    asyncio.run(story())
+
+
 def test_what_is_held_is_loaded_unasked_and_never_evicted() -> None:
     async def story() -> None:
         disk = Disk()
