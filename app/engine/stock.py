@@ -15,6 +15,7 @@ from app.engine.batcher import Batcher
 from app.engine.device import Device, num_cores
 from app.engine.footprint import memory_free
 from app.engine.formers import Formers
+from app.engine.lanes import COMPUTING_NICENESS, lower_priority
 from app.engine.loader import LoadedClassifier, LoadedModel, Loader
 from app.engine.models import ModelCache
 from app.engine.probation import Probation
@@ -177,8 +178,8 @@ def open_stock(
         known: which backends were accepted for which models before.
         max_delay_s: that a batch may wait for more pictures.
     """
-    # Not of a lower priority: the threads that a backend makes inherit it, and compute with it ever after.
-    loading = ThreadPoolExecutor(1, "loader")
+    # The threads that a backend makes inherit the priority of the one that loads, and keep it for good.
+    loading = ThreadPoolExecutor(1, "loader", initializer=lower_priority, initargs=(COMPUTING_NICENESS,))
 
     async def load(model: ServedModel, shape: ServingShape) -> Ready:
         loaded = await asyncio.get_running_loop().run_in_executor(loading, loader.load, model, shape)
