@@ -117,7 +117,10 @@ class Probation:
         trial = self._trials.get(model.id)
         if trial is not None:
             seen = trial.agreement.pictures
-            return ChosenBy.DEFAULT, f"{trial.shape.executor} is on trial, {seen} pictures were compared"
+            return (
+                ChosenBy.DEFAULT,
+                f"{trial.shape.executor} is on trial, {seen} of {PICTURES} pictures compared",
+            )
         told = [self._told(model, each, "was turned down") for each in self._candidates]
         return ChosenBy.DEFAULT, "; ".join(filter(None, told))
 

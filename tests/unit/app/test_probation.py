@@ -95,7 +95,7 @@ def test_who_agrees_and_is_faster_takes_over_and_a_restart_knows_it(file: Path) 
     async def story() -> None:
         house = House(file, tried=Looking(off=0.3, ms=8.0))
         assert await house.answer(*pictures(PICTURES - 1)) == OWN
-        trial = f"openvino:bf16 is on trial, {PICTURES - 1} pictures were compared"
+        trial = f"openvino:bf16 is on trial, {PICTURES - 1} of {PICTURES} pictures compared"
         assert house.probation.why(MODEL) == (ChosenBy.DEFAULT, trial)
         assert await house.answer(b"the last") == FAST
         assert house.swaps == 1
