@@ -29,6 +29,7 @@ from app.keys.service import check_exposure
 from app.models import routes as models
 from app.models.analysis import routes as analysis
 from app.models.plan import routes as plan
+from app.serving import routes as serving
 from app.settings import Settings, get_settings
 from app.task_queue import Bell
 from app.training import routes as training
@@ -115,6 +116,7 @@ def create_app(
         open_inference,
         videos,
         usage,
+        serving,
         operations,
         health,
         docs,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.detect.engine_client import EngineClient
-from app.detect.wire import Box, Detected, EngineStatus, ServedModel, Timing
+from app.detect.wire import Box, Detected, EngineStatus, ServedModel, ServedNow, Timing
 from app.errors import EngineUnavailableError, HarrierError
 from app.jobs.states import Queue
 from detection.inference.passes import PLAIN, TtaPass
@@ -38,6 +38,8 @@ class FakeEngine(EngineClient):
         self.prepared: list[ServedModel] = []
         self.loading: set[str] = set()
         """Models that are not in memory yet: `instead` answers for them."""
+        self.served: tuple[ServedNow, ...] = ()
+        """What its status says."""
         self.loads_after_next = False
         """Whether they come into memory once `instead` has answered."""
 
@@ -98,6 +100,7 @@ class FakeEngine(EngineClient):
             model_bytes=0,
             queue_images=0,
             queue_bytes=0,
+            served=self.served,
         )
 
     async def close(self) -> None:

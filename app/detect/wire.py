@@ -155,6 +155,27 @@ class Prepared(msgspec.Struct, frozen=True, tag="prepared"):
     id: int
 
 
+class ChosenBy(StrEnum):
+    """Who decided how a model is served."""
+
+    PLAN = "plan"
+    """It was pinned."""
+    COMPARISON = "comparison"
+    """The engine compared a faster backend with the default, and accepted it."""
+    DEFAULT = "default"
+    """The settings, or what the device is served best with."""
+
+
+class ServedNow(msgspec.Struct, frozen=True, array_like=True):
+    """How a model in the engine's memory is served."""
+
+    model_id: str
+    shape: ServingShape
+    chosen_by: ChosenBy
+    reason: str
+    """For people; empty where there is nothing to say."""
+
+
 class EngineStatus(msgspec.Struct, frozen=True, tag="status"):
     id: int
     pid: int
@@ -164,6 +185,8 @@ class EngineStatus(msgspec.Struct, frozen=True, tag="status"):
     model_bytes: int
     queue_images: int
     queue_bytes: int
+    served: tuple[ServedNow, ...] = ()
+    """Models that somebody has asked for."""
 
 
 class Refusal(StrEnum):

@@ -19,6 +19,10 @@ class Formers:
         """Return the model as it served before; None when it never did."""
         return self._last.get(model.id)
 
+    def all(self) -> tuple[ServedModel, ...]:
+        """Return all that served lately."""
+        return tuple(self._last.values())
+
     def note(self, model: ServedModel) -> None:
         """Note that the model is in memory in the shape that it has here."""
         self._last[model.id] = model

@@ -59,6 +59,10 @@ class ModelCache(Generic[Loaded]):
     def size_bytes(self) -> int:
         return sum(model.size_bytes for model in self._loaded.values())
 
+    def peek(self, model: ServedModel, shape: ServingShape) -> Loaded | None:
+        """Return a model that is in memory; unlike `find` this does not count as use."""
+        return self._loaded.get((model.id, shape))
+
     def find(self, model: ServedModel, shape: ServingShape) -> Loaded | None:
         """Return a model that is in memory, and count it as used."""
         key = model.id, shape

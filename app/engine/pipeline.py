@@ -161,6 +161,7 @@ class Pipeline:
             model_bytes=self._stock.models.size_bytes,
             queue_images=self.admission.images,
             queue_bytes=self.admission.bytes,
+            served=self._stock.served(),
         )
 
     async def _predict(self, request: Detect, models: Sequence[ReadyModel], place: Place) -> Prediction:

@@ -16,7 +16,7 @@ from functools import partial
 
 import structlog
 
-from app.detect.wire import ServedModel
+from app.detect.wire import ChosenBy, ServedModel
 from app.engine.acceptances import Acceptance, Acceptances
 from app.engine.loader import LoadedModel
 from app.engine.refusal import RefusedError
@@ -134,6 +134,30 @@ class Probation:
         if model.id not in self._trials:
             self._begin(model)
         return self._shapes.get(model.id) or self._own(model)
+
+    def why(self, model: ServedModel) -> tuple[ChosenBy, str]:
+        """Return who decided how a model is served now, and a word about it for people."""
+        own, accepted = self._own(model), self._shapes.get(model.id)
+        if model.shape is not None:
+            pinned, used = model.shape.executor, own.executor
+            if pinned == used:
+                return ChosenBy.PLAN, ""
+            return ChosenBy.DEFAULT, f"a plan has pinned {pinned}, which cannot be used here"
+        if accepted is not None:
+            return ChosenBy.COMPARISON, self._told(model, accepted, "was accepted")
+        trial = self._trials.get(model.id)
+        if trial is not None:
+            seen = trial.agreement.pictures
+            return (
+                ChosenBy.DEFAULT,
+                f"{trial.shape.executor} is on trial, {seen} of {PICTURES} pictures compared",
+            )
+        told = [self._told(model, each, "was turned down") for each in self._candidates]
+        return ChosenBy.DEFAULT, "; ".join(filter(None, told))
+
+    def _told(self, model: ServedModel, shape: ServingShape, word: str) -> str:
+        known = self._known.find(model.id, shape)
+        return "" if known is None else f"{shape.executor} {word}: {known.reason}"
 
     def saw(self, model: ServedModel, image: bytes) -> None:
         """Hear of a picture that was answered; returns at once, and mostly does nothing."""

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from app.detect.wire import Detect, Refusal, ServedModel
+from app.detect.wire import Detect, Refusal, ServedModel, ServedNow
 from app.engine.acceptances import Acceptances
 from app.engine.batcher import Batcher
 from app.engine.device import Device, num_cores
@@ -148,6 +148,24 @@ class Stock:
         """Keep these in memory whatever happens, and no others; load those that are not there yet."""
         self.held[:] = models
         self.models.hold([(model, self.shape_of(model)) for model in models])
+
+    def served(self) -> tuple[ServedNow, ...]:
+        """Return how each model in memory is served; while a pinned shape is loaded, as it was before."""
+        formers = {model.id: model for model in self.formers.all()}
+        now = {**formers, **{model.id: model for model in self.held}}
+        found = [self._served(now.get(each)) or self._served(formers.get(each)) for each in self.models.ids]
+        return tuple(served for served in found if served is not None)
+
+    def _served(self, model: ServedModel | None) -> ServedNow | None:
+        if model is None:
+            return None
+        shape = self.shape_of(model)
+        ready = self.models.peek(model, shape)
+        if ready is None:
+            return None
+        if isinstance(ready, ReadyModel):  # an accelerator has learned how large its batches may be
+            shape = replace(shape, batch_size=ready.loaded.batch_size)
+        return ServedNow(model.id, shape, *self.probation.why(model))
 
     def _is_here(self, model: ServedModel) -> bool:
         return self.models.find(model, self.shape_of(model)) is not None

@@ -15,11 +15,24 @@ router = APIRouter(include_in_schema=False)
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
+    " media-src 'self' blob:;"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 FILES = resources.files("app.web").joinpath("files")
 KINDS = {".js": "text/javascript; charset=utf-8", ".css": "text/css; charset=utf-8"}
-NAMES = ("page.css", "start.js", "api.js", "elements.js", "jobs.js", "models.js", "profile.js")
+NAMES = (
+    "page.css",
+    "start.js",
+    "api.js",
+    "elements.js",
+    "jobs.js",
+    "models.js",
+    "plans.js",
+    "profile.js",
+    "progress.js",
+    "serving.js",
+    "videos.js",
+)
 PATHS = ("/", *(f"/page/{name}" for name in NAMES))
 """Whoever may reach the server may have these; what they show needs a key wherever the API needs one."""
 WELCOME = """Harrier {version}: a labelled image archive becomes an object detector behind a REST endpoint.

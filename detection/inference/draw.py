@@ -11,6 +11,7 @@ import numpy as np
 
 from detection.detections import Detections
 from detection.images import Pixels
+from detection.inference.captions import Rectangle, place_captions
 
 Colour = tuple[int, int, int]
 """Blue, green, red; 0..255."""
@@ -21,6 +22,10 @@ WHITE: Colour = (255, 255, 255)
 PIXELS_PER_LINE_WIDTH = 320
 PIXELS_PER_TEXT_HEIGHT = 36
 SMALLEST_TEXT_PX = 11
+TEXTS_PER_SHORT_SIDE = 8
+"""Text is no larger, so that a very long picture still shows something else."""
+TEXT_SCALES = (1.0, 0.8, 0.64)
+"""Where captions would cover each other, text is tried smaller."""
 FONT = cv2.FontFace("sans")
 FONT_WEIGHT = 500
 
@@ -62,14 +67,19 @@ def draw_detections(pixels: Pixels, detections: Detections, classes: Sequence[st
 def draw_boxes(pixels: Pixels, boxes: Sequence[LabelledBox]) -> Pixels:
     """Return a copy of a picture (height, width, BGR) with boxes drawn in the order given.
 
-    Lines and text grow with the picture; the colour of a class is the same in every picture.
+    Lines and text grow with the picture; the colour of a class is the same in every picture. Captions do not
+    cover each other where there is room; the last box has the first choice.
     """
     canvas = np.ascontiguousarray(pixels).copy()
     line_width = max(1, round(max(canvas.shape[:2]) / PIXELS_PER_LINE_WIDTH))
-    for box in boxes:
-        _draw_outline(canvas, box, line_width)
-    for box in boxes:
-        _draw_caption(canvas, box, line_width)
+    corners = [_corners(canvas, box) for box in boxes]
+    for box, (x1, y1, x2, y2) in zip(boxes, corners, strict=True):
+        _draw_outline(canvas, (x1, y1), (x2, y2), class_colour(box.class_id), line_width)
+    captions = [_drawable(box.caption) for box in boxes]
+    outer = [(x1 - line_width, y1, x2 + line_width, y2) for x1, y1, x2, y2 in corners]
+    text = _lay_out(canvas, captions[::-1], outer[::-1])
+    for box, caption, plate in zip(boxes, captions, text.plates[::-1], strict=True):
+        _draw_caption(canvas, caption, plate, class_colour(box.class_id), text.size)
     return canvas
 
 
@@ -86,35 +96,61 @@ def text_colour(ground: Colour) -> Colour:
     return BLACK if 0.114 * blue + 0.587 * green + 0.299 * red > 140 else WHITE
 
 
-def _draw_outline(canvas: Pixels, box: LabelledBox, line_width: int) -> None:
-    first, second = _corners(canvas, box)
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How large text is, and the plate of each caption."""
+
+    size: int
+    plates: list[Rectangle]
+
+
+def _lay_out(canvas: Pixels, captions: Sequence[str], boxes: Sequence[Rectangle]) -> Layout:
+    """Return the layout with the largest text whose captions do not cover each other, else with the smallest.
+
+    Args:
+        captions: who comes first has the first choice.
+    """
+    height, width = canvas.shape[:2]
+    largest = min(max(height, width) / PIXELS_PER_TEXT_HEIGHT, min(height, width) / TEXTS_PER_SHORT_SIDE)
+    for size in dict.fromkeys(max(SMALLEST_TEXT_PX, round(largest * scale)) for scale in TEXT_SCALES):
+        sizes_wh = [_plate_size(caption, size) for caption in captions]
+        plates, all_free = place_captions(boxes, sizes_wh, picture_wh=(width, height))
+        if all_free:
+            break
+    return Layout(size, plates)
+
+
+def _plate_size(caption: str, text_size: int) -> tuple[int, int]:
+    _, _, text_width, _ = cv2.getTextSize((0, 0), caption, (0, 0), FONT, text_size, FONT_WEIGHT)
+    return text_width + 2 * _padding(text_size), round(text_size * 1.3)
+
+
+def _padding(text_size: int) -> int:
+    return max(text_size // 5, 2)
+
+
+def _draw_outline(
+    canvas: Pixels, first: tuple[int, int], second: tuple[int, int], colour: Colour, line_width: int
+) -> None:
     # A dark rim under the colour keeps the line visible on a ground of the same colour.
     cv2.rectangle(canvas, first, second, BLACK, line_width + 2)
-    cv2.rectangle(canvas, first, second, class_colour(box.class_id), line_width)
+    cv2.rectangle(canvas, first, second, colour, line_width)
 
 
-def _draw_caption(canvas: Pixels, box: LabelledBox, line_width: int) -> None:
-    height, width = canvas.shape[:2]
-    size = max(SMALLEST_TEXT_PX, round(max(height, width) / PIXELS_PER_TEXT_HEIGHT))
-    caption = _drawable(box.caption)
-    _, _, text_width, _ = cv2.getTextSize((0, 0), caption, (0, 0), FONT, size, FONT_WEIGHT)
-    padding, plate_height = max(size // 5, 2), round(size * 1.3)
-    (left, top), _ = _corners(canvas, box)
-    plate_width = text_width + 2 * padding
-    left = max(min(left - line_width, width - plate_width), 0)
-    bottom = top if top >= plate_height else min(top + plate_height, height)
-    ground = class_colour(box.class_id)
-    cv2.rectangle(canvas, (left, bottom - plate_height), (left + plate_width, bottom), ground, cv2.FILLED)
-    baseline = bottom - round(plate_height * 0.27)
-    cv2.putText(canvas, caption, (left + padding, baseline), text_colour(ground), FONT, size, FONT_WEIGHT)
+def _draw_caption(canvas: Pixels, caption: str, plate: Rectangle, ground: Colour, text_size: int) -> None:
+    left, top, right, bottom = plate
+    # The pixels of both corners belong to a rectangle that is drawn, those of the plate end before.
+    cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), ground, cv2.FILLED)
+    start = left + _padding(text_size), bottom - round((bottom - top) * 0.27)
+    cv2.putText(canvas, caption, start, text_colour(ground), FONT, text_size, FONT_WEIGHT)
 
 
-def _corners(canvas: Pixels, box: LabelledBox) -> tuple[tuple[int, int], tuple[int, int]]:
+def _corners(canvas: Pixels, box: LabelledBox) -> Rectangle:
     height, width = canvas.shape[:2]
     x1, y1, x2, y2 = (round(value) for value in box.xyxy)
     x1, x2 = (min(max(x, 0), width - 1) for x in (x1, x2))
     y1, y2 = (min(max(y, 0), height - 1) for y in (y1, y2))
-    return (x1, y1), (x2, y2)
+    return x1, y1, x2, y2
 
 
 def _drawable(text: str) -> str:

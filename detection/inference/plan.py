@@ -115,6 +115,35 @@ def judge(rows: Sequence[PlanRow], wish: PlanWish) -> Verdict:
     )
 
 
+def why_not(row: PlanRow, wish: PlanWish, winner: PlanRow | None) -> str | None:
+    """Return why a row is not the best, for people; None for the best.
+
+    Args:
+        winner: of all rows; None when nothing reaches the wishes.
+    """
+    if row is winner:
+        return None
+    if not row.agrees:
+        return f"differs from the reference: {row.same_boxes:.1%} of the boxes are the same"
+    missed = _missed(row, wish)
+    if missed:
+        return "; ".join(missed)
+    if winner is not None and row.pictures_per_s < AS_FAST * winner.pictures_per_s:
+        return "fewer pictures a second"
+    return "no faster than the best, and its p95 is longer"
+
+
+def _missed(row: PlanRow, wish: PlanWish) -> list[str]:
+    missed = []
+    if row.ap_drop is not None and row.ap_drop > wish.max_ap_drop:
+        missed.append(f"loses {row.ap_drop:.4f} AP, more than {wish.max_ap_drop:g}")
+    if wish.p95_ms is not None and row.p95_ms > wish.p95_ms:
+        missed.append(f"p95 above {wish.p95_ms:g} ms")
+    if wish.rps is not None and row.pictures_per_s < wish.rps:
+        missed.append(f"below {wish.rps:g} pictures a second")
+    return missed
+
+
 def _reaches(row: PlanRow, wish: PlanWish) -> bool:
     in_time = wish.p95_ms is None or row.p95_ms <= wish.p95_ms
     return in_time and (wish.rps is None or row.pictures_per_s >= wish.rps)

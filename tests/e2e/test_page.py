@@ -2,56 +2,138 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from app.database.session import create_database_engine, create_sessions
+from app.database.tables import Model
 from detection.deploy.package import write_model
 from detection.models import create_served_model
+from tests.browser import CHROMIUM, Browser
+from tests.clips import clip
 from tests.published import RECORD, add_real_model
 from tests.serving import Serve
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed")
 
+SHAPE = {"backend": "onnxruntime", "precision": "fp32", "streams": 1, "threads": 1, "batch_size": 1}
+ROW = {
+    **SHAPE,
+    **dict.fromkeys(("pictures_per_s", "p50_ms", "p95_ms", "alone_p50_ms", "alone_p95_ms"), 9.5),
+    "ap": 0.25,
+    "ap_drop": 0.0,
+    "same_boxes": 1.0,
+    "agrees": True,
+    "why_not": None,
+}
+PLAN = {
+    "model_id": "paged",
+    "job_id": "none",
+    "made_at": "2026-11-20T12:00:00Z",
+    "device": "cpu",
+    "processor": "a processor",
+    "cores": 2,
+    "dataset_id": None,
+    "split": "val",
+    "pictures": 49,
+    "wish": {"p95_ms": 50.0, "rps": None, "max_ap_drop": 0.005},
+    "rows": [{**ROW, "backend": "eager", "p95_ms": 81.0, "why_not": "p95 above 50 ms"}, ROW],
+    "winner": ROW,
+    "pinned": SHAPE,
+    "closest": None,
+    "unmet": [],
+}
 
-def shown(serve: Serve, view: str, folder: Path) -> str:
-    """Return the page as it stands when its scripts have come to rest."""
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    done = subprocess.run(
-        [
-            str(CHROMIUM),
-            *options,
-            "--no-first-run",
-            f"--user-data-dir={folder}",
-            "--virtual-time-budget=10000",
-            "--dump-dom",
-            f"{serve.http.base_url}#{view}",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
+
+@pytest.fixture(scope="module")
+def paged(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> Serve:
+    """The server with a model `paged`, to which a plan has pinned something."""
+    folder = tmp_path_factory.mktemp("model")
+    write_model(create_served_model("yolox-nano", num_classes=len(RECORD.classes)), RECORD, folder)
+    add_real_model(serve.settings, folder, "paged")
+    engine = create_database_engine(serve.settings)
+    with create_sessions(engine)() as session:
+        model = session.get_one(Model, "paged")
+        model.plan, model.serving = PLAN, SHAPE
+        session.commit()
+    engine.dispose()
+    return serve
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("browser")) as browser:
+        yield browser
+
+
+def show(browser: Browser, serve: Serve, view: str, text: str) -> None:
+    """Open a view, and return when it shows a text."""
+    browser.open("about:blank")
+    browser.open(f"{serve.http.base_url}#{view}")
+    browser.wait_for(f"document.body?.innerText.includes({text!r})")
+
+
+def press(browser: Browser, label: str) -> None:
+    browser.run(
+        f"[...document.querySelectorAll('button')].find((each) => each.innerText === {label!r}).click()"
     )
-    return done.stdout
 
 
-def test_a_profile_is_a_table_on_the_page(serve: Serve, tmp_path: Path) -> None:
-    detector = create_served_model("yolox-nano", num_classes=len(RECORD.classes))
-    write_model(detector, RECORD, tmp_path)
-    add_real_model(serve.settings, tmp_path, "paged")
-    job = serve.http.post("/models/paged/profile", json={"runs": 1, "verbose": True}).headers["Location"]
-    serve.succeeded(job)
-    models = shown(serve, "models", tmp_path / "models")
-    assert 'href="#model/paged"' in models
-    page = shown(serve, "model/paged", tmp_path / "model")
-    for heading in ("Backward, ms", "backbone", "whole", "parameter tensors"):
-        assert heading in page, page
-    assert "profile of" in shown(serve, "jobs", tmp_path / "jobs")
+def test_a_profile_is_a_table_on_the_page(paged: Serve, browser: Browser) -> None:
+    paged.succeeded(
+        paged.http.post("/models/paged/profile", json={"runs": 1, "verbose": True}).headers["Location"]
+    )
+    show(browser, paged, "model/paged", "Backward, ms")
+    for heading in ("backbone", "whole", "parameter tensors"):
+        assert heading in browser.text
+    show(browser, paged, "jobs", "profile of")
 
 
-def test_what_is_not_there_is_said(serve: Serve, tmp_path: Path) -> None:
-    assert "there is no model nothing" in shown(serve, "model/nothing", tmp_path / "browser")
+def test_no_window_is_too_narrow_for_the_models(paged: Serve, browser: Browser) -> None:
+    show(browser, paged, "models", "onnxruntime:fp32, pinned")
+    for width in (400, 800, 1100, 1600):
+        browser.resize(width)
+        assert browser.run(
+            "document.querySelector('.scroll').scrollWidth <= document.querySelector('.scroll').clientWidth"
+        )
+    browser.resize(1100)
+
+
+def test_a_plan_shows_why_the_others_were_not_pinned_and_what_is_can_be_unpinned(
+    paged: Serve, browser: Browser
+) -> None:
+    show(browser, paged, "model/paged", "The last plan")
+    table = browser.run("document.querySelector('table[aria-label=\"Ways to serve\"]').innerText")
+    assert "pinned" in table
+    assert "p95 above 50 ms" in table
+    press(browser, "Unpin it")
+    browser.wait_for("document.body.innerText.includes('nothing: the engine decides')")
+    assert paged.http.get("/models/paged").json()["serving"] is None
+
+
+def test_a_plan_that_cannot_begin_says_what_it_needs(paged: Serve, browser: Browser) -> None:
+    show(browser, paged, "model/paged", "Plan it")
+    browser.run("document.querySelector('input[name=p95_ms]').value = '40'")
+    press(browser, "Measure and plan")
+    browser.wait_for("document.querySelector('[role=alert]')")
+    assert "a plan needs real pictures" in browser.text
+
+
+def test_a_video_is_sent_looked_at_and_played(paged: Serve, browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip())
+    show(browser, paged, "video", "Look at it")
+    browser.run("document.querySelector('select[name=model]').value = 'paged'")
+    browser.choose_file("input[type=file]", path)
+    press(browser, "Look at it")
+    browser.wait_for("document.querySelector('video')?.readyState >= HTMLMediaElement.HAVE_METADATA", 120)
+    assert browser.run("document.querySelector('video').videoWidth") == 64
+    links = browser.run("[...document.querySelectorAll('a[download]')].map((link) => link.href)")
+    assert [link.rsplit("/", 1)[1] for link in links] == ["video", "detections"]
+    assert len(paged.http.get(links[1]).text.splitlines()) == 1 + 10
+
+
+def test_what_is_not_there_is_said(serve: Serve, browser: Browser) -> None:
+    show(browser, serve, "model/nothing", "there is no model nothing")

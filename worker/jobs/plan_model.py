@@ -14,7 +14,7 @@ from app.database.tables import Model, utc_now
 from app.jobs.protocol import note_change
 from detection.data.records import Split
 from detection.heap import keep_freed_memory
-from detection.inference.plan import PlanRow, PlanWish, Verdict, judge
+from detection.inference.plan import PlanRow, PlanWish, Verdict, judge, why_not
 from detection.model_files import ONNX_FILE
 from detection.processor import processor_name
 from worker.attempt import Attempt
@@ -53,17 +53,21 @@ def run(attempt: Attempt) -> None:
         "pictures": len(images),
         "wish": asdict(wish),
     }
-    result = {**facts, **_decided(rows, verdict, pin=config["pin"])}
+    result = {**facts, **_decided(rows, wish, verdict, pin=config["pin"])}
     attempt.succeed(result, partial(_keep, result))
 
 
-def _decided(rows: Sequence[PlanRow], verdict: Verdict, *, pin: bool) -> dict[str, Any]:
+def _decided(rows: Sequence[PlanRow], wish: PlanWish, verdict: Verdict, *, pin: bool) -> dict[str, Any]:
     winner, closest = verdict.winner, verdict.closest
+
+    def shown(row: PlanRow) -> dict[str, Any]:
+        return {**_as_json(row), "why_not": why_not(row, wish, winner)}
+
     return {
-        "rows": [_as_json(row) for row in rows],
-        "winner": None if winner is None else _as_json(winner),
+        "rows": [shown(row) for row in rows],
+        "winner": None if winner is None else shown(winner),
         "pinned": None if winner is None or not pin else asdict(winner.shape),
-        "closest": None if closest is None else _as_json(closest),
+        "closest": None if closest is None else shown(closest),
         "unmet": list(verdict.unmet),
     }
 

@@ -62,6 +62,8 @@ class PlanRowRead(ServingRead):
     """Which share of the confident boxes are those of the reference."""
     agrees: bool
     """Whether that is enough."""
+    why_not: str | None = None
+    """Why it was not the best, for people; null for the best, and in plans of older versions."""
 
 
 class PlanWishRead(Shape):
@@ -87,6 +89,7 @@ ROW = {
     "ap_drop": -0.0032,
     "same_boxes": 0.978,
     "agrees": True,
+    "why_not": None,
 }
 
 

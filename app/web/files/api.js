@@ -19,19 +19,68 @@ export function useKey(secret) {
 export const get = (path) => call("GET", path);
 export const getText = (path) => ask("GET", path, undefined, "text/plain").then((answer) => answer.text());
 export const post = (path, body) => call("POST", path, body);
+export const patch = (path, body) => call("PATCH", path, body);
 
 async function call(method, path, body) {
   return (await ask(method, path, body, "application/json")).json();
 }
 
 async function ask(method, path, body, kind) {
-  const headers = { Accept: kind };
-  const key = sessionStorage.getItem(KEY);
-  if (key) headers.Authorization = `Bearer ${key}`;
+  const headers = { Accept: kind, ...proof() };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const answer = await fetch(path, { method, headers, body: body && JSON.stringify(body) });
   if (!answer.ok) throw new ApiError(answer.status, await answer.json().catch(() => ({})));
   return answer;
+}
+
+function proof() {
+  const key = sessionStorage.getItem(KEY);
+  return key ? { Authorization: `Bearer ${key}` } : {};
+}
+
+/**
+ * Return an address under which a player finds a file of the API.
+ * Only with a key must it be fetched first, for a player cannot send one; it is given up when `signal` says so.
+ */
+export async function address(path, signal) {
+  if (!proof().Authorization) return path;
+  const made = await fetched(path);
+  signal.addEventListener("abort", () => URL.revokeObjectURL(made));
+  return made;
+}
+
+/** Save a file of the API that a link leads to: without a key the browser does it, with one it cannot. */
+export async function save(event) {
+  const link = event.currentTarget;
+  if (!proof().Authorization || link.protocol === "blob:") return;
+  event.preventDefault();
+  const path = link.getAttribute("href");
+  link.href = await fetched(path);
+  link.click();
+  URL.revokeObjectURL(link.href);
+  link.setAttribute("href", path);
+}
+
+async function fetched(path) {
+  return URL.createObjectURL(await (await ask("GET", path, undefined, "*/*")).blob());
+}
+
+/** Send a form with a file; `sent` is told the fraction that is on its way. `fetch` would not tell. */
+export function upload(path, form, sent, signal) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", path);
+    request.responseType = "json";
+    for (const [name, value] of Object.entries({ Accept: "application/json", ...proof() })) request.setRequestHeader(name, value);
+    request.upload.addEventListener("progress", ({ loaded, total }) => sent(total ? loaded / total : 0));
+    request.addEventListener("load", () => {
+      if (request.status < 300) resolve(request.response);
+      else reject(new ApiError(request.status, request.response ?? {}));
+    });
+    request.addEventListener("error", () => reject(new Error("the connection ended before the server had everything")));
+    signal.addEventListener("abort", () => request.abort());
+    request.send(form);
+  });
 }
 
 /** Follow a job until it has ended; `show` is told whenever something about it may have changed. */

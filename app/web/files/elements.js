@@ -13,11 +13,15 @@ export function element(tag, attributes = {}, ...children) {
 
 /**
  * Draw rows as a table.
- * Columns are `{title, value, digits, long}`: `value` takes a row; with `digits` it is a number, set to the right,
- * a function of the row where rows differ; a column of `long` texts may break its lines.
+ * Columns are `{title, value, digits, long, from}`: `value` takes a row; with `digits` it is a number, set to the right,
+ * a function of the row where rows differ; a column of `long` texts may break its lines; one that is there `from` a
+ * "medium" or "wide" window on is left out in smaller ones.
  */
 export function table(caption, columns, rows) {
-  const aligned = ({ digits, long }) => ({ class: digits !== undefined ? "number" : long ? "long" : null });
+  const aligned = ({ digits, long, from }) => {
+    const classes = [digits !== undefined ? "number" : long ? "long" : null, from ? `from-${from}` : null];
+    return { class: classes.filter(Boolean).join(" ") || null };
+  };
   const digits = (column, row) => (typeof column.digits === "function" ? column.digits(row) : column.digits);
   const head = columns.map((column) => element("th", { scope: "col", ...aligned(column) }, column.title));
   const body = rows.map((row) =>
@@ -41,6 +45,17 @@ export function facts(pairs) {
   return element("dl", {}, known.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, value)]));
 }
 
+/** Put a label before what is filled in; a checkbox comes first. */
+export function field(label, input) {
+  const parts = input.type === "checkbox" ? [input, ` ${label}`] : [element("span", {}, label), input];
+  return element("label", {}, parts);
+}
+
+export function details(title, value) {
+  if (value === null || value === undefined) return null;
+  return element("details", {}, element("summary", {}, title), element("pre", {}, JSON.stringify(value, null, 2)));
+}
+
 export function note(text) {
   return element("p", { class: "note" }, text);
 }
@@ -57,6 +72,17 @@ export function shown(value, digits) {
 
 export function when(time) {
   return time ? new Date(time).toLocaleString() : null;
+}
+
+/** The day in a list, with `more` the hour; all of it is told where it is pointed at. */
+export function day(time, more = {}) {
+  if (!time) return null;
+  const told = new Date(time).toLocaleString(undefined, { dateStyle: "medium", ...more });
+  return element("time", { datetime: time, title: when(time) }, told);
+}
+
+export function fileSize(bytes) {
+  return bytes < 1e6 ? `${shown(Math.ceil(bytes / 1e3), 0)} kB` : `${shown(bytes / 1e6, 1)} MB`;
 }
 
 export function size(pixels) {

@@ -1,7 +1,10 @@
 // What is queued, what runs, and why the rest waits.
 
 import { follow, get, getText } from "./api.js";
-import { element, facts, failure, note, shown, table, when } from "./elements.js";
+import { day, details, element, facts, failure, note, shown, table, when } from "./elements.js";
+import { planned } from "./plans.js";
+import { GOING_ON, percent, progressLine, state } from "./progress.js";
+import { seen } from "./videos.js";
 
 const LAST_LINES = 20;
 
@@ -14,17 +17,38 @@ export async function showJobs() {
 }
 
 export async function showJob(id, signal) {
-  const place = element("div");
-  const draw = (job) => place.replaceChildren(element("div", {}, drawn(job)));
-  draw(await get(`jobs/${encodeURIComponent(id)}`));
-  const told = element("div");
-  const ended = async (job) => {
-    if (job.status === "failed" && !signal.aborted) told.replaceChildren(...(await lastLines(id)));
+  const [heading, place, told, outcome] = [element("h1"), element("div"), element("div"), element("div", { class: "outcome" })];
+  const line = progressLine();
+  const draw = (job) => {
+    heading.textContent = job.name || job.id;
+    keepingOpen(place, () => place.replaceChildren(element("div", {}, drawn(job))));
+    if (GOING_ON.includes(job.status)) line.show(state(job), job.progress.fraction);
+    else line.clear();
   };
-  follow(id, draw, { signal })
-    .then(ended)
-    .catch((error) => told.replaceChildren(failure(error)));
-  return [place, told];
+  const end = async (job) => {
+    const more = job.status === "failed" ? await lastLines(id) : await made(job, signal);
+    if (!signal.aborted) outcome.replaceChildren(...more);
+  };
+  const first = await get(`jobs/${encodeURIComponent(id)}`);
+  draw(first);
+  const ended = GOING_ON.includes(first.status) ? follow(id, draw, { signal }) : Promise.resolve(first);
+  ended.then(end).catch((error) => told.replaceChildren(failure(error)));
+  return [heading, line.place, told, outcome, place];
+}
+
+/** Draw anew without closing what somebody has opened. */
+function keepingOpen(place, draw) {
+  const opened = [...place.querySelectorAll("details[open] > summary")].map(({ textContent }) => textContent);
+  draw();
+  for (const summary of place.querySelectorAll("summary")) summary.parentElement.open = opened.includes(summary.textContent);
+}
+
+/** What some kinds of job have made can be shown better than as JSON. */
+async function made(job, signal) {
+  if (job.status !== "succeeded") return [];
+  if (job.kind === "detect-video") return seen(job, signal);
+  if (job.kind === "plan") return [planned(job.result)];
+  return [];
 }
 
 async function lastLines(id) {
@@ -35,35 +59,20 @@ async function lastLines(id) {
 
 const COLUMNS = [
   { title: "Job", value: (job) => element("a", { href: `#job/${encodeURIComponent(job.id)}` }, job.name || job.id), long: true },
-  { title: "Kind", value: (job) => job.kind },
+  { title: "Kind", value: (job) => job.kind, from: "medium" },
   { title: "Status", value: state, long: true },
   { title: "Done", value: (job) => percent(job.progress.fraction), digits: 0 },
-  { title: "Device", value: device },
-  { title: "Asked for", value: (job) => when(job.created_at) },
+  { title: "Device", value: device, from: "wide" },
+  { title: "Asked for", value: (job) => day(job.created_at, { timeStyle: "short" }), from: "medium" },
 ];
-
-export function state(job) {
-  if (job.status === "queued") return ["queued", waiting(job)].filter(Boolean).join(": ");
-  if (job.status === "failed") return `failed: ${job.failure?.message ?? ""}`;
-  return job.status === "running" ? job.stage : job.status;
-}
-
-function waiting(job) {
-  return job.waiting_for?.message ?? (job.queue_position ? `number ${job.queue_position}` : null);
-}
 
 function device(job) {
   return (job.devices ?? []).map((each) => each.name ?? each.device).join(", ") || job.config.device || null;
 }
 
-function percent(fraction) {
-  return fraction === null || fraction === undefined ? null : `${Math.floor(100 * fraction)} %`;
-}
-
 function drawn(job) {
   const made = job.result?.model_id;
   return [
-    element("h1", {}, job.name || job.id),
     job.failure ? failure(job.failure) : null,
     facts([
       ["id", job.id],
@@ -85,9 +94,4 @@ function drawn(job) {
 function figures(metrics) {
   const pairs = Object.entries(metrics).map(([name, value]) => [name, shown(value)]);
   return pairs.length ? [element("h2", {}, "Newest figures"), facts(pairs)] : [];
-}
-
-export function details(title, value) {
-  if (value === null || value === undefined) return null;
-  return element("details", {}, element("summary", {}, title), element("pre", {}, JSON.stringify(value, null, 2)));
 }

@@ -1,16 +1,16 @@
 // The models: what each is, how good, and what it costs.
 
 import { get } from "./api.js";
-import { element, facts, filled, note, shown, size, table, when } from "./elements.js";
-import { details } from "./jobs.js";
+import { day, details, element, facts, filled, note, shown, size, table, when } from "./elements.js";
 import { costs } from "./profile.js";
+import { servedBy, servedNow, serving } from "./serving.js";
 
 export async function showModels() {
-  const page = await get("models?limit=100");
+  const [page, now] = await Promise.all([get("models?limit=100"), servedNow()]);
   return [
     element("h1", {}, "Models"),
     page.items.length
-      ? table("Models", COLUMNS, page.items)
+      ? table("Models", columns(page.items, now), page.items)
       : note("There is none yet: train one with POST /train, or bring one with POST /models/import."),
   ];
 }
@@ -21,6 +21,7 @@ export async function showModel(id, signal) {
   return [
     element("h1", {}, model.name),
     described(model),
+    ...(await serving(model, signal)),
     await costs(model, signal),
     element("h2", {}, "Evaluations"),
     evaluations.items.length ? table("Evaluations", filled(MEASURED, evaluations.items), evaluations.items) : note("It was not measured yet."),
@@ -92,18 +93,23 @@ const places = (row) => (row.name === "parameters" || row.name.startsWith("file_
 
 const metric = (name) => (row) => row.metrics?.[name];
 
-const COLUMNS = [
-  { title: "Model", value: (model) => element("a", { href: `#model/${encodeURIComponent(model.id)}` }, model.name), long: true },
-  { title: "Alias", value: (model) => model.alias },
-  { title: "Origin", value: (model) => model.origin },
-  { title: "Architecture", value: (model) => model.architecture },
-  { title: "Classes", value: (model) => model.classes.length, digits: 0 },
-  { title: "AP", value: metric("ap"), digits: 3 },
-  { title: "AP50", value: metric("ap50"), digits: 3 },
-  { title: "Accuracy", value: metric("accuracy"), digits: 3 },
-  { title: "GFLOPs", value: (model) => model.gflops, digits: 2 },
-  { title: "Made", value: (model) => when(model.created_at) },
-];
+/** Those of a list; only classifiers have an accuracy. */
+function columns(models, now) {
+  const accuracy = filled([{ title: "Accuracy", value: metric("accuracy"), digits: 3 }], models);
+  return [
+    { title: "Model", value: (model) => element("a", { href: `#model/${encodeURIComponent(model.id)}` }, model.name), long: true },
+    { title: "Alias", value: (model) => model.alias, from: "medium" },
+    { title: "Origin", value: (model) => model.origin, from: "wide" },
+    { title: "Architecture", value: (model) => model.architecture, from: "medium" },
+    { title: "Classes", value: (model) => model.classes.length, digits: 0, from: "wide" },
+    { title: "AP", value: metric("ap"), digits: 3 },
+    { title: "AP50", value: metric("ap50"), digits: 3, from: "wide" },
+    ...accuracy,
+    { title: "GFLOPs", value: (model) => model.gflops, digits: 2, from: "wide" },
+    { title: "Served by", value: (model) => servedBy(model, now), long: true },
+    { title: "Made", value: (model) => day(model.created_at), from: "medium" },
+  ];
+}
 
 const MEASURED = [
   { title: "Split", value: (row) => row.split },

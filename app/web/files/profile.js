@@ -1,39 +1,35 @@
 // What a model costs: the newest profile at its own input size as tables, and a button that measures anew.
 
-import { follow, get, post } from "./api.js";
+import { get, post } from "./api.js";
 import { element, facts, failure, note, shown, size, table } from "./elements.js";
-import { state } from "./jobs.js";
-
-const GOING_ON = ["queued", "running", "cancelling"];
+import { GOING_ON, progressLine, watch } from "./progress.js";
 
 export async function costs(model, signal) {
-  const place = element("div");
-  const told = element("p", { class: "note" });
+  const [place, told, line] = [element("div"), element("div"), progressLine()];
   const jobs = await get(`jobs?kind=profile&model_id=${encodeURIComponent(model.id)}&limit=20`);
   const done = jobs.items.filter((job) => job.status === "succeeded");
   const newest = done.find((job) => String(job.result.input_size) === String(model.input_size)) ?? done[0];
   const running = jobs.items.find((job) => GOING_ON.includes(job.status));
   place.append(newest ? profile(newest.result) : note("It was not profiled yet."));
-  const watch = (job) => follow(job.id, (each) => tell(each, told, place), { signal });
-  const begin = async (event) => {
-    event.target.disabled = true;
+  const work = async (task) => {
+    told.replaceChildren();
     try {
-      await watch(await post(`models/${encodeURIComponent(model.id)}/profile`, { verbose: true }));
+      const job = await watch((await task()).id, line, signal);
+      if (job.failure) throw new Error(job.failure.message);
+      if (job.status === "succeeded") place.replaceChildren(profile(job.result));
     } catch (error) {
       told.replaceChildren(failure(error));
-    } finally {
-      event.target.disabled = false;
     }
   };
-  if (running) watch(running).catch((error) => told.replaceChildren(failure(error)));
+  const begin = async (event) => {
+    const button = event.currentTarget;
+    button.disabled = true;
+    await work(() => post(`models/${encodeURIComponent(model.id)}/profile`, { verbose: true }));
+    button.disabled = false;
+  };
+  if (running) work(async () => running);
   const button = element("button", { type: "button", onclick: begin }, "Profile it");
-  return element("section", {}, element("h2", {}, "What it costs"), button, told, place);
-}
-
-function tell(job, told, place) {
-  const succeeded = job.status === "succeeded";
-  told.textContent = succeeded ? "" : state(job);
-  if (succeeded) place.replaceChildren(profile(job.result));
+  return element("section", {}, element("h2", {}, "What it costs"), button, line.place, told, place);
 }
 
 function profile(found) {

@@ -4,8 +4,9 @@ import { useKey } from "./api.js";
 import { element, failure } from "./elements.js";
 import { showJob, showJobs } from "./jobs.js";
 import { showModel, showModels } from "./models.js";
+import { showVideo } from "./videos.js";
 
-const VIEWS = { models: showModels, model: showModel, jobs: showJobs, job: showJob };
+const VIEWS = { models: showModels, model: showModel, jobs: showJobs, job: showJob, video: (_, signal) => showVideo(signal) };
 const view = document.getElementById("view");
 const form = document.getElementById("key");
 let leaving = new AbortController();

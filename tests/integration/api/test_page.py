@@ -40,6 +40,7 @@ def test_a_browser_gets_a_page_that_needs_no_other_server(api: Api) -> None:
         assert api.get(f"/{link}").status_code == 200
     policy = page.headers["content-security-policy"]
     assert "script-src 'self';" in policy
+    assert "media-src 'self' blob:;" in policy
     assert "unsafe" not in policy
 
 

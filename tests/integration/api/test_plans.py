@@ -87,7 +87,9 @@ def test_the_last_plan_stays_with_the_model(api: Api) -> None:
         "ap_drop": None,
         "same_boxes": 1.0,
         "agrees": True,
+        "why_not": None,
     }
+    of_an_older_version = {name: value for name, value in row.items() if name != "why_not"}
     plan = {
         "model_id": model_id,
         "job_id": "j",
@@ -106,7 +108,7 @@ def test_the_last_plan_stays_with_the_model(api: Api) -> None:
         "unmet": [],
     }
     with api.session() as session:
-        session.get_one(Model, model_id).plan = plan
+        session.get_one(Model, model_id).plan = {**plan, "rows": [of_an_older_version]}
         session.commit()
     assert api.get(f"/models/{model_id}/plan").json() == plan
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from app.detect.wire import AskStatus, Detect, Detected, Prepare, Refusal, ServedModel
+from app.detect.wire import AskStatus, ChosenBy, Detect, Detected, Prepare, Refusal, ServedModel
 from app.engine.device import choose_device, num_cores
 from app.engine.pipeline import Pipeline
 from app.engine.refusal import RefusedError
@@ -105,6 +105,32 @@ def test_nobody_looks_for_ever_in_place_of_a_model_that_cannot_be_loaded(setting
                 await pipeline.detect(request(damaged, instead=good))
         path.write_bytes(whole)
         assert (await pipeline.detect(request(damaged, instead=good))).model_id == "m2", "tried each time"
+
+    piped(settings, story)
+
+
+def test_the_status_tells_how_each_model_is_served_and_who_decided_it(settings: Settings) -> None:
+    plain = publish(open_storage(settings))
+    pinned = msgspec.structs.replace(plain, shape=ONE_STREAM)
+    elsewhere = msgspec.structs.replace(plain, shape=replace(ONE_STREAM, backend="tensorrt"))
+
+    async def story(pipeline: Pipeline) -> None:
+        stock, own = pipeline._stock, pipeline._device.shape
+
+        async def served() -> list[tuple[str, ServingShape, ChosenBy]]:
+            status = await pipeline.status(AskStatus(1, 1.0))
+            return [(each.model_id, each.shape, each.chosen_by) for each in status.served]
+
+        assert await served() == []
+        await pipeline.detect(request(plain))
+        assert await served() == [("m1", own, ChosenBy.DEFAULT)]
+        stock.held[:] = [pinned]
+        assert await served() == [("m1", own, ChosenBy.DEFAULT)], "it is not loaded yet"
+        await pipeline.prepare(Prepare(2, 20, pinned))
+        assert await served() == [("m1", ONE_STREAM, ChosenBy.PLAN)]
+        stock.held[:] = [elsewhere]
+        assert await served() == [("m1", own, ChosenBy.DEFAULT)]
+        assert "cannot be used here" in (await pipeline.status(AskStatus(1, 1.0))).served[0].reason
 
     piped(settings, story)
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from structlog.testing import capture_logs
 
-from app.detect.wire import Refusal, ServedModel
+from app.detect.wire import ChosenBy, Refusal, ServedModel
 from app.engine import device, probation
 from app.engine.acceptances import Acceptance, Acceptances
 from app.engine.device import choose_device
@@ -123,11 +123,17 @@ def test_who_agrees_and_is_faster_takes_over_and_a_restart_knows_it(file: Path) 
     async def story() -> None:
         house = House(file, tried=Looking(off=0.3, ms=8.0))
         assert await house.answer(*pictures(PICTURES - 1)) == OWN
+        trial = f"openvino:bf16 is on trial, {PICTURES - 1} of {PICTURES} pictures compared"
+        assert house.probation.why(MODEL) == (ChosenBy.DEFAULT, trial)
         assert await house.answer(b"the last") == FAST
         assert (house.swaps, house.lost) == (1, [OWN])
         known = house.known.find("m1", FAST)
         assert known is not None
         assert (known.accepted, known.reason) == (True, "64 of 64 boxes agree, 8.0 ms instead of 10.0 ms")
+        assert house.probation.why(MODEL) == (
+            ChosenBy.COMPARISON,
+            f"openvino:bf16 was accepted: {known.reason}",
+        )
         again = House(file, tried=Looking())
         assert again.probation.shape_of(MODEL) == FAST
         await again.answer(*pictures())
@@ -152,6 +158,10 @@ def test_who_does_not_is_not_asked_again(file: Path, tried: Looking | RefusedErr
         known = house.known.find("m1", FAST)
         assert known is not None
         assert not known.accepted
+        assert house.probation.why(MODEL) == (
+            ChosenBy.DEFAULT,
+            f"openvino:bf16 was turned down: {known.reason}",
+        )
         assert (house.swaps, house.lost) == (0, [FAST])
         looked = len(house.own.pictures)
         await house.answer(b"another")

@@ -85,6 +85,30 @@ def test_boxes_at_and_beyond_the_border_are_drawn(
     assert decode_image(encode_jpeg(drawn)).size_wh == size
 
 
+def test_captions_of_boxes_at_one_place_can_both_be_read() -> None:
+    both = [labelled(50, 80, 200, 180, class_id=index, caption="a cat 0.99") for index in (0, 1)]
+    drawn = draw_boxes(ground(), both)
+
+    def plate(class_id: int) -> int:
+        return int((drawn[60:180] == class_colour(class_id)).all(axis=-1).sum())
+
+    alone = draw_boxes(ground(), both[:1])
+    hidden_outline = int((alone[60:180, 198:203] == class_colour(0)).all(axis=-1).sum())
+    assert plate(0) > 2 * hidden_outline
+    assert plate(1) > 2 * hidden_outline
+
+
+def test_text_is_smaller_where_many_captions_have_to_share_the_room() -> None:
+    size = 1000
+    crowd = [labelled(300, 400 + 20 * row, 700, 410 + 20 * row, caption="a cat 0.99") for row in range(20)]
+
+    def height_of_plate(boxes: list[LabelledBox]) -> int:
+        drawn = draw_boxes(ground(size, size), boxes)
+        return int((drawn[:395, 310] == class_colour(0)).all(axis=-1).sum())
+
+    assert 0 < height_of_plate(crowd) < height_of_plate(crowd[:1])
+
+
 def test_colours_are_stable_bright_and_differ_between_neighbours() -> None:
     colours = [class_colour(index) for index in range(80)]
     assert colours == [class_colour(index) for index in range(80)]

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from detection.errors import UnknownNameError
-from detection.inference.plan import PlanRow, PlanWish, candidate_shapes, executors_of, judge
+from detection.inference.plan import PlanRow, PlanWish, candidate_shapes, executors_of, judge, why_not
 from detection.inference.serving import Precision, ServingShape, executor_name, read_executor
 
 SHAPE = ServingShape("eager", Precision.FP32, streams=1, threads=2, batch_size=1)
@@ -57,6 +57,34 @@ def test_what_is_wrong_never_wins() -> None:
     assert winner([*ROWS, worse], max_ap_drop=0.01) == "worse"
     assert winner([*ROWS, row("better", 300.0, 5.0, ap_drop=-0.01)]) == "better"
     assert winner([*ROWS, row("unknown", 300.0, 5.0, ap=None, ap_drop=None)]) == "unknown"
+
+
+def test_who_does_not_win_is_told_why() -> None:
+    wish = PlanWish(p95_ms=40.0, rps=30.0)
+    rows = [
+        *ROWS,
+        row("as fast", 99.0, 21.0),
+        row("worse", 300.0, 5.0, ap_drop=0.006),
+        row("other boxes", 300.0, 5.0, agrees=False, same_boxes=0.9),
+    ]
+    best = judge(rows, wish).winner
+    assert {each.shape.backend: why_not(each, wish, best) for each in rows} == {
+        "eager": "p95 above 40 ms; below 30 pictures a second",
+        "fast": None,
+        "quick": "fewer pictures a second",
+        "as fast": "no faster than the best, and its p95 is longer",
+        "worse": "loses 0.0060 AP, more than 0.005",
+        "other boxes": "differs from the reference: 90.0% of the boxes are the same",
+    }
+
+
+def test_where_nothing_wins_each_is_told_which_wish_it_misses() -> None:
+    wish = PlanWish(p95_ms=15.0, rps=80.0)
+    assert [why_not(each, wish, judge(ROWS, wish).winner) for each in ROWS] == [
+        "p95 above 15 ms; below 80 pictures a second",
+        "p95 above 15 ms",
+        "below 80 pictures a second",
+    ]
 
 
 def test_a_wish_that_nothing_reaches_is_named_with_what_comes_closest() -> None:

@@ -1,0 +1,1 @@
+"""How models are served at this moment, as the engine says it."""
