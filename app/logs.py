@@ -38,7 +38,7 @@ def configure_logging(settings: Settings, *, gathered: bool = False) -> None:
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
-        cache_logger_on_first_use=False,
+        cache_logger_on_first_use=gathered,  # what logs much is configured once
     )
     handler = (GatheringHandler if gathered else logging.StreamHandler)(sys.stderr)
     handler.setFormatter(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from asyncio import TimerHandle
+from asyncio import TimerHandle, Transport
+from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import httptools
 from starlette.types import ASGIApp
@@ -13,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from app.api.limits import SLOWEST_BYTES_PER_S
 from app.api.problems import MEDIA_TYPE, problem_body
+from app.api.whole_answers import WholeAnswers
 from app.database.tables import new_id
 from app.errors import BadRequestError
 
@@ -24,6 +26,12 @@ MOST_WAITING = 100
 """Requests that a connection may send before the answer to an earlier one."""
 LONGEST_SKIP_S = 2.0
 """So long the rest of a body may come that nobody will read."""
+SHORT_BODY_BYTES = 1024 * 1024
+"""Of a body that is gathered before anybody is woken for it: most pictures are no longer."""
+GATHERING_S = 0.05
+"""So long it is waited for; one that comes more slowly is read as it comes."""
+MOST_GATHERED_BYTES = 64 * 1024 * 1024
+"""Of all bodies of a process that are being gathered, as announced."""
 
 
 class Part(Enum):
@@ -33,6 +41,26 @@ class Part(Enum):
     BODY = auto()
     END = auto()
     """And before the first one."""
+
+
+@dataclass(slots=True)
+class Gathered:
+    """What the bodies that are being gathered may come to, of all connections of a process."""
+
+    num_bytes: int = 0
+
+    def has_room(self, num_bytes: int) -> bool:
+        return self.num_bytes + num_bytes <= MOST_GATHERED_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Gathering:
+    """A request whose short body is waited for: to wake somebody for each piece of it costs more than it."""
+
+    cycle: RequestResponseCycle
+    app: Any
+    announced: int
+    timer: TimerHandle
 
 
 class NoRequestError(Exception):
@@ -46,6 +74,7 @@ class PatientProtocol(HttpToolsProtocol):
     max_connections: ClassVar[int]
     app_when_full: ClassVar[tuple[ASGIApp]]
     """What answers on one connection too many."""
+    gathered: ClassVar[Gathered]
     _part = Part.END
     _num_begun = 0
     """Requests so far; they are told apart by it."""
@@ -56,9 +85,13 @@ class PatientProtocol(HttpToolsProtocol):
     """Whether the client has said something after which nothing can be understood."""
     _deadline: TimerHandle | None = None
     _reading_deadline: TimerHandle | None = None
+    _gathering: Gathering | None = None
+    _answers: WholeAnswers
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
+        self._answers = WholeAnswers(transport, self.loop)
+        self.transport = cast(Transport, self._answers)
         if len(self.connections) > self.max_connections:
             (self.app,) = self.app_when_full
         self._expect_header()
@@ -79,6 +112,7 @@ class PatientProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         self._stop_watching()
+        self._stop_gathering()
         self.pipeline.clear()
         if self._running is not None:  # uvicorn tells the newest request only
             _tell_gone(self._running)
@@ -103,13 +137,18 @@ class PatientProtocol(HttpToolsProtocol):
         self._num_bytes += len(body)
         if self._num_pieces > MOST_PIECES and self._num_bytes < SMALLEST_MEAN_BYTES * self._num_pieces:
             raise NoRequestError("the body comes in too many tiny chunks")
-        super().on_body(body)
+        if self._gathering is None:
+            super().on_body(body)
+        else:
+            self.cycle.body += body  # it is known to be short: reading need not pause
 
     def on_message_complete(self) -> None:
         self._part = Part.END
         super().on_message_complete()
+        self._begin_gathered()
 
     def on_response_complete(self) -> None:
+        self._answers.send()
         self._watch_reading()
         if self._part is Part.BODY and self.cycle is self._running:
             self._stop_waiting()
@@ -128,7 +167,27 @@ class PatientProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        super()._start_asgi_task(cycle, app)
+        announced = _announced(cycle)
+        is_coming = self._part is Part.BODY and cycle is self.cycle
+        if not is_coming or announced is None or not self.gathered.has_room(announced):
+            super()._start_asgi_task(cycle, app)
+            return
+        timer = self.loop.call_later(GATHERING_S, self._begin_gathered)
+        self._gathering = Gathering(cycle, app, announced, timer)
+        self.gathered.num_bytes += announced
+
+    def _begin_gathered(self) -> None:
+        """Begin with a request whose body is there, or has been waited for long enough."""
+        begun = self._stop_gathering()
+        if begun is not None:
+            super()._start_asgi_task(begun.cycle, begun.app)
+
+    def _stop_gathering(self) -> Gathering | None:
+        stopped, self._gathering = self._gathering, None
+        if stopped is not None:
+            stopped.timer.cancel()
+            self.gathered.num_bytes -= stopped.announced
+        return stopped
 
     @property
     def _unanswered(self) -> RequestResponseCycle | None:
@@ -223,7 +282,12 @@ class PatientProtocol(HttpToolsProtocol):
 
 def patient_protocol(timeout_s: float, max_connections: int, app_when_full: ASGIApp) -> type[PatientProtocol]:
     """Return the protocol with these bounds: uvicorn makes its instances itself."""
-    bounds = {"timeout_s": timeout_s, "max_connections": max_connections, "app_when_full": (app_when_full,)}
+    bounds = {
+        "timeout_s": timeout_s,
+        "max_connections": max_connections,
+        "app_when_full": (app_when_full,),
+        "gathered": Gathered(),
+    }
     return type("BoundedProtocol", (PatientProtocol,), bounds)
 
 
@@ -246,6 +310,15 @@ def _reason(error: Exception) -> str:
     if isinstance(inner, NoRequestError):
         return str(inner)
     return "this is no HTTP request" + (f": {error}" if error is inner and str(error) else "")
+
+
+def _announced(cycle: RequestResponseCycle) -> int | None:
+    """Return how long a body will be that is short and comes unasked; None of any other."""
+    lengths = [value for name, value in cycle.scope["headers"] if name == b"content-length"]
+    if len(lengths) != 1 or cycle.waiting_for_100_continue:
+        return None
+    num_bytes = int(lengths[0])  # the parser has read it as a number
+    return num_bytes if num_bytes <= SHORT_BODY_BYTES else None
 
 
 def _tell_gone(cycle: RequestResponseCycle) -> None:

@@ -8,12 +8,15 @@ written from the memory it lies in.
 from __future__ import annotations
 
 import asyncio
+import socket
 import struct
 from collections.abc import Callable
 from typing import cast
 
 LENGTHS = struct.Struct(">II")
 """Of the message and of the picture, bytes."""
+SEND_BUFFER_BYTES = 1024 * 1024
+"""Asked of the system, which may give less: a picture that goes out whole wakes each side once."""
 SCRATCH_BYTES = 64 * 1024
 """Frames that are no longer are read many at a time; each longer one into memory of its own."""
 
@@ -45,6 +48,9 @@ class FrameProtocol(asyncio.BufferedProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's has the methods, not the class
+        held: socket.socket | None = transport.get_extra_info("socket")
+        if held is not None:
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
@@ -74,9 +80,8 @@ class FrameProtocol(asyncio.BufferedProtocol):
     def send(self, message: bytes, picture: bytes = b"") -> None:
         """Write a frame; without a connection it goes nowhere."""
         if self._transport is not None:
-            self._transport.write(LENGTHS.pack(len(message), len(picture)) + message)
-            if picture:
-                self._transport.write(picture)
+            begin = LENGTHS.pack(len(message), len(picture)) + message
+            self._transport.writelines([begin, picture] if picture else [begin])
 
     async def sent(self) -> None:
         """Return when the other side has taken most of what was written, or is gone."""

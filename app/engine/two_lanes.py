@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.engine.device import num_cores
+from app.engine.device import num_callers, num_cores
 from app.engine.lanes import Lane
 from app.settings import MIB
 from detection.images import ImageHeader
@@ -15,7 +15,7 @@ LARGE_NICENESS = 5
 
 
 class TwoLanes:
-    """The threads of the engine: as many as cores for ordinary pictures, fewer beside them for large ones."""
+    """The threads of the engine: enough for all cores for ordinary pictures, fewer beside for large ones."""
 
     def __init__(self, *, slots: int, large_bytes: int) -> None:
         """Make the lanes.
@@ -25,7 +25,9 @@ class TwoLanes:
             large_bytes: memory that the large ones may take together.
         """
         cores = num_cores()
-        self.ordinary = Lane("pictures", threads=cores, max_pictures=slots, max_bytes=slots * ORDINARY_BYTES)
+        self.ordinary = Lane(
+            "pictures", threads=num_callers(), max_pictures=slots, max_bytes=slots * ORDINARY_BYTES
+        )
         large_threads = max(cores - 1, 1)
         self.large = Lane(
             "large",

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 SLOWER = 1.3
 """Times the best: when all threads together have become so slow, one alone is tried."""
-RETRY_AFTER = 16
-"""Pictures until the way that was the slower one is tried again."""
+RETRY_WIDE_AFTER, RETRY_NARROW_AFTER = 16, 64
+"""Pictures until the way that was the slower one is tried again: soon, whether the cores are free again;
+seldom, whether one thread is quicker by now than all."""
 WEIGHT = 0.3
-"""Of the newest time in what is remembered."""
+"""Of the newest time in what is remembered, when it is the longer one. A shorter one is believed at once: the
+longer ones before may have met something that has gone."""
 
 
 class Width:
@@ -31,16 +33,17 @@ class Width:
             return False
         self._looks += 1
         wide_is_quicker = self._wide_s <= self._narrow_s
-        return wide_is_quicker != (self._looks % RETRY_AFTER == 0)
+        retry_after = RETRY_NARROW_AFTER if wide_is_quicker else RETRY_WIDE_AFTER
+        return wide_is_quicker != (self._looks % retry_after == 0)
 
     def note(self, took_s: float, *, wide: bool) -> None:
         """Remember how long a picture took that was alone from beginning to end."""
         if wide:
             self._best_wide_s = min(self._best_wide_s, took_s)
-            self._wide_s = took_s if not self._wide_s else _mixed(self._wide_s, took_s)
+            self._wide_s = _remembered(self._wide_s or took_s, took_s)
         else:
-            self._narrow_s = took_s if self._narrow_s is None else _mixed(self._narrow_s, took_s)
+            self._narrow_s = _remembered(self._narrow_s or took_s, took_s)
 
 
-def _mixed(before_s: float, now_s: float) -> float:
-    return (1 - WEIGHT) * before_s + WEIGHT * now_s
+def _remembered(before_s: float, now_s: float) -> float:
+    return min((1 - WEIGHT) * before_s + WEIGHT * now_s, now_s)

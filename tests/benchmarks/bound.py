@@ -8,7 +8,6 @@ with all threads, as Harrier's default is. Each line is answered by one of JSON.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ import cv2
 import numpy as np
 import torch
 
+from app.engine.device import num_cores
 from detection.devices import CPU
 from detection.heap import keep_freed_memory
 from detection.inference.backends import BACKENDS
@@ -31,7 +31,7 @@ from detection.model_files import read_record
 from tests.benchmarks.started import NotStartedError
 
 ROOT = Path(__file__).resolve().parents[2]
-CORES = len(os.sched_getaffinity(0))
+CORES = num_cores()
 WARM_UP_S = 0.5
 OPTIONS = DetectOptions()
 READY = "ready\n"
@@ -43,7 +43,7 @@ class Bound:
     def __init__(self, folder: Path, executor: str, pictures: list[bytes]) -> None:
         self._pictures = pictures
         self._wide = load(folder, executor, threads=CORES)
-        self._narrow = [load(folder, executor, threads=1) for _ in range(CORES)]
+        self._narrow = load(folder, executor, threads=1)
 
     def busy(self, seconds: float) -> dict[str, Any]:
         """Return pictures per second of all streams together."""
@@ -65,9 +65,9 @@ class Bound:
         return {"times_ms": self._look_until(self._wide, time.perf_counter() + seconds)}
 
     def _stream(self, number: int, began: float, end: float, counts: list[int]) -> None:
-        predictor, offset = self._narrow[number], number * len(self._pictures) // CORES
-        self._look_until(predictor, began, offset)
-        counts[number] = len(self._look_until(predictor, end, offset))
+        offset = number * len(self._pictures) // CORES
+        self._look_until(self._narrow, began, offset)
+        counts[number] = len(self._look_until(self._narrow, end, offset))
 
     def _look_until(self, predictor: Predictor, end: float, offset: int = 0) -> list[float]:
         times_ms: list[float] = []

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from detection.errors import BackendError
 from detection.inference.backends.backend import BACKENDS, NeededFile, check_size, check_use
+from detection.inference.backends.focus import merge_focus
 from detection.inference.serving import Precision
 from detection.model_files import ONNX_FILE
 from detection.model_record import ModelRecord
@@ -98,7 +99,7 @@ class OnnxRuntimeKind:
         """Load the exported graph of a model's folder."""
         check_use("onnxruntime", device, precision)
         providers = [cuda_provider(device)] if device.type == "cuda" else [CPU_PROVIDER]
-        return OnnxRuntimeBackend(folder / ONNX_FILE, threads=threads, providers=providers)
+        return OnnxRuntimeBackend(merge_focus(folder / ONNX_FILE), threads=threads, providers=providers)
 
 
 BACKENDS.add("onnxruntime", OnnxRuntimeKind())

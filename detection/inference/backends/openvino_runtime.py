@@ -17,6 +17,7 @@ from torch import Tensor
 
 from detection.errors import MissingPackageError
 from detection.inference.backends.backend import BACKENDS, NeededFile, check_size, check_use
+from detection.inference.backends.focus import merge_focus
 from detection.inference.serving import Precision
 from detection.model_files import ONNX_FILE
 from detection.model_record import ModelRecord
@@ -36,19 +37,19 @@ class OpenVinoBackend:
 
     def __init__(
         self,
-        graph: Path,
+        graph: Path | bytes,
         *,
         threads: int | None = None,
         precision: Precision = Precision.FP32,
     ) -> None:
-        """Compile a graph: ONNX, or OpenVINO's own with its numbers beside it.
+        """Compile a graph: ONNX, as a file or as its bytes, or OpenVINO's own with its numbers beside it.
 
         Args:
             threads: that one picture is computed with; None is one per core. As many calls as have cores then
                 run side by side.
             precision: what is computed with; outputs are float32 all the same.
         """
-        network = _core().read_model(str(graph))
+        network = _core().read_model(graph if isinstance(graph, bytes) else str(graph))
         _, channels, *size_hw = (_length(each) for each in network.inputs[0].partial_shape)
         network.reshape([1, channels or 3, *(side or -1 for side in size_hw)])
         self._size_hw = size_hw
@@ -110,7 +111,7 @@ class OpenVinoKind:
     ) -> OpenVinoBackend:
         """Compile the exported graph of a model's folder; `device` is the CPU."""
         check_use("openvino", device, precision)
-        return OpenVinoBackend(folder / ONNX_FILE, threads=threads, precision=precision)
+        return OpenVinoBackend(merge_focus(folder / ONNX_FILE), threads=threads, precision=precision)
 
 
 BACKENDS.add("openvino", OpenVinoKind())

@@ -1,0 +1,139 @@
+"""The merged graph computes the same; what is not surely Focus stays as it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from detection.inference.backends.focus import merge_focus
+
+END = 2**63 - 1
+ORDER = ((0, 0), (1, 0), (0, 1), (1, 1))
+"""YOLOX's: the rows of the squares change first."""
+
+
+def graph_of(
+    folder: Path,
+    *,
+    offsets_yx: tuple[tuple[int, int], ...] = ORDER,
+    kernel: int = 3,
+    step: int = 2,
+    end: int = END,
+    axis: int = 1,
+    strides: int = 1,
+    also_shown: bool = False,
+) -> Path:
+    """Write a graph of slices, a concatenation and a convolution with a bias."""
+    rng = np.random.default_rng(7)
+    nodes, numbers, parts = [], {}, []
+
+    def number(name: str, value: object) -> str:
+        numbers[name] = numpy_helper.from_array(np.array(value), name)
+        return name
+
+    def slice_of(source: str, result: str, start: int, on: int) -> None:
+        given = [number(f"{result}.{key}", [value]) for key, value in
+                 (("start", start), ("end", end), ("axis", on), ("step", step))]  # fmt: skip
+        nodes.append(helper.make_node("Slice", [source, *given], [result]))
+
+    for place, (y, x) in enumerate(offsets_yx):
+        slice_of("images", f"rows{place}", y, 2)
+        slice_of(f"rows{place}", f"part{place}", x, 3)
+        parts.append(f"part{place}")
+    nodes.append(helper.make_node("Concat", parts, ["squares"], axis=axis))
+    channels = 3 * len(offsets_yx) if axis == 1 else 3
+    weights = rng.standard_normal((5, channels, kernel, kernel)).astype(np.float32)
+    number("weights", weights)
+    number("bias", rng.standard_normal(5).astype(np.float32))
+    nodes.append(
+        helper.make_node(
+            "Conv",
+            ["squares", "weights", "bias"],
+            ["sums"],
+            kernel_shape=[kernel] * 2,
+            pads=[kernel // 2] * 4,
+            strides=[strides] * 2,
+        )
+    )
+    free = ["B", "C", "H", "W"]
+    shown = ["sums", "squares"] if also_shown else ["sums"]
+    graph = helper.make_graph(
+        nodes,
+        "focus",
+        [helper.make_tensor_value_info("images", TensorProto.FLOAT, free)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, free) for name in shown],
+        list(numbers.values()),
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    file = folder / "model.onnx"
+    onnx.save(model, file)
+    return file
+
+
+def outputs_of(graph: Path | bytes, images: np.ndarray) -> list[np.ndarray]:
+    content = graph if isinstance(graph, bytes) else graph.read_bytes()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return [np.asarray(each) for each in session.run(None, {"images": images})]
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("offsets_yx", [ORDER, tuple(reversed(ORDER)), ((0, 0), (0, 1), (1, 0), (1, 1))])
+def test_the_merged_graph_computes_the_same(
+    tmp_path: Path, kernel: int, offsets_yx: tuple[tuple[int, int], ...]
+) -> None:
+    file = graph_of(tmp_path, kernel=kernel, offsets_yx=offsets_yx)
+    images = np.random.default_rng(3).random((2, 3, 12, 20), np.float32)
+    merged = merge_focus(file)
+    assert isinstance(merged, bytes)
+    (expected,), (found,) = outputs_of(file, images), outputs_of(merged, images)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+
+
+def test_nothing_is_left_of_what_was_merged(tmp_path: Path) -> None:
+    merged = merge_focus(graph_of(tmp_path))
+    assert isinstance(merged, bytes)
+    graph = onnx.load_from_string(merged).graph
+    assert [node.op_type for node in graph.node] == ["Conv"]
+    assert sorted(each.name for each in graph.initializer) == ["bias", "weights/of_squares"]
+
+
+def test_what_something_else_needs_is_kept(tmp_path: Path) -> None:
+    file = graph_of(tmp_path, also_shown=True)
+    merged = merge_focus(file)
+    assert isinstance(merged, bytes)
+    images = np.random.default_rng(3).random((1, 3, 8, 8), np.float32)
+    for found, expected in zip(outputs_of(merged, images), outputs_of(file, images), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"step": 1},
+        {"step": 3},
+        {"end": 8},
+        {"axis": 2},
+        {"strides": 2},
+        {"offsets_yx": ORDER[:2]},
+        {"offsets_yx": ((0, 0), (1, 0), (0, 1), (2, 1))},
+    ],
+    ids=str,
+)
+def test_what_is_no_focus_stays_as_it_is(tmp_path: Path, other: dict[str, object]) -> None:
+    file = graph_of(tmp_path, **other)  # type: ignore[arg-type]
+    assert merge_focus(file) == file
+
+
+def test_four_parts_of_one_pixel_are_merged_too(tmp_path: Path) -> None:
+    """Which pixel a part comes from is read from its slices, not taken for granted."""
+    file = graph_of(tmp_path, offsets_yx=((1, 1),) * 4)
+    merged = merge_focus(file)
+    assert isinstance(merged, bytes)
+    images = np.random.default_rng(3).random((1, 3, 8, 8), np.float32)
+    (expected,), (found,) = outputs_of(file, images), outputs_of(merged, images)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
