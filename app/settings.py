@@ -126,8 +126,8 @@ class Settings(BaseSettings):
     """Memory for decoding large pictures, of which as many are decoded side by side; each may be alone."""
     engine_deadline_s: PositiveFloat = 30.0
     """A picture that waited and was computed for longer than this is dropped with 503."""
-    engine_model_bytes: PositiveInt = 2048 * MIB
-    """Models are kept in memory up to this much, the least recently used go first."""
+    engine_model_bytes: PositiveInt | None = None
+    """Models are kept in memory up to this much; default 2 GiB, or a quarter of an accelerator's memory."""
     engine_batch_size: PositiveInt | None = None
     """Most pictures in one forward pass; default 1 on CPU, on an accelerator what a warm-up finds best."""
     engine_batch_delay_ms: NonNegativeFloat = 2.0

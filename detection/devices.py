@@ -52,9 +52,13 @@ def describe_devices(devices: tuple[torch.device, ...]) -> str:
 
 
 def wait_for(device: torch.device) -> None:
-    """Return when the device has done all that was asked of it, so that a clock read next tells the truth."""
+    """Return when the device has done what this thread asked of it, so that a clock then tells the truth.
+
+    Not all that anybody asked of it: to wait for that is an error while another thread captures a CUDA graph,
+    and breaks the graph.
+    """
     if device.type == "cuda":
-        torch.cuda.synchronize(device)
+        torch.cuda.current_stream(device).synchronize()
 
 
 def _accelerator(number: int, spec: str, devices: tuple[torch.device, ...]) -> torch.device:

@@ -30,6 +30,7 @@ class FakeEngine(EngineClient):
     """Answers every request for a picture with the same few bytes, and remembers what it was asked."""
 
     def __init__(self) -> None:
+        self.has_answered = False
         self.rendered: list[tuple[bytes, tuple[Box, ...], int | None]] = []
         self.error: HarrierError | None = None
         """Raised instead of an answer."""

@@ -21,6 +21,7 @@ from app.storage import Storage, open_storage
 from detection.model_files import ONNX_FILE, WEIGHTS_FILE, read_record
 from detection.model_record import ModelRecord
 from detection.models import create_model
+from detection.models.network import Network
 
 CELL = 16
 CLASSES = ("cat", "dog", "owl")
@@ -111,11 +112,22 @@ def publish(storage: Storage, model_id: str = "m1", *, seed: int = 0) -> ServedM
 def publish_weights(storage: Storage) -> ServedModel:
     """Write random weights of a real network, for the backend that runs the torch module."""
     torch.manual_seed(0)
-    content = save(create_model(RECORD.architecture, num_classes=len(CLASSES)).state_dict())
+    return _write_weights(storage, create_model(RECORD.architecture, num_classes=len(CLASSES)), RECORD)
+
+
+def add_weights(settings: Settings, network: Network, record: ModelRecord) -> ServedModel:
+    """Publish the weights of a network alone: no graph is exported, which takes long."""
+    served = _write_weights(open_storage(settings), network, record)
+    _add_rows(settings, served, None)
+    return served
+
+
+def _write_weights(storage: Storage, network: Network, record: ModelRecord) -> ServedModel:
+    content = save(network.state_dict())
     key = f"models/weights/{WEIGHTS_FILE}"
     storage.write(key, io.BytesIO(content))
     file = WeightsFile("safetensors", key, len(content), hashlib.sha256(content).hexdigest())
-    return ServedModel("weights", RECORD, (file,))
+    return ServedModel("weights", record, (file,))
 
 
 def _model_row(served: ServedModel, alias: str | None) -> Model:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from contextlib import suppress
 
@@ -30,8 +31,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         context = create_context(settings, Queue(options.queue))
     except DeviceError as error:
-        log.error("worker_cannot_start", reason=str(error))
-        return 1
+        log.error("worker_cannot_start", reason=f"HARRIER_DEVICE: {error}")
+        return os.EX_CONFIG
     set_context(context)
     celery = configure(settings)
     threads = (sweep_rounds(context), janitor_rounds(context))

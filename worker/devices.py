@@ -89,5 +89,5 @@ def _chosen(spec: str, gpus: Sequence[Gpu]) -> list[Device]:
         return [] if choice.word == CPU else list(existing.values())
     for number in choice.numbers:
         if str(number) not in existing:
-            raise DeviceError(spec, f"HARRIER_DEVICE names {number}, which this host does not have", names)
+            raise DeviceError(spec, f"this host has no accelerator {number}", names)
     return [existing[str(number)] for number in choice.numbers]

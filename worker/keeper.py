@@ -19,6 +19,7 @@ from worker.exit_codes import DRAINED, NOT_RUN, ExitCode, failure_of
 from worker.lease import DATABASE_AWAY, DatabaseAwayError, Lease
 from worker.scratch import remove_scratch
 from worker.threads import thread_environment
+from worker.uploads import remove_useless_upload
 from worker.watch import Heart, Silence
 
 LOOK_S = 0.2
@@ -41,6 +42,7 @@ def keep(job_id: str, context: WorkerContext, numbers: Sequence[str]) -> bool:
         claim = _claim(job_id, context, numbers)
         if claim is not None:
             Keeper(claim, context, ",".join(numbers)).run()
+            remove_useless_upload(context, job_id)
         return claim is not None
     finally:
         context.slots.give_back(numbers, job_id)

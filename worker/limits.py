@@ -15,8 +15,8 @@ from worker.memory import memory_limit_bytes
 OOM_SCORE = Path("/proc/self/oom_score_adj")
 KILLED_FIRST = "500"
 """When the host runs out of memory, a job dies before the API, the engine or the database."""
-NICENESS = 5
-"""A training leaves the cores to whoever waits for an answer."""
+NICENESS = 8
+"""A training leaves the cores to whoever waits for an answer, which the engine computes at 3."""
 READS_UNTRUSTED_FILES = (JobKind.DATASET_IMPORT, JobKind.MODEL_IMPORT, JobKind.DETECT_VIDEO)
 UNTRUSTED_SHARE = 0.75
 """Of the memory, for what untrusted files make their readers hold: few bytes can ask for all of it."""

@@ -20,6 +20,7 @@ from app.api.faults import invalid_input, problems_of
 from app.api.head import EVENT_STREAM
 from app.api.idempotency import ReplayedAnswer
 from app.api.refusals import refusal
+from app.database.session import is_disk_full
 from app.errors import (
     BadRequestError,
     DatabaseUnavailableError,
@@ -139,6 +140,8 @@ def _database_error(request: Request, error: Exception) -> Response:
     if not temporary and not (isinstance(error, DBAPIError) and error.connection_invalidated):
         raise error
     log.warning("database_unavailable", error=type(error).__name__)
+    if isinstance(error, DBAPIError) and is_disk_full(error.orig):
+        return _answer(request, DatabaseUnavailableError("the disk of the database is full"))
     return _answer(request, DatabaseUnavailableError("the database does not answer; try again shortly"))
 
 

@@ -17,6 +17,9 @@ from app.settings import get_settings
 ModelId = Annotated[str, typer.Argument(metavar="MODEL")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, or an accelerator by number: 0")]
+_FIELDS = "device input_size batch_size runs type amount scope finetune_epochs split name"
+_OPTIONS = {field: f"--{field.replace('_', '-')}" for field in _FIELDS.split()}
+"""What fields of the bodies are called here."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -48,7 +51,7 @@ def profile(
         "type": kind,
         "verbose": verbose,
     }
-    result = _result(f"/models/{model}/profile", body)
+    result = _result(f"/models/{model}/profile", body, _OPTIONS)
     if as_json:
         show_json(result)
         return
@@ -78,7 +81,7 @@ def prune(
         "device": device,
         "name": name,
     }
-    result = _result(f"/models/{model}/prune", body)
+    result = _result(f"/models/{model}/prune", body, {**_OPTIONS, "dataset_id": "--dataset"})
     if as_json:
         show_json(result)
         return
@@ -106,7 +109,8 @@ def evaluate(
         "device": device,
         "tta": None if passes is None else json.loads(passes),
     }
-    evaluation_id = _result(f"/models/{model}/evaluate", body)["evaluation_id"]
+    called = {**_OPTIONS, "dataset_id": "DATASET"}
+    evaluation_id = _result(f"/models/{model}/evaluate", body, called)["evaluation_id"]
     found = Api(get_settings()).get(f"/evaluations/{evaluation_id}")
     if as_json:
         show_json(found)
@@ -128,9 +132,10 @@ def _measured(found: Mapping[str, Any]) -> tuple[tuple[str, ...], list[tuple[str
     return ("METRIC", *(way.upper() for way in ways)), rows
 
 
-def _result(path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+def _result(path: str, body: Mapping[str, Any], called: Mapping[str, str]) -> dict[str, Any]:
     api = Api(get_settings())
-    job = api.post(path, json={field: value for field, value in body.items() if value is not None})
+    given = {field: value for field, value in body.items() if value is not None}
+    job = api.post(path, json=given, called=called)
     result: dict[str, Any] = follow_job(api, job["id"])["result"]
     return result
 

@@ -18,6 +18,17 @@ from app.settings import get_settings
 
 WIDEST = 200
 """Characters of a line of the table."""
+UNMET = 3
+"""The exit status when nothing reaches the wishes; 1 is a failure, 2 a command that was typed wrongly."""
+CALLED = {
+    "p95_ms": "--p95-ms",
+    "rps": "--rps",
+    "max_ap_drop": "--max-ap-drop",
+    "dataset_id": "--dataset",
+    "split": "--split",
+    "device": "--device",
+    "seconds": "--seconds",
+}
 
 
 def bench(
@@ -28,7 +39,8 @@ def bench(
     rps: Annotated[float | None, typer.Option(help="So many pictures a second must be served.")] = None,
     max_ap_drop: Annotated[float | None, typer.Option(help="How much less AP is allowed: 0.005")] = None,
     dataset: Annotated[
-        str | None, typer.Option(help="Whose pictures; default is that of the model's training.")
+        str | None,
+        typer.Option(help="Id of the one to measure on; default is that of the training."),
     ] = None,
     split: Annotated[str, typer.Option(help="train, val or test")] = "val",
     device: Annotated[str, typer.Option(help="auto, cpu, or an accelerator by number: 0")] = "auto",
@@ -38,7 +50,10 @@ def bench(
         Path | None, typer.Option("--json", dir_okay=False, help="Write everything into this file.")
     ] = None,
 ) -> None:
-    """Measure every way to serve a model, and print the table; waits for the job."""
+    """Measure every way to serve a model, and print the table; waits for the job.
+
+    The exit status is 3 when no way to serve reaches the wishes.
+    """
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise CommandError(f"there is no folder {json_file.absolute().parent} to write {json_file.name} into")
     wishes = {"p95_ms": p95_ms, "rps": rps, "max_ap_drop": max_ap_drop, "dataset_id": dataset}
@@ -50,11 +65,13 @@ def bench(
         "pin": pin,
     }
     api = Api(get_settings())
-    job = api.post(f"/models/{model}/plan", json=body)
+    job = api.post(f"/models/{model}/plan", json=body, called=CALLED)
     plan = follow_job(api, job["id"])["result"]
     if json_file is not None:
         json_file.write_text(json.dumps(plan, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     _show(plan)
+    if plan["winner"] is None:
+        raise typer.Exit(UNMET)
 
 
 def _show(plan: Mapping[str, Any]) -> None:

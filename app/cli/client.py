@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 import httpx2
@@ -48,8 +49,19 @@ class Api:
     def get(self, path: str, **options: Any) -> Any:
         return _document(self.send("GET", path, **options))
 
-    def post(self, path: str, **options: Any) -> Any:
-        return _document(self.send("POST", path, **options))
+    def post(self, path: str, *, called: Mapping[str, str] = MappingProxyType({}), **options: Any) -> Any:
+        """Return the document of a good answer.
+
+        Args:
+            called: what the command calls fields of the body: an error speaks of those.
+
+        Raises:
+            CommandError: nobody answers, or the answer is an error.
+        """
+        try:
+            return _document(self.send("POST", path, **options))
+        except CommandError as error:
+            raise CommandError(in_own_words(str(error), called)) from None
 
     def patch(self, path: str, **options: Any) -> None:
         self.send("PATCH", path, **options)
@@ -178,6 +190,13 @@ def problem_text(response: httpx2.Response) -> str:
     if advice := _advice(code, response.request.url.path):
         lines.append(advice)
     return "\n".join(lines)
+
+
+def in_own_words(message: str, called: Mapping[str, str]) -> str:
+    """Return a message about fields of a body that speaks of what was typed instead."""
+    for field, own in called.items():
+        message = message.replace(f"`{field}`", f"`{own}`").replace(f"/{field}:", f"{own}:")
+    return message
 
 
 def _advice(code: str, path: str) -> str | None:

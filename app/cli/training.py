@@ -69,7 +69,7 @@ def train(
     for assignment in settings or ():
         _assign(body, assignment)
     api = Api(get_settings())
-    job = api.post("/train", json=body)
+    job = api.post("/train", json=body, called={"dataset_id": "DATASET"})
     if not watch:
         say(f"queued; watch it with: harrier jobs watch {job['id']}")
         show(job["id"])

@@ -14,6 +14,8 @@ SQLITE_OLDEST = (3, 51, 3)
 """Older ones can corrupt a database in WAL mode when the log is reset."""
 BUSY_TIMEOUT_MS = 15_000
 
+POSTGRES_DISK_FULL = "53100"
+
 Sessions = sessionmaker[Session]
 
 
@@ -45,6 +47,13 @@ def create_database_engine(settings: Settings) -> Engine:
 
 def create_sessions(engine: Engine) -> Sessions:
     return sessionmaker(engine, expire_on_commit=False)
+
+
+def is_disk_full(error: object) -> bool:
+    """Return whether a driver's error says that there is no room for what was to be written."""
+    if isinstance(error, pysqlite3.Error):
+        return bool(error.sqlite_errorcode == pysqlite3.SQLITE_FULL)
+    return getattr(error, "sqlstate", None) == POSTGRES_DISK_FULL
 
 
 def _sqlite_engine(address: str) -> Engine:

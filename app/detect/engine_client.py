@@ -56,6 +56,8 @@ class EngineClient:
         self._socket = settings.engine_socket
         self._timeout_s = settings.engine_deadline_s
         self._line: _Line | None = None
+        self.has_answered = False
+        """The engine that is there, or was last; one that has just started may take its time."""
         self._held: tuple[ServedModel, ...] | None = None
         self._connecting = asyncio.Lock()
         self._numbers = itertools.count(1)
@@ -135,10 +137,17 @@ class EngineClient:
         if self._line is not None:
             await self._line.close()
 
+    async def hang_up(self) -> None:
+        """Give up on what waits for an answer; the next request connects anew."""
+        line, self._line = self._line, None
+        if line is not None:
+            await line.close()
+
     async def _ask(self, request: Callable[[int], Request], wanted: type[Wanted], timeout_s: float) -> Wanted:
         line = await self._connected()
         number = next(self._numbers)
         answer = await line.ask(request(number), timeout_s + GRACE_S)
+        self.has_answered = True
         if isinstance(answer, Refused):
             raise _error(answer)
         if not isinstance(answer, wanted):
@@ -147,7 +156,9 @@ class EngineClient:
 
     async def _connected(self) -> _Line:
         async with self._connecting:
-            if self._line is None or self._line.is_closed:
+            if self._line is not None and self._line.is_closed:
+                self._line, self.has_answered = None, False
+            if self._line is None:
                 self._line = await _Line.open(self._socket)
                 if self._held is not None:
                     self._line.tell(Hold(next(self._numbers), self._held))
@@ -160,7 +171,9 @@ class _Line:
     def __init__(self) -> None:
         self._answers: dict[int, asyncio.Future[Answer]] = {}
         self._protocol = FrameProtocol(
-            max_bytes=MAX_ANSWER_BYTES, on_frame=self._take, on_end=self._tell_the_waiting
+            max_bytes=MAX_ANSWER_BYTES,
+            on_frame=self._take,
+            on_end=lambda: self._fail_the_waiting("the engine ended while it worked on this"),
         )
 
     @classmethod
@@ -198,6 +211,7 @@ class _Line:
         self._protocol.send(*encode(request))
 
     async def close(self) -> None:
+        self._fail_the_waiting("the engine does not answer")
         self._protocol.abort()
         await self._protocol.ended.wait()
 
@@ -211,10 +225,10 @@ class _Line:
         if waiting is not None and not waiting.done():
             waiting.set_result(answer)
 
-    def _tell_the_waiting(self) -> None:
+    def _fail_the_waiting(self, detail: str) -> None:
         for waiting in self._answers.values():
             if not waiting.done():
-                waiting.set_exception(_gone("the engine ended while it worked on this"))
+                waiting.set_exception(_gone(detail))
 
 
 def _error(refused: Refused) -> HarrierError:

@@ -14,19 +14,22 @@ from app.detect.engine_client import EngineClient
 from app.detect.measures import DetectMeasures
 from app.detect.model_choice import ModelChoice
 from app.detect.wire import ServedModel
-from app.errors import HarrierError
+from app.errors import EngineUnavailableError, HarrierError
 from app.logs import get_logger
 
 log = get_logger(__name__)
 
 PERIOD_S = 0.5
 """So long after a commit, of whomever, the engine begins to load what an alias has moved to."""
+MOST_UNANSWERED = 2
+"""Looks in a row, of some seconds each; then the engine is frozen, and nobody need wait for it."""
 
 
 class EngineWatch:
     """Runs beside the requests: the engine loads what they will ask for, and keeps it.
 
-    Asking how full it is also finds out that it is a new one, which the client then tells what is held.
+    Asking how full it is also finds out that it is a new one, which the client then tells what is held, and
+    that it has frozen: then nobody waits for it longer than some seconds.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class EngineWatch:
         self._mark: int | None = None
         self._held: Sequence[ServedModel] | None = None
         self._told: Sequence[ServedModel] | None = None
+        self._unanswered = 0
         self._watching: asyncio.Task[None] | None = None
         self._closed = asyncio.Event()
 
@@ -69,5 +73,20 @@ class EngineWatch:
                 await self._engine.hold(self._held)
                 self._told = self._held
             self._measures.note_status(await self._engine.status())
+            self._unanswered = 0
+        except EngineUnavailableError:
+            self._told = None  # requests say so themselves
+            await self._note_unanswered()
         except HarrierError:
-            self._told = None  # it is away, or too busy; requests say so themselves
+            self._told = None  # it is too busy
+
+    async def _note_unanswered(self) -> None:
+        """Hang up on an engine that answers nothing any more; one that is only starting is waited for.
+
+        One silent look may be our own fault: a process that was stopped itself finds all its time gone.
+        """
+        self._unanswered += 1
+        if self._engine.has_answered and self._unanswered >= MOST_UNANSWERED:
+            if self._unanswered == MOST_UNANSWERED:
+                log.warning("engine_does_not_answer")
+            await self._engine.hang_up()

@@ -7,14 +7,16 @@ never the API.
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import os
+import signal
 import socket
 import sys
 
 from app.engine.listener import EngineRunningError, listen
+from app.engine.unusable_setting import UnusableSettingError
 from app.logs import configure_logging, get_logger
 from app.settings import Settings, get_settings
-from detection.errors import DetectionError
 from detection.heap import keep_freed_memory
 
 log = get_logger(__name__)
@@ -23,12 +25,16 @@ log = get_logger(__name__)
 def main() -> None:
     settings = get_settings()
     configure_logging(settings)
+    faulthandler.register(signal.SIGUSR1)  # where it hangs: asked before it is killed for that
     try:
         with listen(settings.engine_socket) as listener:
             _serve(settings, listener)
-    except (DetectionError, EngineRunningError) as error:
+    except EngineRunningError as error:
         log.error("engine cannot start", reason=str(error))
         sys.exit(1)
+    except UnusableSettingError as error:
+        log.error("engine cannot start", reason=str(error))
+        sys.exit(os.EX_CONFIG)
 
 
 def _serve(settings: Settings, listener: socket.socket) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+import fcntl
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,7 +13,7 @@ import structlog
 from detection.inference.agreement import Agreement
 from detection.inference.backends import BACKENDS
 from detection.inference.serving import ServingShape
-from detection.processor import processor_name
+from detection.training.durable import write_durably
 
 MOST_REMEMBERED = 1000
 
@@ -31,16 +30,23 @@ class Acceptance(msgspec.Struct, frozen=True):
 
 
 class Acceptances:
-    """A trial counts for one model, backend and precision, the library's version and the processor."""
+    """A trial counts for one model, backend and precision, the library's version and the hardware.
 
-    def __init__(self, file: Path) -> None:
-        """Read what earlier processes found out; a file that cannot be read is begun anew."""
-        self._file = file
+    Several engines may keep one file: each adds to what is there, one after the other.
+    """
+
+    def __init__(self, file: Path, *, hardware: str) -> None:
+        """Read what earlier processes found out; a file that cannot be read is begun anew.
+
+        Args:
+            hardware: what the processor or the accelerator is called.
+        """
+        self._file, self._hardware = file, hardware
         self._kept = _read(file)
         self._known = dict(self._kept)
 
     def find(self, model_id: str, shape: ServingShape) -> Acceptance | None:
-        return self._known.get(_key(model_id, shape))
+        return self._known.get(self._key(model_id, shape))
 
     def add(
         self, model_id: str, shape: ServingShape, acceptance: Acceptance, *, lasting: bool = True
@@ -50,26 +56,24 @@ class Acceptances:
         Args:
             lasting: whether another process would come to the same.
         """
-        self._known[_key(model_id, shape)] = acceptance
+        key = self._key(model_id, shape)
+        self._known[key] = acceptance
         if lasting:
-            self._kept[_key(model_id, shape)] = acceptance
-            self._keep()
+            try:
+                self._write(key, acceptance)
+            except OSError as error:
+                log.warning("what was accepted cannot be kept", file=str(self._file), reason=str(error))
 
-    def _keep(self) -> None:
-        while len(self._kept) > MOST_REMEMBERED:
-            del self._kept[next(iter(self._kept))]
-        try:
-            self._write()
-        except OSError as error:
-            log.warning("what was accepted cannot be kept", file=str(self._file), reason=str(error))
+    def _key(self, model_id: str, shape: ServingShape) -> str:
+        return f"{model_id} {shape.executor} {_version(shape.backend)} on {self._hardware}"
 
-    def _write(self) -> None:
+    def _write(self, key: str, acceptance: Acceptance) -> None:
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self._file.parent, delete=False) as new:
-            new.write(msgspec.json.format(msgspec.json.encode(self._kept)))
-            new.flush()
-            os.fsync(new.fileno())
-        Path(new.name).replace(self._file)
+        with self._file.with_suffix(".lock").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self._kept |= _read(self._file) | {key: acceptance}
+            newest = dict(list(self._kept.items())[-MOST_REMEMBERED:])
+            write_durably(self._file, msgspec.json.format(msgspec.json.encode(newest)))
 
 
 def _read(file: Path) -> dict[str, Acceptance]:
@@ -77,18 +81,9 @@ def _read(file: Path) -> dict[str, Acceptance]:
         return msgspec.json.decode(file.read_bytes(), type=dict[str, Acceptance])
     except FileNotFoundError:
         return {}
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         log.warning("what was accepted is tried anew", file=str(file), reason=str(error))
         return {}
-
-
-def _key(model_id: str, shape: ServingShape) -> str:
-    return f"{model_id} {shape.executor} {_version(shape.backend)} on {_processor()}"
-
-
-@cache
-def _processor() -> str:
-    return processor_name()
 
 
 @cache

@@ -50,16 +50,17 @@ class Admission:
         *,
         max_images: int,
         max_bytes: int,
-        short_queue: int = 1,
+        most_under_overload: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Admit up to the bounds.
 
         Args:
-            short_queue: pictures that may wait under overload: what is served within about one computation.
+            most_under_overload: pictures that are here then, computed or waiting: no more than keep every
+                stream busy, for whoever is let in shares the cores with all others.
         """
         self._max_images, self._max_bytes = max_images, max_bytes
-        self._short_queue, self._clock = short_queue, clock
+        self._most_under_overload, self._clock = most_under_overload, clock
         self._pressure = Pressure(clock)
         self._places: dict[Place, None] = {}
         self._draining = False
@@ -108,9 +109,9 @@ class Admission:
         waiting = [place for place in self._places if place.is_waiting]
         if not was_overload:
             # Those who have waited longest are late already; the youngest can still be in time.
-            for place in waiting[: -self._short_queue]:
+            for place in waiting[: self.images - self._most_under_overload]:
                 place.refuse()
-        if len(waiting) >= self._short_queue:
+        if sum(not place.is_refused for place in self._places) >= self._most_under_overload:
             raise self._overloaded()
 
     def _longest_wait_s(self) -> float:

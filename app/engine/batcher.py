@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from detection.inference.out_of_memory import is_out_of_memory
+from detection.inference.out_of_memory import MemoryLimit, is_out_of_memory
 
 WORTH_OF_A_BATCH = 0.25
 """Waiting for more never takes longer than this share of the time that a batch takes: that is about what a
@@ -46,7 +46,7 @@ class Batcher(Generic[Item, Result]):
         clock: Callable[[], float] | None = None,
     ) -> None:
         self._run_batch = run_batch
-        self._max_batch_size = max_batch_size
+        self._limit = MemoryLimit(max_batch_size)
         self._free_streams = streams
         self._max_delay_s = max_delay_s
         self._waiting: deque[_Waiting[Item, Result]] = deque()
@@ -78,14 +78,14 @@ class Batcher(Generic[Item, Result]):
 
     def _remaining_delay_s(self) -> float:
         alone = self._last_batch_size == 1 and len(self._waiting) == 1
-        if alone or len(self._waiting) >= self._max_batch_size:
+        if alone or len(self._waiting) >= self._limit.most:
             return 0.0
         worth_s = self._max_delay_s if self._batch_s is None else WORTH_OF_A_BATCH * self._batch_s
         return self._waiting[0].since + min(self._max_delay_s, worth_s) - self._clock()
 
     def _start_batch(self) -> None:
         batch: list[_Waiting[Item, Result]] = []
-        while self._waiting and len(batch) < self._max_batch_size:
+        while self._waiting and len(batch) < self._limit.most:
             waiting = self._waiting.popleft()
             if not waiting.answer.done():
                 batch.append(waiting)
@@ -120,10 +120,7 @@ class Batcher(Generic[Item, Result]):
 
     async def _serve_parts(self, batch: list[_Waiting[Item, Result]], error: BaseException) -> None:
         """Serve a batch that failed as a whole: in halves that fit, or each alone to see which one is bad."""
-        part_size = 1
-        if is_out_of_memory(error):
-            part_size = max(len(batch) // 2, 1)
-            self._max_batch_size = min(self._max_batch_size, part_size)
+        part_size = self._limit.halve(len(batch), error) if is_out_of_memory(error) else 1
         for start in range(0, len(batch), part_size):
             part = [waiting for waiting in batch[start : start + part_size] if not waiting.answer.done()]
             if part:

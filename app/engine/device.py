@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
 
 from app.detect.wire import ServedModel
-from app.settings import Settings
+from app.engine.unusable_setting import UnusableSettingError
+from app.settings import MIB, Settings
 from detection.devices import describe_devices, select_devices
-from detection.errors import BackendError, UnknownNameError
+from detection.errors import BackendError, DeviceError, UnknownNameError
 from detection.inference.backends import BACKENDS, check_use
-from detection.inference.serving import Precision, ServingShape, read_executor
+from detection.inference.serving import Precision, ServingShape, executor_name, read_executor
+from detection.processor import processor_name
 
 ACCELERATOR_BATCH_SIZE = 64
 """Of how many pictures a batch on an accelerator is tried; how many it gets, the warm-up finds out."""
-PROVEN = (("openvino", Precision.BF16),)
-"""Backends that may take over: their AP is published beside the reference's, in docs/performance.md."""
+PROVEN: Mapping[str, tuple[tuple[str, Precision], ...]] = {
+    "cpu": (("openvino", Precision.BF16),),
+    "cuda": (("eager", Precision.FP16),),
+}
+"""By the kind of device what may take over: its AP is beside the reference's in docs/performance.md."""
+MODEL_BYTES = 2048 * MIB
 ANY_SIZE = "eager"
 """The backend for views of another size than the model's own: an exported graph takes that one only."""
 
@@ -30,6 +37,8 @@ class Device:
     torch_device: torch.device
     shape: ServingShape
     """Of models that no plan was pinned to."""
+    model_bytes: int
+    """Memory that models may take which are not held."""
     learns_batch_size: bool = False
     """Whether the batch size of the shape is only what is tried at most."""
     candidates: tuple[ServingShape, ...] = ()
@@ -40,6 +49,11 @@ class Device:
         return describe_devices((self.torch_device,))
 
     @property
+    def hardware(self) -> str:
+        """What is called so computes alike: what was found out about a backend holds for all of it."""
+        return processor_name() if self.on_cpu else torch.cuda.get_device_name(self.torch_device)
+
+    @property
     def on_cpu(self) -> bool:
         return self.torch_device.type == "cpu"
 
@@ -48,14 +62,13 @@ class Device:
         pinned = model.shape
         if pinned is None or not _is_usable(pinned.backend, self.torch_device, pinned.precision):
             return self.shape
-        return replace(pinned, streams=min(pinned.streams, num_cores()))
+        streams = min(pinned.streams, num_cores())
+        return replace(pinned, streams=streams, threads=max(min(pinned.threads, num_cores() // streams), 1))
 
-    @property
-    def any_size_shape(self) -> ServingShape:
-        """How a model is served to views of another size than its own."""
-        if self.shape.backend == ANY_SIZE:
-            return self.shape
-        # torch computes with one set of threads for the whole process
+    def any_size_shape(self, own: ServingShape) -> ServingShape:
+        """Return how a model that is served in a shape looks at views of another size than its own."""
+        if own.backend == ANY_SIZE:
+            return own
         return replace(self.shape, backend=ANY_SIZE, precision=Precision.FP32, streams=1)
 
 
@@ -63,14 +76,14 @@ def choose_device(settings: Settings) -> Device:
     """Return the first device that the settings name, with the backend that is best on it.
 
     Raises:
-        DeviceError: there is no such device.
-        UnknownNameError: there is no such backend.
-        BackendError: it cannot be used on this device, or not in that precision.
+        UnusableSettingError: there is no such device, or it has not that backend.
     """
-    device = select_devices(settings.device)[0]
+    try:
+        device = select_devices(settings.device)[0]
+    except DeviceError as error:
+        raise UnusableSettingError(f"HARRIER_DEVICE: {error}") from error
     on_cpu = device.type == "cpu"
-    backend, precision = read_executor(settings.backend or ("onnxruntime" if on_cpu else "eager"))
-    check_use(backend, device, precision)
+    backend, precision = _read_backend(settings.backend or ("onnxruntime" if on_cpu else "eager"), device)
     streams = num_cores() if on_cpu and BACKENDS[backend].side_by_side else 1
     shape = ServingShape(
         backend=backend,
@@ -82,6 +95,7 @@ def choose_device(settings: Settings) -> Device:
     return Device(
         device,
         shape,
+        model_bytes=settings.engine_model_bytes or _model_bytes(device),
         learns_batch_size=not on_cpu and settings.engine_batch_size is None,
         candidates=() if settings.backend else _candidates(shape, device),
     )
@@ -102,10 +116,18 @@ def num_callers() -> int:
     return num_cores() + max(num_cores() // 4, 1)
 
 
+def _model_bytes(device: torch.device) -> int:
+    """Return the default: a model on an accelerator comes with batches and graphs that are larger than it."""
+    if device.type != "cuda":
+        return MODEL_BYTES
+    total: int = torch.cuda.get_device_properties(device).total_memory
+    return total // 4
+
+
 def _candidates(shape: ServingShape, device: torch.device) -> tuple[ServingShape, ...]:
     return tuple(
         replace(shape, backend=backend, precision=precision)
-        for backend, precision in PROVEN
+        for backend, precision in PROVEN.get(device.type, ())
         if _is_usable(backend, device, precision)
     )
 
@@ -117,3 +139,23 @@ def _is_usable(backend: str, device: torch.device, precision: Precision) -> bool
     except (BackendError, UnknownNameError):
         return False
     return True
+
+
+def _read_backend(name: str, device: torch.device) -> tuple[str, Precision]:
+    try:
+        backend, precision = read_executor(name)
+        check_use(backend, device, precision)
+    except (BackendError, UnknownNameError) as error:
+        usable = ", ".join(_usable_executors(device))
+        raise UnusableSettingError(
+            f"HARRIER_BACKEND={name}: {error}. What works here on {device}: {usable}"
+        ) from error
+    return backend, precision
+
+
+def _usable_executors(device: torch.device) -> list[str]:
+    return [
+        executor_name(backend, precision)
+        for backend in BACKENDS
+        for precision in BACKENDS[backend].precisions(device)
+    ]

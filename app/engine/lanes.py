@@ -13,6 +13,9 @@ from typing import ParamSpec, TypeVar
 Params = ParamSpec("Params")
 Value = TypeVar("Value")
 
+COMPUTING_NICENESS = 3
+"""A core goes first to who receives and answers, which takes a moment, then to who computes."""
+
 
 class Turn:
     """Room in a lane for one picture, from when it is let in until it has left and no thread works on it."""
@@ -52,7 +55,7 @@ class Lane:
     def __init__(
         self, name: str, *, threads: int, max_pictures: int, max_bytes: int, niceness: int = 0
     ) -> None:
-        self.pool = ThreadPoolExecutor(threads, name, initializer=_lower_priority, initargs=(niceness,))
+        self.pool = ThreadPoolExecutor(threads, name, initializer=lower_priority, initargs=(niceness,))
         self._max_pictures, self._max_bytes = max_pictures, max_bytes
         self._waiting: deque[Turn] = deque()
         self.pictures = 0
@@ -124,6 +127,6 @@ async def _outcome(
         raise
 
 
-def _lower_priority(niceness: int) -> None:
+def lower_priority(niceness: int) -> None:
     """On Linux every thread has a priority of its own."""
     os.nice(niceness)

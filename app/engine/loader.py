@@ -13,7 +13,7 @@ from typing import TypeVar
 from app.detect.wire import ServedModel, WeightsFile
 from app.engine.batch_probe import learn_batch_size
 from app.engine.device import Device, num_cores
-from app.engine.footprint import memory_in_use
+from app.engine.footprint import give_back, memory_in_use
 from app.engine.models import unavailable
 from app.storage import Storage
 from detection.inference.backends import BACKENDS, Backend
@@ -92,6 +92,7 @@ class Loader:
     def _load_folder(
         self, folder: Path, model: ServedModel, file: WeightsFile, shape: ServingShape
     ) -> LoadedModel | LoadedClassifier:
+        give_back(self._device.torch_device)  # so that what is taken from now on is the model's
         before = memory_in_use(self._device.torch_device)
 
         def size_bytes(copies: int) -> int:
@@ -109,20 +110,26 @@ class Loader:
             shape, lambda threads: self._predictor(folder, model, shape, threads)
         )
         batch_size = self._batch_size(predictor, shape)
+        give_back(self._device.torch_device)  # what only larger batches needed that did not pay
         predictor.warm_up(batch_size)
         copies = 1 if narrow is predictor else 2
         return LoadedModel(predictor, narrow, size_bytes(copies), batch_size)
 
     def _copies(self, shape: ServingShape, load: Callable[[int | None], Warm]) -> tuple[Warm, Warm]:
         """Return what computes with all threads, and what computes with those of one stream; both warm."""
-        many_threads = BACKENDS[shape.backend].side_by_side and self._device.on_cpu
-        wide = load(num_cores() if many_threads else None)
+        wide = load(self._most_threads(shape))
         _warm_up(wide, side_by_side=1)
         if shape.streams == 1:
             return wide, wide
         narrow = load(shape.threads)
         _warm_up(narrow, side_by_side=shape.streams)
         return wide, narrow
+
+    def _most_threads(self, shape: ServingShape) -> int | None:
+        """Return the threads that a lone picture gets: as a plan has measured it."""
+        if not self._device.on_cpu:
+            return None
+        return num_cores() if BACKENDS[shape.backend].side_by_side else shape.threads
 
     def _backend(self, folder: Path, model: ServedModel, shape: ServingShape, threads: int | None) -> Backend:
         return BACKENDS[shape.backend].load(

@@ -88,6 +88,12 @@ class ModelCache(Generic[Loaded]):
         for model, shape in models:
             self.load_beside(model, shape)
 
+    def drop(self, model: ServedModel, shape: ServingShape) -> None:
+        """Forget a model in a shape in which it is not wanted any more, unless it is held."""
+        key = model.id, shape
+        if key not in self._held and self._loaded.pop(key, None) is not None:
+            log.info("model dropped", model_id=model.id, shape=str(shape))
+
     def load_beside(self, model: ServedModel, shape: ServingShape) -> None:
         """Begin to load a model that nobody waits for; a failure is in the log, and `get` tries again.
 

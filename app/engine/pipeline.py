@@ -25,7 +25,7 @@ from app.detect.wire import (
 from app.engine.acceptances import Acceptances
 from app.engine.admission import Admission, Place
 from app.engine.answers import boxes_of, timing_of
-from app.engine.device import choose_device, num_cores
+from app.engine.device import choose_device, num_callers, num_cores
 from app.engine.drawing import draw_picture, drawing_bytes
 from app.engine.loader import Loader
 from app.engine.second_stage import ReadyClassifier, classify_boxes, crop_bytes
@@ -45,9 +45,9 @@ from detection.model_record import ModelRecord
 class Pipeline:
     """The way of each picture.
 
-    On a CPU one pool of as many threads as cores does all the work, so that busy streams do not push each
-    other off the cores; an accelerator has a thread of its own that feeds it. Large pictures are decoded in a
-    lane beside it, on fewer threads, and only as many at a time as fit into their share of the memory.
+    On a CPU one pool of hardly more threads than cores does all the work, so that busy streams do not push
+    each other off the cores; an accelerator has a thread of its own that feeds it. Large pictures are decoded
+    in a lane beside it, on fewer threads, and only as many at a time as fit into their share of the memory.
     """
 
     def __init__(self, settings: Settings, storage: Storage) -> None:
@@ -57,7 +57,7 @@ class Pipeline:
         self.admission = Admission(
             max_images=settings.engine_queue_images,
             max_bytes=settings.engine_queue_bytes,
-            short_queue=max(at_once // 2, 1),
+            most_under_overload=num_callers() if device.on_cpu else at_once + max(at_once // 2, 1),
         )
         # A prepared picture is megabytes of floats: only as many exist as keep every stream busy.
         self._lanes = TwoLanes(
@@ -77,12 +77,11 @@ class Pipeline:
             self._lanes.ordinary.pool if device.on_cpu else ThreadPoolExecutor(1, "device"),
             alone=lambda: self.admission.images + self._staged.extra_looks <= 1,
             is_idle=lambda: not self.admission.images,
-            known=Acceptances(settings.cache / "accepted.json"),
-            max_bytes=settings.engine_model_bytes,
+            known=Acceptances(settings.cache / "accepted.json", hardware=device.hardware),
             max_delay_s=settings.engine_batch_delay_ms / 1000,
         )
         cv2.setNumThreads(1)
-        if device.shape.streams > 1:
+        if device.on_cpu:  # of what is done around the models; those have threads of their own
             torch.set_num_threads(1)
 
     @property

@@ -21,7 +21,7 @@ SHORT_SLOTS, LONG_SLOTS = 2, 25
 """In two such stretches, one after the other, more must have come than gone: short ones tell an offer of
 several times too much at once, long ones tell a little too much from chance."""
 MARGIN = 1.15
-BURST = 48
+BURST = 32
 """Pictures by which the queue may grow unasked. So many clients that wait are never refused."""
 LONGEST_WAIT_S = 0.06
 """While the oldest has waited no longer, nothing is wrong."""

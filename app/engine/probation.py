@@ -1,8 +1,9 @@
 """Tries a faster backend beside the traffic: it serves a model only after it has found what is found today.
 
 While nothing waits, pictures that were just answered are looked at once more, by the backend that serves and
-by the one on trial. Nothing of a picture is kept. When the boxes agree and it is faster, it takes over with
-the next request; when not, it is not asked again for this model.
+by the one on trial; where batches are served, full ones are timed, too. Nothing of a picture is kept. When
+the boxes agree and it is faster, it takes over with the next request; when not, it is not asked again for
+this model. Who lost leaves the memory.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ import structlog
 
 from app.detect.wire import ServedModel
 from app.engine.acceptances import Acceptance, Acceptances
+from app.engine.loader import LoadedModel
 from app.engine.refusal import RefusedError
+from detection.detections import Detections
+from detection.errors import ImageError
 from detection.inference.agreement import CONFIDENT, TOLERANCES, Agreement, Tolerance, compare_detections
-from detection.inference.predictor import DetectOptions, Prediction, Predictor
+from detection.inference.predictor import DetectOptions, Predictor, Prepared
 from detection.inference.serving import ServingShape
 from detection.tasks import Task
 
@@ -28,10 +32,31 @@ PICTURES = 16
 MOST_PICTURES = 500
 """Who has seen so many, and not boxes enough, will not see them."""
 FASTER = 0.95
-"""Of the time that inference takes today: who needs more is not worth the change."""
+"""Of the time that inference of a full batch takes today: who needs more is not worth the change."""
+AS_FAST = 1.05
+"""Of the time that a lone picture takes today: who needs more makes those wait that come one by one."""
 log = structlog.get_logger(__name__)
 
-Predictors = Callable[[ServedModel, ServingShape], Awaitable[Predictor]]
+Load = Callable[[ServedModel, ServingShape], Awaitable[LoadedModel]]
+
+
+@dataclass(slots=True)
+class Times:
+    """How long inference took, in milliseconds."""
+
+    full: list[float] = field(default_factory=list)
+    """Of a full batch; on a CPU that is a lone picture."""
+    lone: list[float] = field(default_factory=list)
+    """Of a picture that is alone."""
+
+    def add(self, predictor: Predictor, prepared: Prepared, count: int, lone_ms: float) -> None:
+        """Time a batch of so many pictures beside the lone one that was seen already."""
+        self.lone.append(lone_ms)
+        self.full.append(lone_ms if count == 1 else predictor.infer([prepared] * count)[0].inference_ms)
+
+    def best(self) -> tuple[float, float]:
+        """Return the quickest of each: what a backend needs, whatever else the machine does meanwhile."""
+        return min(self.full, default=0.0), min(self.lone, default=0.0)
 
 
 @dataclass(slots=True)
@@ -40,8 +65,10 @@ class Trial:
 
     shape: ServingShape
     agreement: Agreement = field(default_factory=Agreement)
-    own_ms: list[float] = field(default_factory=list)
-    tried_ms: list[float] = field(default_factory=list)
+    own: Times = field(default_factory=Times)
+    tried: Times = field(default_factory=Times)
+    batch: int = 1
+    """Pictures of a full batch."""
     seen: set[int] = field(default_factory=set)
     """Hashes of the pictures: one that is sent again and again tells nothing new."""
 
@@ -59,11 +86,13 @@ class Trial:
 
     def outcome(self) -> Acceptance:
         """Return what it comes to."""
-        # The quickest of many says what a backend needs, whatever else the machine does meanwhile.
-        own_ms, tried_ms = (min(times, default=0.0) for times in (self.own_ms, self.tried_ms))
+        (own_ms, own_lone_ms), (tried_ms, tried_lone_ms) = self.own.best(), self.tried.best()
         boxes = f"{self.agreement.same} of {self.agreement.boxes} boxes agree"
-        times = f"{tried_ms:.1f} ms instead of {own_ms:.1f} ms"
-        agrees, faster = self.agreement.is_within(self.tolerance), tried_ms <= FASTER * own_ms
+        times = f"{tried_lone_ms:.1f} ms instead of {own_lone_ms:.1f} ms"
+        if self.batch > 1:
+            times += f", {tried_ms:.1f} ms instead of {own_ms:.1f} ms for {self.batch} pictures"
+        faster = tried_ms <= FASTER * own_ms and tried_lone_ms <= AS_FAST * own_lone_ms
+        agrees = self.agreement.is_within(self.tolerance)
         return Acceptance(agrees and faster, f"{boxes}, {times}", self.agreement)
 
 
@@ -76,21 +105,23 @@ class Probation:
         *,
         own: Callable[[ServedModel], ServingShape],
         candidates: Sequence[ServingShape],
-        predictor: Predictors,
-        is_idle: Callable[[], bool],
+        load: Load,
+        may_try: Callable[[ServedModel, ServingShape], bool],
         swapped: Callable[[], None],
+        lost: Callable[[ServedModel, ServingShape], None],
     ) -> None:
         """Try `candidates`, the best first.
 
         Args:
             known: what earlier processes found out.
             own: how a model is served by itself.
-            predictor: returns a model that is ready to look in a shape; it may have to be loaded.
-            is_idle: whether nothing waits at this moment.
+            load: returns a model that is ready to look in a shape; it may have to be loaded.
+            may_try: whether at this moment nothing waits, and a model in a shape is in memory or fits there.
             swapped: called when a model is served in another shape from now on.
+            lost: called with a shape in which a model is served no longer, or will not be.
         """
         self._known, self._own, self._candidates = known, own, tuple(candidates)
-        self._predictor, self._is_idle, self._swapped = predictor, is_idle, swapped
+        self._load, self._may_try, self._swapped, self._lost = load, may_try, swapped, lost
         self._trials: dict[str, Trial | None] = {}
         self._shapes: dict[str, ServingShape] = {}
         self._running: asyncio.Task[None] | None = None
@@ -109,7 +140,9 @@ class Probation:
         if model.shape is not None or not self._candidates or self._running is not None:
             return
         trial = self._trials.get(model.id)
-        if trial is not None and self._is_idle() and hash(image) not in trial.seen:
+        if trial is None or hash(image) in trial.seen:
+            return
+        if self._may_try(model, trial.shape):
             trial.seen.add(hash(image))
             self._running = asyncio.create_task(self._look_again(trial, model, image))
             self._running.add_done_callback(partial(self._end, model))
@@ -128,14 +161,18 @@ class Probation:
 
     def _end(self, model: ServedModel, running: asyncio.Task[None]) -> None:
         self._running = None
-        if not running.cancelled() and (error := running.exception()) is not None:
-            self._trials[model.id] = None  # another process may try again; here it would fail every time
-            log.error("a trial of a backend failed", model_id=model.id, exc_info=error)
+        if running.cancelled() or (error := running.exception()) is None:
+            return
+        log.error("a trial of a backend failed", model_id=model.id, exc_info=error)
+        # Another process may try again; here it would fail every time.
+        if (trial := self._trials.get(model.id)) is not None:
+            self._lost(model, trial.shape)
+        self._trials[model.id] = None
 
     async def _look_again(self, trial: Trial, model: ServedModel, image: bytes) -> None:
         try:
-            own = await self._predictor(model, self._own(model))
-            tried = await self._predictor(model, trial.shape)
+            own = await self._load(model, self._own(model))
+            tried = await self._load(model, trial.shape)
         except RefusedError as refused:
             outcome = Acceptance(False, refused.message, trial.agreement)
         else:
@@ -156,12 +193,21 @@ class Probation:
         self._begin(model)
         if outcome.accepted:
             self._swapped()
+        self._lost(model, self._own(model) if outcome.accepted else shape)
 
 
-def _compare(trial: Trial, own: Predictor, tried: Predictor, image: bytes) -> None:
+def _compare(trial: Trial, own: LoadedModel, tried: LoadedModel, image: bytes) -> None:
     options = DetectOptions(score_threshold=CONFIDENT - trial.tolerance.score)
-    served, other = (predictor.predict([image], options)[0] for predictor in (own, tried))
-    if isinstance(served, Prediction) and isinstance(other, Prediction):
-        trial.agreement += compare_detections(served.detections, other.detections, trial.tolerance)
-        trial.own_ms.append(served.timing.inference_ms)
-        trial.tried_ms.append(other.timing.inference_ms)
+    try:
+        prepared = own.narrow.prepare(image)
+    except ImageError:  # says nothing about a backend
+        return
+    trial.batch = min(own.batch_size, tried.batch_size)
+
+    def look(predictor: Predictor, times: Times) -> Detections:
+        (prediction,) = predictor.detect([prepared], options)
+        times.add(predictor, prepared, trial.batch, prediction.timing.inference_ms)
+        return prediction.detections
+
+    served, found = look(own.narrow, trial.own), look(tried.narrow, trial.tried)
+    trial.agreement += compare_detections(served, found, trial.tolerance)

@@ -7,6 +7,7 @@ import signal
 import socket
 
 from app.detect.frames import FrameProtocol
+from app.engine.holds import Holds
 from app.engine.pipeline import Pipeline
 from app.engine.server import Connection
 from app.logs import get_logger
@@ -20,14 +21,15 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     """Serve until SIGTERM, then answer what was accepted and return.
 
     Raises:
-        DetectionError: the device or the backend of the settings does not exist.
+        UnusableSettingError: the device or the backend of the settings does not exist here.
     """
     pipeline = Pipeline(settings, open_storage(settings))
+    holds = Holds(pipeline.hold)
     connections: set[Connection] = set()
 
     def welcome() -> FrameProtocol:
         connection = Connection(
-            pipeline, max_image_bytes=settings.max_image_bytes, when_over=connections.discard
+            pipeline, holds, max_image_bytes=settings.max_image_bytes, when_over=connections.discard
         )
         connections.add(connection)
         return connection.protocol

@@ -23,6 +23,7 @@ from app.detect.wire import (
     decode_request,
     encode,
 )
+from app.engine.holds import Holds
 from app.engine.pipeline import Pipeline
 from app.engine.refusal import RefusedError
 from detection.errors import DamagedImageError, ImageError, ImageTooLargeError, UnsupportedImageError
@@ -45,9 +46,14 @@ class Connection:
     """One client, and the tasks that work for it; they end when it goes."""
 
     def __init__(
-        self, pipeline: Pipeline, *, max_image_bytes: int, when_over: Callable[[Connection], None]
+        self,
+        pipeline: Pipeline,
+        holds: Holds,
+        *,
+        max_image_bytes: int,
+        when_over: Callable[[Connection], None],
     ) -> None:
-        self._pipeline, self._when_over = pipeline, when_over
+        self._pipeline, self._holds, self._when_over = pipeline, holds, when_over
         self._tasks: dict[int, asyncio.Task[Answer]] = {}
         self.protocol = FrameProtocol(
             max_bytes=max_image_bytes + ENVELOPE_BYTES, on_frame=self._take, on_end=self._forget
@@ -72,7 +78,7 @@ class Connection:
             case Cancel():
                 self._cancel(request.id)
             case Hold():
-                self._pipeline.hold(request.models)
+                self._holds.name(self, request.models)
                 self._send(Held(request.id))
             case _:
                 self._start(request)
@@ -104,6 +110,7 @@ class Connection:
     def _forget(self) -> None:
         for number in tuple(self._tasks):
             self._cancel(number)
+        self._holds.forget(self)
         self._when_over(self)
 
     def _send(self, answer: Answer) -> None:

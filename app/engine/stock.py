@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -12,7 +13,9 @@ from app.detect.wire import Detect, Refusal, ServedModel
 from app.engine.acceptances import Acceptances
 from app.engine.batcher import Batcher
 from app.engine.device import Device, num_cores
+from app.engine.footprint import memory_free
 from app.engine.formers import Formers
+from app.engine.lanes import COMPUTING_NICENESS, lower_priority
 from app.engine.loader import LoadedClassifier, LoadedModel, Loader
 from app.engine.models import ModelCache
 from app.engine.probation import Probation
@@ -60,8 +63,15 @@ class ReadyModel:
         return (self.loaded.predictor if wide else self.loaded.narrow), wide
 
     async def _infer(self, batch: Sequence[Prepared]) -> list[Inferred]:
-        predictor = self.loaded.predictor if self._alone() else self.loaded.narrow
-        return await asyncio.get_running_loop().run_in_executor(self._pool, predictor.infer, batch)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._compute, batch)
+
+    def _compute(self, batch: Sequence[Prepared]) -> list[Inferred]:
+        predictor, wide = self.predictor()
+        begun = time.perf_counter()
+        inferred = predictor.infer(batch)
+        if len(batch) == 1 and self._alone():
+            self.width.note(time.perf_counter() - begun, wide=wide)
+        return inferred
 
 
 Ready = ReadyModel | ReadyClassifier
@@ -106,7 +116,7 @@ class Stock:
         """
         own, size_hw = self.shape_of(model), model.record.input_size_hw
         shapes = [
-            own if view_size_hw(look, model.record) == size_hw else self.device.any_size_shape
+            own if view_size_hw(look, model.record) == size_hw else self.device.any_size_shape(own)
             for look in request.passes
         ]
         ready = {shape: await self._detector(model, shape) for shape in dict.fromkeys(shapes)}
@@ -157,7 +167,6 @@ def open_stock(
     alone: Callable[[], bool],
     is_idle: Callable[[], bool],
     known: Acceptances,
-    max_bytes: int,
     max_delay_s: float,
 ) -> Stock:
     """Return a stock without models yet.
@@ -167,11 +176,10 @@ def open_stock(
         alone: whether no other picture needs the cores at this moment.
         is_idle: whether no picture is in the engine at all.
         known: which backends were accepted for which models before.
-        max_bytes: of memory that models may take which are not held.
         max_delay_s: that a batch may wait for more pictures.
     """
-    # Not of a lower priority: the threads that a backend makes inherit it, and compute with it ever after.
-    loading = ThreadPoolExecutor(1, "loader")
+    # The threads that a backend makes inherit the priority of the one that loads, and keep it for good.
+    loading = ThreadPoolExecutor(1, "loader", initializer=lower_priority, initargs=(COMPUTING_NICENESS,))
 
     async def load(model: ServedModel, shape: ServingShape) -> Ready:
         loaded = await asyncio.get_running_loop().run_in_executor(loading, loader.load, model, shape)
@@ -179,22 +187,30 @@ def open_stock(
             return line_up(loaded, pool, streams=shape.streams, alone=alone)
         return ReadyModel(loaded, shape, pool, alone=alone, max_delay_s=max_delay_s)
 
-    models = ModelCache(load, max_bytes=max_bytes)
+    models = ModelCache(load, max_bytes=device.model_bytes)
     held: list[ServedModel] = []
 
-    async def predictor(model: ServedModel, shape: ServingShape) -> Predictor:
+    async def in_shape(model: ServedModel, shape: ServingShape) -> LoadedModel:
         ready = await models.get(model, shape)
         if not isinstance(ready, ReadyModel):
             raise RefusedError(Refusal.MODEL_UNAVAILABLE, f"the model {model.id} is no detector")
-        return ready.loaded.narrow
+        return ready.loaded
+
+    def may_try(model: ServedModel, shape: ServingShape) -> bool:
+        if not is_idle():
+            return False
+        if models.find(model, shape) is not None:
+            return True
+        # A backend on trial must not push out of the memory what serves, nor leave batches without any.
+        return models.size_bytes <= min(device.model_bytes // 2, memory_free(device.torch_device))
 
     probation = Probation(
         known,
         own=device.shape_of,
         candidates=device.candidates,
-        predictor=predictor,
-        # A backend on trial must not push out of the memory what serves.
-        is_idle=lambda: is_idle() and models.size_bytes <= max_bytes // 2,
+        load=in_shape,
+        may_try=may_try,
         swapped=lambda: models.hold([(model, probation.shape_of(model)) for model in held]),
+        lost=models.drop,
     )
     return Stock(device, models, probation, held)

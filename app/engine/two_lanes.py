@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from app.engine.device import num_callers, num_cores
-from app.engine.lanes import Lane
+from app.engine.lanes import COMPUTING_NICENESS, Lane
 from app.settings import MIB
 from detection.images import ImageHeader
 
 ORDINARY_BYTES = 96 * MIB
 ORDINARY_PIXELS = 32_000_000
 """Beyond one of these a picture is large. Decoding an ordinary one takes at most a few tenths of a second."""
-LARGE_NICENESS = 5
+LARGE_NICENESS = 2 * COMPUTING_NICENESS
 """A core goes to an ordinary picture first."""
 
 
@@ -26,7 +26,11 @@ class TwoLanes:
         """
         cores = num_cores()
         self.ordinary = Lane(
-            "pictures", threads=num_callers(), max_pictures=slots, max_bytes=slots * ORDINARY_BYTES
+            "pictures",
+            threads=num_callers(),
+            max_pictures=slots,
+            max_bytes=slots * ORDINARY_BYTES,
+            niceness=COMPUTING_NICENESS,
         )
         large_threads = max(cores - 1, 1)
         self.large = Lane(

@@ -12,6 +12,7 @@ from app.api.links import Links
 from app.api.shapes import EXAMPLE_ID, Name, NewClassName, Shape, Wish, example
 from app.api.strict_json import JsonField
 from app.api.tta import Tta
+from app.models.one_device import OneDevice
 from app.models.serving import ServingRead
 from detection.architectures import ARCHITECTURES
 from detection.data.records import Split
@@ -236,7 +237,7 @@ class EvaluateWish(Wish):
     """The dataset to measure on; it must be `ready`."""
     split: Split = Split.VAL
     """Which of its splits."""
-    device: Annotated[str, Field(max_length=64, pattern=r"^(auto|cpu|[0-9]{1,3})$")] = "auto"
+    device: OneDevice = "auto"
     """`auto`, `cpu`, or one accelerator by number."""
     tta: Tta = None
     """Measure with test-time augmentation, and plainly beside it: `true` is the scales 1, 0.83, 0.67 with the

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -61,7 +62,9 @@ def supervisor_configuration(settings: Settings, programs: Iterable[Program]) ->
 def _program(settings: Settings, program: Program) -> dict[str, str]:
     return {
         "command": shlex.join(program.command),
-        "autorestart": "true",
+        # Whatever ends is started again, but for one that says that its settings do not let it.
+        "autorestart": "unexpected",
+        "exitcodes": str(os.EX_CONFIG),
         "startsecs": str(START_SECONDS),
         "startretries": str(START_RETRIES),
         "stopwaitsecs": str(program.stop_wait_s),

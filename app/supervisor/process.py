@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.client import HTTPException
 from types import TracebackType
+from typing import Any
 from xmlrpc.client import Error, ServerProxy
 
 from supervisor.states import ProcessStates
@@ -21,16 +25,21 @@ from app.supervisor.programs import LEASH, Program
 
 SLACK_S = 10
 """Beyond the slowest program; then everything is killed."""
+STACKS_S = 1.0
+"""Time for a hung process to write down where it hangs."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProgramState:
     """What the supervisor knows about one program."""
 
+    group: str
     name: str
     pid: int
     gave_up: bool
     """It ended so often at once that it is not tried again."""
+    is_misconfigured: bool
+    """It ended because of a setting, and would do so again."""
 
 
 class Supervisor:
@@ -45,7 +54,7 @@ class Supervisor:
 
     def __enter__(self) -> Supervisor:
         self._process = subprocess.Popen(
-            [*LEASH, sys.executable, "-m", "supervisor.supervisord", "-n", "-c", str(self._configuration)],
+            [*LEASH, sys.executable, "-m", "app.supervisor.daemon", "-n", "-c", str(self._configuration)],
             env={**os.environ, PARENT: str(os.getpid())},
             stdin=subprocess.DEVNULL,
             start_new_session=True,  # a Ctrl-C in the terminal reaches us alone: we stop the others in order
@@ -79,16 +88,48 @@ class Supervisor:
             return False
         return True
 
+    def end_hung(self, name: str, pid: int) -> bool:
+        """Have a process write the stacks of its threads to its log, if it still can, and kill it.
+
+        It is started again like one that died. Returns False when it has gone already.
+        """
+        if not any((state.name, state.pid) == (name, pid) for state in self.states()):
+            return False
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGUSR1)
+            time.sleep(STACKS_S)
+            os.kill(pid, signal.SIGKILL)  # one that is frozen hears nothing else
+        return True
+
     def states(self) -> tuple[ProgramState, ...]:
         """Return the state of every program; nothing while the supervisor itself starts or stops."""
+        rows: list[dict[str, Any]] = []
+        with self._asking() as supervisor:
+            rows = supervisor.getAllProcessInfo()
+        return tuple(_state(row) for row in rows)
+
+    def start_again(self, program: ProgramState) -> None:
+        """Start a program that the supervisor lets rest; whether it lives, its next state says."""
+        with self._asking() as supervisor:
+            supervisor.startProcess(f"{program.group}:{program.name}", False)
+
+    @contextmanager
+    def _asking(self) -> Iterator[Any]:
+        """Yield what the supervisor can be asked; one that starts or stops answers nothing."""
         transport = SupervisorTransport(None, None, f"unix://{self._socket}")
         try:
-            rows = ServerProxy("http://127.0.0.1", transport=transport).supervisor.getAllProcessInfo()
-        except (OSError, HTTPException, Error):
-            return ()
+            with suppress(OSError, HTTPException, Error):
+                yield ServerProxy("http://127.0.0.1", transport=transport).supervisor
         finally:
             transport.close()
-        assert isinstance(rows, list)
-        return tuple(
-            ProgramState(row["name"], row["pid"], gave_up=row["state"] == ProcessStates.FATAL) for row in rows
-        )
+
+
+def _state(row: dict[str, Any]) -> ProgramState:
+    state = row["state"]
+    return ProgramState(
+        group=row["group"],
+        name=row["name"],
+        pid=row["pid"],
+        gave_up=state == ProcessStates.FATAL,
+        is_misconfigured=state == ProcessStates.EXITED and row["exitstatus"] == os.EX_CONFIG,
+    )

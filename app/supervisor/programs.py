@@ -33,6 +33,8 @@ class Program:
     stops_last: bool = False
     is_ready: Callable[[int], bool] = lambda pid: True
     """Whether the process with this id does its work yet."""
+    must_answer: bool = False
+    """Once it was ready it is asked again and again, and ended when it says nothing any more."""
 
 
 def programs(settings: Settings, *, workers: bool = True) -> tuple[Program, ...]:
@@ -82,6 +84,7 @@ def _engine(settings: Settings) -> Program:
         command=_module("app.engine"),
         stop_wait_s=round(settings.engine_deadline_s) + SLACK_S,
         is_ready=lambda pid: engine_answers(settings),
+        must_answer=True,
     )
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from app.address import server_address
@@ -17,7 +18,7 @@ from app.settings import Settings
 from app.supervisor.configuration import logs_folder
 from app.supervisor.console import Console
 from app.supervisor.home import check_port, hold_home
-from app.supervisor.process import Supervisor
+from app.supervisor.process import ProgramState, Supervisor
 from app.supervisor.programs import Program, programs
 from app.supervisor.readiness import Readiness
 
@@ -47,9 +48,20 @@ def serve(settings: Settings, say: Say, *, prepare: Callable[[Settings], None], 
         say(f"Harrier starts in {settings.home_path}; its programs write to {logs_folder(settings)}")
         prepare(settings)
         chosen = programs(settings, workers=workers)
-        watch = _Watch(settings, supervisor := Supervisor(settings, chosen), chosen, say, began)
+        supervisor = Supervisor(settings, chosen)
+        watch = _Watch(settings, supervisor, chosen, _if_possible(say), began)
         with supervisor:
             return watch.run(stop)
+
+
+def _if_possible(say: Say) -> Say:
+    """What is said may go to a file on a full disk: no reason to stop everything."""
+
+    def say_if_possible(line: str) -> None:
+        with suppress(OSError):
+            say(line)
+
+    return say_if_possible
 
 
 @contextmanager
@@ -88,9 +100,14 @@ class _Watch:
             if self._supervisor.has_ended():
                 self._say("The supervisor was killed, and everything with it.")
                 return 1
-            if self._look_at_programs():
+            states = self._supervisor.states()
+            self._look_at_programs(states)
+            if any(program.gave_up for program in states):
                 return 1
+            if not self._is_open and any(program.is_misconfigured for program in states):
+                return os.EX_CONFIG
             self._look_at_readiness()
+            self._end_silent()
         self._say("Stopping. A job that runs saves its state first.")
         return self._stop()
 
@@ -107,18 +124,26 @@ class _Watch:
         for line in self._console.new_lines():
             self._say(line)
 
-    def _look_at_programs(self) -> bool:
-        """Note starts and deaths; return whether a program cannot be started at all."""
-        states = self._supervisor.states()
+    def _look_at_programs(self, states: Iterable[ProgramState]) -> None:
+        """Note starts and deaths, and say so."""
         for program in states:
             if program.gave_up:
                 self._tell_end(program.name, "cannot be started")
+            elif program.is_misconfigured:
+                self._deal_with_settings(program)
             elif program.pid and self._pids.get(program.name) != program.pid:
                 if program.name in self._pids:
                     self._tell_end(program.name, "had ended and was started again")
                 self._pids[program.name] = program.pid
                 self._readiness.watch(program.name, program.pid)
-        return any(program.gave_up for program in states)
+
+    def _deal_with_settings(self, program: ProgramState) -> None:
+        """End at once what was never ready; a server that was goes on with the rest, and keeps trying."""
+        if self._is_open:  # an accelerator that was there may come back
+            self._supervisor.start_again(program)
+            return
+        self._print_logs()  # the line that names the setting comes first
+        self._say(f"The program {program.name} cannot be started with this setting; everything ends.")
 
     def _tell_end(self, name: str, what: str) -> None:
         self._say(f"The program {name} {what}; its log is {self._console.path(name)}")
@@ -139,6 +164,11 @@ class _Watch:
         elif time.monotonic() > self._complain_at:
             self._complain_at = math.inf
             self._say(f"Still waiting for {', '.join(missing)}; the logs may say why.")
+
+    def _end_silent(self) -> None:
+        for name, pid in self._readiness.silent():
+            if self._supervisor.end_hung(name, pid):
+                self._say(f"The program {name} (process {pid}) answered nothing any more and was killed.")
 
     def _refused(self) -> list[str]:
         """Return what a server lacks that cannot serve; say what is missing to one that can."""

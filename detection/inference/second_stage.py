@@ -19,6 +19,7 @@ from detection.devices import CPU, wait_for
 from detection.errors import WeightsError
 from detection.images import Pixels
 from detection.inference.backends import BACKENDS, Backend
+from detection.inference.out_of_memory import MemoryLimit
 from detection.model_files import read_record
 from detection.model_record import PUBLISHED_CROP, ModelRecord
 from detection.preprocess import Placement, fit_image, place_image
@@ -51,6 +52,7 @@ class CropClassifier:
             raise WeightsError(f"a {record.architecture} is a model to {record.task}, not to classify")
         self.backend, self.record = backend, record
         self.rule = record.crop or PUBLISHED_CROP
+        self._limit = MemoryLimit(MOST_AT_ONCE)
 
     @classmethod
     def from_folder(
@@ -97,10 +99,11 @@ class CropClassifier:
         ]
 
     def probabilities(self, crops: Sequence[Pixels]) -> Tensor:
-        """Return the probability of every class for each crop, [K, C] on the CPU."""
-        parts = [
-            self._pass(crops[start : start + MOST_AT_ONCE]) for start in range(0, len(crops), MOST_AT_ONCE)
-        ]
+        """Return the probability of every class for each crop, [K, C] on the CPU.
+
+        A pass for which the memory does not suffice is cut in halves, and none is as large again.
+        """
+        parts = list(self._limit.in_parts(self._pass, crops))
         return torch.cat(parts) if parts else torch.zeros(0, len(self.record.classes))
 
     def _pass(self, crops: Sequence[Pixels]) -> Tensor:

@@ -26,7 +26,7 @@ class ServingShape:
     streams: int
     """Batches that run side by side."""
     threads: int
-    """Of each stream. A picture that is alone gets all cores, whatever this says."""
+    """Of each stream. Where calls of the backend run side by side, a picture that is alone gets all cores."""
     batch_size: int
     """Most pictures in one batch."""
 

@@ -187,6 +187,23 @@ def soak(figures: Figures) -> str:
     return "\n\n".join([about, claims_table(figures["claims"]), "![memory](images/soak.svg)"])
 
 
+def first(figures: Figures) -> str:
+    """Return what the requests after a load take, one after the other."""
+    backends = {name: each for name, each in figures.items() if "move_ms" in each}
+    requests = [name for name in next(iter(backends.values())) if name.startswith("request ")]
+    rows = [
+        [
+            name,
+            str(each["swaps"]),
+            *(spread(each[request]) for request in requests),
+            f"{statistics.median(each['move_ms']):.0f}",
+        ]
+        for name, each in backends.items()
+    ]
+    head = ["backend", "moves", *(f"{name}, ms" for name in requests), "move and load, ms"]
+    return "\n\n".join([table(head, rows), claims_table(figures["claims"])])
+
+
 def picture_size(figures: Figures) -> str:
     """Return what a picture costs by its size."""
     points = list(figures.values())
@@ -259,6 +276,7 @@ PARTS: dict[str, Callable[[Figures], str]] = {
     "serving_beside_misbehaving_clients": misbehaving,
     "serving_overload": overload,
     "serving_soak": soak,
+    "serving_first": first,
     "serving_picture_size": picture_size,
     "serving_boxes": boxes,
     "serving_gpu": gpu,

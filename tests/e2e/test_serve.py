@@ -191,7 +191,7 @@ def the_training_ends_as_if_nothing_had_been(serve: Serve, job: str) -> None:
 @pytest.mark.parametrize("victim", ["harrier serve", "supervisord"])
 def test_nothing_outlives_a_killed_supervisor(home: Path, victim: str) -> None:
     with Serve(home) as serve:
-        pid = serve.process.pid if victim == "harrier serve" else serve.pid_of("supervisor.supervisord")
+        pid = serve.process.pid if victim == "harrier serve" else serve.pid_of("app.supervisor.daemon")
         assert pid
         assert len(serve.processes()) >= 6
         subprocess.run(["kill", "-9", str(pid)], check=True)

@@ -408,6 +408,8 @@ def test_a_killed_engine_is_503_with_retry_after_and_then_back(
 
 
 def test_what_happened_is_measured(api: TestClient) -> None:
+    assert api.post("/detect", content=PICTURE, headers=RAW).status_code == 200
+    assert api.post("/detect", content=PICTURE[:500], headers=RAW).status_code == 422
     text = api.get("/metrics").text
     assert 'harrier_detect_images_total{outcome="detected"}' in text
     assert 'harrier_detect_images_total{outcome="damaged_image"}' in text

@@ -174,14 +174,14 @@ def test_a_second_engine_on_the_same_socket_says_so(settings: Settings, engine: 
     assert "another engine listens" in second.stderr
 
 
-def test_an_impossible_device_is_named() -> None:
+def test_a_setting_that_cannot_be_used_is_named_and_has_an_exit_status_of_its_own() -> None:
     with short_folder() as home:
-        environment = {**os.environ, "HARRIER_HOME": str(home), "HARRIER_DEVICE": "77"}
+        environment = {**os.environ, "HARRIER_HOME": str(home), "HARRIER_BACKEND": "openvino:fp16x"}
         refused = subprocess.run(
             [sys.executable, "-m", "app.engine"], env=environment, capture_output=True, text=True, timeout=60
         )
-    assert refused.returncode == 1
-    assert "no accelerator 77" in refused.stderr
+    assert refused.returncode == os.EX_CONFIG
+    assert "HARRIER_BACKEND=openvino:fp16x: unknown precision 'fp16x'" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 

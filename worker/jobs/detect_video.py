@@ -96,7 +96,7 @@ class VideoDetection:
                     self._check_space()
             if not results.num_frames:
                 raise VideoError("no frame of the video can be decoded")
-            files, findings = results.finish(), reader.findings()
+            files, findings = self._finished(results), reader.findings()
         self._say_what_was_found(results, findings)
         result = {
             "frames": results.num_frames,
@@ -144,6 +144,14 @@ class VideoDetection:
         storage.delete_all(f"{upload_key.rpartition('/')[0]}/")
         for fence in range(1, job.fence):
             storage.delete_all(f"{results_prefix(job.id)}{fence}/")
+
+    def _finished(self, results: VideoResults) -> dict[VideoFile, Path]:
+        """Return the whole files; one that is not whole is most likely so because the disk is full."""
+        try:
+            return results.finish()
+        except OSError:
+            self._check_space()
+            raise
 
     def _check_space(self) -> None:
         if shutil.disk_usage(self._folder).free < self._attempt.settings.min_free_bytes:

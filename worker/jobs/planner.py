@@ -60,7 +60,10 @@ class Planner:
         self._seconds = float(attempt.job.config["seconds"])
         self._cores = len(os.sched_getaffinity(0))
         self._reference: list[Detections] = []
+        # as the engine does, beside the threads of the backends
         cv2.setNumThreads(1)
+        if device.type == "cpu":
+            torch.set_num_threads(1)
 
     def rows(self) -> list[PlanRow]:
         """Measure; the reference comes first, because all others are compared with it."""

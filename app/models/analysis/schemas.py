@@ -8,10 +8,10 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field, StrictBool
 
 from app.api.shapes import Name, Wish, example
+from app.models.one_device import OneDevice
 from detection.data.records import Split
 from detection.training.checks import LARGEST_SIDE, SMALLEST_SIDE
 
-OneDevice = Annotated[str, Field(max_length=64, pattern=r"^(auto|cpu|[0-9]{1,3})$")]
 Side = Annotated[int, Field(strict=True, ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
 ClassOfModules = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 

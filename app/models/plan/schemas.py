@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field, StrictBool
 
 from app.api.shapes import EXAMPLE_ID, Shape, Wish, example
-from app.models.analysis.schemas import OneDevice
+from app.models.one_device import OneDevice
 from app.models.serving import ServingRead
 from detection.data.records import Split
 from detection.inference.plan import DEFAULT_AP_DROP

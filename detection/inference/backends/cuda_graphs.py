@@ -21,7 +21,7 @@ from detection.clock import synchronised_time
 from detection.inference.out_of_memory import is_out_of_memory
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32)
-"""A batch between two of them is filled up to the larger one."""
+"""A batch between two of them is filled up to the larger one, where that is quicker than it is alone."""
 RUNS_BEFORE_CAPTURE = 3
 TIMED_RUNS = 10
 
@@ -64,16 +64,18 @@ def capture_graph(run: RunNetwork, images_BCHW: Tensor) -> CapturedGraph:
     Raises:
         RuntimeError: the network does something that cannot be captured, or there is not memory enough.
     """
-    aside = torch.cuda.Stream(images_BCHW.device)
-    aside.wait_stream(torch.cuda.current_stream(images_BCHW.device))
-    with torch.cuda.stream(aside):
-        for _ in range(RUNS_BEFORE_CAPTURE):  # what is chosen and allocated lazily is not part of a graph
-            run(images_BCHW)
-    torch.cuda.current_stream(images_BCHW.device).wait_stream(aside)
-    graph = torch.cuda.CUDAGraph()
-    # Other threads may allocate meanwhile, for the models that serve.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        outputs = run(images_BCHW)
+    with torch.cuda.device(images_BCHW.device):
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(RUNS_BEFORE_CAPTURE):  # what is chosen and allocated lazily is not part of a graph
+                run(images_BCHW)
+        torch.cuda.current_stream().wait_stream(aside)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may allocate meanwhile, for the models that serve. Without a stream, that of whoever
+        # captured first in this process would be taken, which may be on another device.
+        with torch.cuda.graph(graph, stream=aside, capture_error_mode="thread_local"):
+            outputs = run(images_BCHW)
     return CapturedGraph(images_BCHW, outputs, graph)
 
 
@@ -98,6 +100,8 @@ class GraphedNetwork:
         """
         self._run, self._now = run, now
         self._graphs: dict[int, Graph] = {}
+        self._plain_s: dict[int, float] = {}
+        self._replayed_s: dict[int, float] = {}
         self._shape_CHW = example_1CHW.shape[1:]
         # Two replays of one graph use the same memory.
         self._lock = threading.Lock()
@@ -117,7 +121,7 @@ class GraphedNetwork:
     def __call__(self, images_BCHW: Tensor) -> Outputs:
         """Return what the network says of images, which may lie on the CPU; the outputs are the caller's."""
         count = len(images_BCHW)
-        graph = self._graphs.get(next((size for size in self._graphs if size >= count), 0))
+        graph = self._graph_for(count)
         if graph is None or images_BCHW.shape[1:] != self._shape_CHW:
             return self._run(images_BCHW)
         with self._lock:
@@ -129,9 +133,22 @@ class GraphedNetwork:
         """Keep a graph that is faster than the network itself."""
         plain_s = self._best_s(lambda: self._run(graph.images_BCHW), graph.images_BCHW.device)
         replayed_s = self._best_s(graph.replay, graph.images_BCHW.device)
+        self._plain_s[size], self._replayed_s[size] = plain_s, replayed_s
         logger.info("batches of %d: %.2f ms, by graph %.2f ms", size, 1000 * plain_s, 1000 * replayed_s)
         if replayed_s < plain_s:
             self._graphs[size] = graph
+
+    def _graph_for(self, count: int) -> Graph | None:
+        """Return the graph that takes less time for so many images than the network itself."""
+        size = next((size for size in self._plain_s if size >= count), 0)
+        graph = self._graphs.get(size)
+        return graph if graph is not None and self._replayed_s[size] < self._expected_s(count, size) else None
+
+    def _expected_s(self, count: int, size: int) -> float:
+        """Return what the network itself takes for so many, between what it took for fewer and for `size`."""
+        fewer = max((each for each in self._plain_s if each < size), default=0)
+        fewer_s = self._plain_s.get(fewer, 0.0)
+        return fewer_s + (self._plain_s[size] - fewer_s) * (count - fewer) / (size - fewer)
 
     def _best_s(self, work: Callable[[], object], device: torch.device) -> float:
         times = []

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from detection.inference.backends.backend import BACKENDS, NeededFile, check_use
 from detection.inference.backends.cuda_graphs import GraphedNetwork, RunNetwork
+from detection.inference.backends.torch_thread import thread_of_torch
 from detection.inference.serving import Precision
 from detection.model_files import WEIGHTS_FILE
 from detection.model_record import ModelRecord
@@ -30,12 +31,15 @@ class EagerBackend:
         device: torch.device,
         *,
         precision: Precision = Precision.FP32,
+        threads: int | None = None,
         graphs_for_hw: tuple[int, int] | None = None,
     ) -> None:
         """Copy a network to a device.
 
         Args:
             precision: of the convolutions; boxes are decoded in float32 all the same.
+            threads: that one call computes with on a CPU, one call after the other; None are those that the
+                calling thread has.
             graphs_for_hw: height and width, pixels, of the inputs that CUDA graphs are captured for; None
                 captures none.
         """
@@ -44,14 +48,20 @@ class EagerBackend:
         fused.fuse()
         work_in_place(fused)
         self._network = fused.to(device, self._dtype).to(memory_format=torch.channels_last)
+        self._thread = None if threads is None else thread_of_torch(threads)
         self._compute = self._predict if graphs_for_hw is None else self._graphed(graphs_for_hw)
 
     @property
     def device(self) -> torch.device:
         return self._device
 
-    @torch.inference_mode()
     def run(self, images_BCHW: Tensor) -> tuple[Tensor, ...]:
+        if self._thread is None:
+            return self._run(images_BCHW)
+        return self._thread.submit(self._run, images_BCHW).result()
+
+    @torch.inference_mode()
+    def _run(self, images_BCHW: Tensor) -> tuple[Tensor, ...]:
         return self._compute(images_BCHW)
 
     def _predict(self, images_BCHW: Tensor) -> tuple[Tensor, ...]:
@@ -69,7 +79,7 @@ class EagerKind:
 
     file = NeededFile("safetensors", WEIGHTS_FILE)
     package = "torch"
-    # torch computes with one set of threads for the whole process
+    # each loaded model has one thread of its own, in which torch computes with as many as were asked for
     side_by_side = False
 
     def is_available(self) -> bool:
@@ -91,14 +101,13 @@ class EagerKind:
         precision: Precision = Precision.FP32,
         cache: Path | None = None,
     ) -> EagerBackend:
-        """Load the weights of a model's folder. `threads` sets torch's number for the whole process."""
+        """Load the weights of a model's folder; `threads` are of a CPU, an accelerator needs none."""
         check_use("eager", device, precision)
-        if threads is not None:
-            torch.set_num_threads(threads)
         state = load_file(folder / WEIGHTS_FILE)
         network = load_served_network(record.architecture, num_classes=len(record.classes), state=state)
-        graphs_for_hw = record.input_size_hw if device.type == "cuda" else None
-        return EagerBackend(network, device, precision=precision, graphs_for_hw=graphs_for_hw)
+        if device.type == "cuda":
+            return EagerBackend(network, device, precision=precision, graphs_for_hw=record.input_size_hw)
+        return EagerBackend(network, device, precision=precision, threads=threads)
 
 
 BACKENDS.add("eager", EagerKind())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pysqlite3
 import pytest
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -68,6 +69,17 @@ def test_a_database_that_is_away_is_503(api: Api, error: Exception) -> None:
     assert_problem(answer, 503, "database_unavailable")
     assert int(answer.headers["retry-after"]) > 0
     assert "select" not in answer.text
+
+
+def test_a_full_disk_below_the_database_is_named(api: Api) -> None:
+    database = pysqlite3.connect(":memory:")
+    database.execute("PRAGMA max_page_count=2")
+    with pytest.raises(pysqlite3.OperationalError) as full:
+        database.execute("CREATE TABLE words AS SELECT randomblob(100000)")
+    problem = assert_problem(
+        raising(api, OperationalError("insert", {}, full.value)), 503, "database_unavailable"
+    )
+    assert problem["detail"] == "the disk of the database is full"
 
 
 def test_a_wrong_statement_is_our_own_fault(api: Api) -> None:

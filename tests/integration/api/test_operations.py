@@ -203,6 +203,20 @@ def test_an_unknown_parameter_of_the_query_is_refused(api: Api) -> None:
     assert api.get("/livez?from=balancer").status_code == 200
 
 
+def test_a_parameter_that_takes_one_value_stands_once_in_the_query(api: Api) -> None:
+    problem = assert_problem(api.get("/jobs?limit=3&limit=4&limit=4&x=1&kind=train"), 422, "invalid_input")
+    assert [(error["pointer"], error["problem"]) for error in problem["errors"]] == [
+        ("/limit", "this parameter takes one value, and is there 3 times"),
+        ("/x", "this parameter is not known"),
+    ]
+    for _ in range(2):  # what was refused once is not remembered as known
+        refused = api.client.post("/detect?score_threshold=0.3&score_threshold=0.3", content=b"?")
+        assert [each["pointer"] for each in assert_problem(refused, 422, "invalid_input")["errors"]] == [
+            "/score_threshold"
+        ]
+    assert api.client.post("/detect?classes=a&classes=b", content=b"?").status_code == 415
+
+
 def test_the_broker_is_asked_where_the_settings_say(make_api: MakeApi) -> None:
     api = make_api(redis_url="redis://127.0.0.1:1/0")
     assert "does not answer" in api.get("/readyz").json()["checks"]["broker"]

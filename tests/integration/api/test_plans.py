@@ -55,6 +55,15 @@ def test_a_wrong_wish_is_named(api: Api, wish: dict[str, Any], pointer: str) -> 
     assert pointers(problem) == [pointer]
 
 
+@pytest.mark.parametrize("work", ["plan", "profile", "evaluate"])
+@pytest.mark.parametrize("device", ["gpu", "0,1", "CPU"])
+def test_a_wrong_device_is_told_which_are_right(api: Api, work: str, device: str) -> None:
+    body = {"device": device, **({"dataset_id": "any"} if work == "evaluate" else {})}
+    problem = assert_problem(api.post(f"/models/{api.model(GRAPH)}/{work}", body), 422, "invalid_input")
+    assert pointers(problem) == ["/device"]
+    assert "should be `auto`, `cpu`, or one accelerator by number: `0`" in problem["detail"]
+
+
 def test_a_plan_needs_pictures_a_graph_and_a_detector(api: Api) -> None:
     here = f"/models/{api.model(GRAPH)}/plan"
     problem = assert_problem(api.post(here, {}), 422, "invalid_input")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
@@ -172,6 +173,30 @@ def test_a_batch_that_does_not_fit_is_cut_in_halves_and_none_is_as_large_again()
         machine.batches.clear()
         await asyncio.gather(*submit(batcher, *range(5)))
         assert max(len(batch) for batch in machine.batches) == 2
+
+    batched(story)
+
+
+class Memory:
+    """What a batch computes on its way."""
+
+
+def test_what_did_not_fit_is_gone_before_its_halves_are_tried() -> None:
+    held: list[weakref.ref[Memory]] = []
+
+    async def run(items: Sequence[int]) -> list[int]:
+        assert all(each() is None for each in held)
+        own = Memory()
+        held.append(weakref.ref(own))
+        await asyncio.sleep(0)
+        if len(items) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return list(items)
+
+    async def story(_: Machine) -> None:
+        batcher = Batcher(run, max_batch_size=8)
+        assert await asyncio.gather(*submit(batcher, *range(5))) == list(range(5))
+        assert len(held) > 5
 
     batched(story)
 

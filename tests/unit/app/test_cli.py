@@ -693,6 +693,27 @@ class TestBench:
         lines = list(bench._outcome({**PLAN, **changes}))
         assert line in lines[-1]
 
+    def test_wishes_that_nothing_reaches_have_an_exit_status_of_their_own(
+        self, server: FakeServer, run: Run, tmp_path: Path
+    ) -> None:
+        server.answer("/models/m1/plan", {**JOB, "status": "queued"}, 202)
+        unmet = {**PLAN, "winner": None, "pinned": None, "closest": PLAN_ROW, "unmet": ["rps: too few"]}
+        server.answer("/jobs/j1", {**JOB, "result": unmet})
+        file = tmp_path / "plan.json"
+        done = CliRunner().invoke(commands.app, ["bench", "m1", "--rps", "9000", "--json", str(file)])
+        assert done.exit_code == 3
+        assert "rps: too few" in done.output
+        assert json.loads(file.read_text(encoding="utf-8")) == unmet
+
+    def test_a_refusal_speaks_of_the_options(self, server: FakeServer, run: Run) -> None:
+        needs = "a plan needs real pictures; name one as `dataset_id`"
+        errors = [{"place": "body", "pointer": "/dataset_id", "problem": needs}]
+        problem = {**PROBLEM, "detail": f"/dataset_id: {needs}", "errors": errors}
+        server.answer("/models/m1/plan", problem, 422, "application/problem+json")
+        run("bench", "m1", fails="--dataset: a plan needs real pictures; name one as `--dataset`  [")
+        server.answer("/train", problem, 422, "application/problem+json")
+        run("train", "d1", fails="DATASET: a plan needs")
+
     def test_a_file_that_cannot_be_written_is_told_before_the_work(self, run: Run, tmp_path: Path) -> None:
         run("bench", "m1", "--json", str(tmp_path / "none" / "a.json"), fails="there is no folder")
 

@@ -33,6 +33,7 @@ from app.detect.wire import (
     ServedModel,
     Timing,
 )
+from app.engine.holds import Holds
 from app.engine.listener import EngineRunningError, listen
 from app.engine.refusal import RefusedError
 from app.engine.server import Connection
@@ -87,6 +88,7 @@ class Wiring:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.pipeline = Pipeline()
+        self.holds = Holds(self.pipeline.hold)
         self.client = EngineClient(settings)
         self.connections: list[Connection] = []
         self.over: list[Connection] = []
@@ -95,7 +97,7 @@ class Wiring:
     async def engine(self) -> AsyncIterator[None]:
         def welcome() -> FrameProtocol:
             pipeline: Any = self.pipeline
-            connection = Connection(pipeline, max_image_bytes=1000, when_over=self.over.append)
+            connection = Connection(pipeline, self.holds, max_image_bytes=1000, when_over=self.over.append)
             self.connections.append(connection)
             return connection.protocol
 
@@ -231,6 +233,31 @@ def test_an_engine_that_dies_fails_at_once_and_is_found_again(settings: Settings
                 await wiring.client.close()
 
     asyncio.run(story())
+
+
+def test_what_any_of_several_clients_names_is_held(settings: Settings) -> None:
+    other = msgspec.structs.replace(MODEL, id="m2")
+
+    async def story(wiring: Wiring) -> None:
+        second = EngineClient(settings)
+        await wiring.client.hold([MODEL])
+        await second.hold([other, MODEL])
+        assert wiring.pipeline.held[-1] == ("m1", "m2")
+        await wiring.client.hold([])
+        assert wiring.pipeline.held[-1] == ("m2", "m1")
+        await wiring.client.hold([MODEL])
+        await second.close()
+        while wiring.pipeline.held[-1] != ("m1",):
+            await asyncio.sleep(0.001)
+        heard = len(wiring.pipeline.held)
+        await wiring.client.close()
+        await wiring.connections[0].protocol.ended.wait()
+        assert len(wiring.pipeline.held) == heard, "a client that is started anew finds its models there"
+        await second.hold([other])
+        assert wiring.pipeline.held[-1] == ("m2",)
+        await second.close()
+
+    wired(settings, story)
 
 
 def test_an_engine_that_was_started_anew_is_told_what_to_hold(settings: Settings) -> None:

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from app.detect.wire import Refusal, ServedModel, WeightsFile
 from app.engine.device import choose_device
 from app.engine.loader import LoadedModel, Loader
 from app.engine.models import RETRY_S, ModelCache
 from app.engine.refusal import RefusedError
+from app.engine.unusable_setting import UnusableSettingError
 from app.settings import Settings
 from app.storage import Storage, open_storage
-from detection.errors import UnknownNameError
 from detection.inference.serving import Precision, ServingShape
 from detection.model_record import ModelRecord
 from tests.published import publish, publish_weights
@@ -96,6 +97,21 @@ def test_a_load_that_failed_is_an_answer_and_is_tried_again() -> None:
             assert "cannot be read" not in refused.value.message
         assert disk.loaded == ["broken", "broken"]
         assert (await cache.get(named("a"), SHAPE)).name == "a"
+
+    asyncio.run(story())
+
+
+def test_what_is_not_wanted_any_more_goes_unless_it_is_held() -> None:
+    async def story() -> None:
+        disk = Disk()
+        disk.gate.set()
+        cache = ModelCache(disk.load, max_bytes=100)
+        for name in ("a", "b"):
+            await cache.get(named(name), SHAPE)
+        cache.hold([(named("a"), SHAPE)])
+        for name in ("a", "b", "never there"):
+            cache.drop(named(name), SHAPE)
+        assert cache.ids == ("a",)
 
     asyncio.run(story())
 
@@ -185,6 +201,20 @@ def test_a_published_model_is_loaded_and_nothing_is_left_behind(
     assert list(settings.scratch.iterdir()) == []
 
 
+def test_a_torch_module_computes_with_the_threads_of_its_shape(
+    settings: Settings, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A plan has measured it so."""
+    loader = Loader(storage, choose_device(settings), scratch=settings.scratch, max_pixels=1000)
+    shape = ServingShape("eager", Precision.FP32, streams=1, threads=3, batch_size=1)
+    loaded = loader.load(publish_weights(storage), shape)
+    assert isinstance(loaded, LoadedModel)
+    assert loaded.narrow is loaded.predictor
+    backend = loaded.predictor.backend
+    monkeypatch.setattr(backend, "_compute", lambda images: (torch.tensor(torch.get_num_threads()),))
+    assert backend.run(torch.zeros(1, 3, 64, 96))[0].item() == 3
+
+
 def lose(storage: Storage, file: WeightsFile) -> None:
     storage.delete(file.key)
 
@@ -225,5 +255,19 @@ def test_a_cpu_gets_single_pictures_on_streams(settings: Settings) -> None:
 
 
 def test_a_backend_that_does_not_exist_is_named(settings: Settings) -> None:
-    with pytest.raises(UnknownNameError, match="onnxruntime"):
-        choose_device(settings.model_copy(update={"backend": "onx"}))
+    for name, problem in [
+        ("onx", "unknown backend 'onx'"),
+        ("onnxruntime:fp61", "unknown precision 'fp61'"),
+        ("onnxruntime:bf16", "does not compute in bf16 on cpu"),
+        ("tensorrt", "is not installed here"),
+    ]:
+        with pytest.raises(UnusableSettingError) as refused:
+            choose_device(settings.model_copy(update={"backend": name}))
+        assert str(refused.value).startswith(f"HARRIER_BACKEND={name}: ")
+        assert problem in str(refused.value)
+        assert "What works here on cpu: eager, onnxruntime" in str(refused.value)
+
+
+def test_a_device_that_does_not_exist_is_named(settings: Settings) -> None:
+    with pytest.raises(UnusableSettingError, match=r"HARRIER_DEVICE: device '77': .*there are: auto, .*cpu"):
+        choose_device(settings.model_copy(update={"device": "77"}))

@@ -39,7 +39,9 @@ class Simulation:
     hints: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.admission = Admission(max_images=256, max_bytes=10**9, short_queue=1, clock=lambda: self.now)
+        self.admission = Admission(
+            max_images=256, max_bytes=10**9, most_under_overload=STREAMS + 1, clock=lambda: self.now
+        )
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._queue: deque[Picture] = deque()
         self._free = STREAMS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,10 +15,11 @@ from app.detect.wire import AskStatus, Detect, Detected, Prepare, Refusal, Serve
 from app.engine.device import choose_device, num_cores
 from app.engine.pipeline import Pipeline
 from app.engine.refusal import RefusedError
+from app.engine.width import Width
 from app.settings import Settings
 from app.storage import open_storage
 from detection.errors import DamagedImageError
-from detection.inference.predictor import Predictor
+from detection.inference.predictor import Inferred, Predictor, Prepared
 from detection.inference.serving import Precision, ServingShape
 from tests.pictures import jpeg, noise, png
 from tests.published import publish
@@ -138,7 +139,10 @@ def test_a_plan_from_where_more_was_possible_is_left_aside(settings: Settings) -
     nowhere, gone = replace(ONE_STREAM, precision=Precision.FP16), replace(ONE_STREAM, backend="of tomorrow")
     assert device.shape_of(model) == device.shape
     assert device.shape_of(msgspec.structs.replace(model, shape=ONE_STREAM)) == ONE_STREAM
-    assert device.shape_of(msgspec.structs.replace(model, shape=many)).streams == num_cores()
+    here = device.shape_of(msgspec.structs.replace(model, shape=many))
+    assert (here.streams, here.threads) == (num_cores(), 1)
+    wide = device.shape_of(msgspec.structs.replace(model, shape=replace(ONE_STREAM, threads=1000)))
+    assert (wide.streams, wide.threads) == (1, num_cores())
     for impossible in (nowhere, gone):
         assert device.shape_of(msgspec.structs.replace(model, shape=impossible)) == device.shape
 
@@ -167,6 +171,43 @@ def test_a_large_picture_takes_the_long_way_and_gets_the_same_answer(
     monkeypatch.setattr("app.engine.two_lanes.ORDINARY_PIXELS", 100)
     piped(settings, story)
     assert answers[0].boxes == answers[1].boxes
+
+
+@pytest.mark.parametrize("most_pixels", [100, 10**6], ids=["the long way", "the short way"])
+@pytest.mark.parametrize("wide", [True, False])
+def test_a_lone_picture_gets_as_many_threads_as_are_quicker_now(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, most_pixels: int, wide: bool
+) -> None:
+    noted: list[bool] = []
+    inferred: list[Predictor] = []
+    infer = Predictor.infer
+
+    class Decided(Width):
+        def is_wide(self) -> bool:
+            return wide
+
+        def note(self, took_s: float, *, wide: bool) -> None:
+            noted.append(wide)
+
+    def spied(self: Predictor, batch: Sequence[Prepared]) -> list[Inferred]:
+        inferred.append(self)
+        return infer(self, batch)
+
+    shape = ServingShape("onnxruntime", Precision.FP32, streams=2, threads=1, batch_size=1)
+    model = msgspec.structs.replace(publish(open_storage(settings)), shape=shape)
+
+    async def story(pipeline: Pipeline) -> None:
+        await pipeline.prepare(Prepare(1, 20, model))
+        monkeypatch.setattr(Predictor, "infer", spied)
+        await pipeline.detect(request(model))
+        (ready,) = await pipeline._stock.for_passes(request(model), model)
+        assert inferred == [ready.loaded.predictor if wide else ready.loaded.narrow]
+        assert noted == [wide]
+
+    monkeypatch.setattr("app.engine.two_lanes.ORDINARY_PIXELS", most_pixels)
+    monkeypatch.setattr("app.engine.stock.Width", Decided)
+    monkeypatch.setattr("app.engine.device.num_cores", lambda: 2)
+    piped(settings, story)
 
 
 def test_pictures_of_all_sizes_share_a_threads_buffer_and_no_pixel(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import configparser
+import errno
 import json
 import os
 import shlex
@@ -12,20 +13,23 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
+from supervisor import loggers, supervisord
 
 from app.settings import Settings
+from app.supervisor import daemon
 from app.supervisor.configuration import supervisor_configuration
 from app.supervisor.console import Console, Selection, level_of
 from app.supervisor.home import CannotServeError, check_port, hold_home
 from app.supervisor.leash import PARENT
-from app.supervisor.process import Supervisor
+from app.supervisor.process import ProgramState, Supervisor
 from app.supervisor.programs import LEASH, Program, programs
 from app.supervisor.readiness import Readiness
-from app.supervisor.serve import _Watch, serve
+from app.supervisor.serve import _if_possible, _Watch, serve
 from tests.serving import short_folder, wait_for
 
 
@@ -59,7 +63,8 @@ class TestConfiguration:
         program = Program(name="api", command=("run me", "50%", "a'b"), stop_wait_s=7)
         section = dict(parsed(settings, program)["program:api"])
         assert shlex.split(section["command"].replace("%%", "%")) == ["run me", "50%", "a'b"]
-        assert (section["stopwaitsecs"], section["autorestart"]) == ("7", "true")
+        assert (section["stopwaitsecs"], section["autorestart"]) == ("7", "unexpected")
+        assert section["exitcodes"] == str(os.EX_CONFIG)
 
     def test_what_others_need_stops_last(self, settings: Settings) -> None:
         first = Program(name="api", command=("a",), stop_wait_s=1)
@@ -209,6 +214,33 @@ class TestReadiness:
         assert wait_for(lambda: list(readiness.news()), 10) == ["api"]
         assert readiness.waiting == []
 
+    def test_one_that_falls_silent_is_told_of_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        readiness = self.answering(monkeypatch, True, False, False, True, False, False, False, True)
+        assert wait_for(lambda: list(readiness.silent()), 10) == [("engine", 1)]
+        assert (list(readiness.news()), list(readiness.silent())) == (["engine"], [])
+
+    def test_one_whose_place_another_has_taken_is_not_silent(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        readiness = self.answering(monkeypatch, True, False, False, False)
+        wait_for(lambda: not readiness._silent.empty(), 10)
+        readiness.watch("engine", 2)
+        assert list(readiness.silent()) == []
+
+    def answering(self, monkeypatch: pytest.MonkeyPatch, *answers: bool) -> Readiness:
+        """Watch an engine that answers so, and not at all afterwards."""
+        for name in ("LOOK_S", "ASK_S"):
+            monkeypatch.setattr(f"app.supervisor.readiness.{name}", 0.001)
+        told = iter(answers)
+        engine = Program(
+            name="engine",
+            command=(),
+            stop_wait_s=1,
+            is_ready=lambda pid: next(told, False),
+            must_answer=True,
+        )
+        readiness = Readiness([engine])
+        readiness.watch("engine", 1)
+        return readiness
+
     def test_a_broker_is_ready_when_it_listens(self, settings: Settings) -> None:
         broker = programs(settings)[0]
         assert not broker.is_ready(1)
@@ -260,17 +292,58 @@ class TestSupervisor:
             wait_for(lambda: all(state.pid for state in it.states()) and it.states(), 20)
             first = {state.name: state.pid for state in it.states()}
             os.kill(first["a"], signal.SIGKILL)
-            wait_for(lambda: {state.name: state.pid for state in it.states()}["a"] not in (first["a"], 0), 20)
+            second = self.replaced(it, "a", first["a"])
+            os.kill(second, signal.SIGSTOP)
+            assert not it.end_hung("a", first["a"])
+            assert it.end_hung("a", second)
+            self.replaced(it, "a", second)
             last = [state.pid for state in it.states()]
         assert it.has_ended()
         assert [pid for pid in last if Path(f"/proc/{pid}").exists()] == []
+
+    def replaced(self, it: Supervisor, name: str, pid: int) -> int:
+        """Return the process that a program has instead of this one."""
+
+        def look() -> int:
+            now = {state.name: state.pid for state in it.states()}[name]
+            return now if now != pid else 0
+
+        return wait_for(look, 20)
+
+    def test_what_a_setting_stopped_rests_until_it_is_started_again(self, settings: Settings) -> None:
+        code = f"import time; time.sleep(1.3); raise SystemExit({os.EX_CONFIG})"
+        ends = Program(name="ends", command=(*LEASH, sys.executable, "-c", code), stop_wait_s=1)
+        with hold_home(settings, ""), Supervisor(settings, [ends]) as it:
+            resting = wait_for(lambda: [each for each in it.states() if each.is_misconfigured], 20)
+            it.start_again(resting[0])
+            (again,) = it.states()
+            assert (again.pid != 0, again.is_misconfigured) == (True, False)
 
     def test_before_it_runs_nothing_is_known(self, settings: Settings) -> None:
         with hold_home(settings, ""):
             assert Supervisor(settings, []).states() == ()
 
+    def test_a_line_for_which_the_disk_has_no_room_is_left_out(
+        self, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        logger = loggers.getLogger()
+        loggers.handle_file(logger, "/dev/full", "%(message)s")
+        monkeypatch.setattr(supervisord, "main", lambda: logger.info("a line"))
+        monkeypatch.setattr(loggers.Handler, "handleError", loggers.Handler.handleError)
+        daemon.main()
+        for handler in logger.handlers:
+            with suppress(OSError):
+                handler.close()
+        assert capfd.readouterr().err == ""
+
 
 class TestServe:
+    def test_what_cannot_be_said_stops_nothing(self) -> None:
+        def full(line: str) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        _if_possible(full)("a line")
+
     def test_a_program_that_cannot_start_ends_everything_with_a_word(
         self, settings: Settings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -289,6 +362,48 @@ class TestServe:
         assert f"its programs write to {free.home_path / 'logs'}" in said[0]
         assert any("api cannot be started; its log is" in line for line in said)
         assert "api | no such luck" in said
+
+    def test_a_setting_that_cannot_be_used_ends_everything_at_once(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        line = "NOW [error    ] engine cannot start reason=HARRIER_DEVICE"
+        code = f"import time; print({line!r}); time.sleep(1.3); raise SystemExit({os.EX_CONFIG})"
+        command = (*LEASH, sys.executable, "-c", code)
+        engine = Program(name="engine", command=command, stop_wait_s=1, is_ready=lambda pid: False)
+        monkeypatch.setattr("app.supervisor.serve.programs", lambda settings, workers: (engine,))
+        said: list[str] = []
+        free = settings.model_copy(update={"port": _free_port()})
+        assert serve(free, said.append, prepare=lambda settings: None) == os.EX_CONFIG
+        assert said[1:] == [
+            f"engine | {line}",
+            "The program engine cannot be started with this setting; everything ends.",
+        ]
+
+    def test_an_open_server_goes_on_and_tries_again(self, settings: Settings) -> None:
+        class Resting(Supervisor):
+            started: list[ProgramState] = []
+
+            def states(self) -> tuple[ProgramState, ...]:
+                return (ProgramState("front", "engine", 0, gave_up=False, is_misconfigured=True),)
+
+            def start_again(self, program: ProgramState) -> None:
+                self.started.append(program)
+
+            def ask_to_stop(self) -> None:
+                pass
+
+            def has_ended(self, *, within_s: float = 0.0) -> bool:
+                return within_s > 0
+
+        (settings.home_path / "run").mkdir(parents=True)
+        chosen = [Program(name="engine", command=("engine",), stop_wait_s=1)]
+        supervisor = Resting(settings, chosen)
+        watch = _Watch(settings, supervisor, chosen, print, began=0.0)
+        watch._is_open = True
+        stop = threading.Event()
+        threading.Timer(0.5, stop.set).start()
+        assert watch.run(stop) == 0
+        assert supervisor.started
 
     @pytest.mark.parametrize(
         ("status", "body", "missing"),
@@ -311,6 +426,38 @@ class TestServe:
         chosen = [Program(name="api", command=("api",), stop_wait_s=1)]
         watch = _Watch(settings, Supervisor(settings, chosen), chosen, print, began=0.0)
         assert watch._refused() == missing
+
+    def test_a_program_that_fell_silent_is_ended_with_a_word(
+        self, settings: Settings, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("app.supervisor.readiness.ASK_S", 0.001)
+        (settings.home_path / "run").mkdir(parents=True)
+        answers = iter([True])
+        engine = Program(
+            name="engine",
+            command=(),
+            stop_wait_s=1,
+            is_ready=lambda pid: next(answers, False),
+            must_answer=True,
+        )
+        supervisor, said = Supervisor(settings, [engine]), list[str]()
+        ended: list[tuple[str, int]] = []
+
+        def end(name: str, pid: int) -> bool:
+            ended.append((name, pid))
+            return True
+
+        monkeypatch.setattr(supervisor, "end_hung", end)
+        watch = _Watch(settings, supervisor, [engine], said.append, began=0.0)
+        watch._readiness.watch("engine", 7)
+
+        def look() -> list[str]:
+            watch._end_silent()
+            return said
+
+        wait_for(look, 10)
+        assert ended == [("engine", 7)]
+        assert said == ["The program engine (process 7) answered nothing any more and was killed."]
 
     def test_nothing_is_prepared_for_a_port_that_is_taken(self, settings: Settings) -> None:
         with socket.socket() as holder:

@@ -90,6 +90,17 @@ FIGURES: dict[str, dict[str, Any]] = {
         "memory": {"at_s": [0.25, 0.5], "api": [100.0, 101.0], "engine": [700.0, 700.0]},
         "claims": CLAIMS,
     },
+    "serving_first": {
+        "onnxruntime": {
+            "swaps": 3,
+            "request 1": [20.0, 21.0, 25.0],
+            "request 100": [19.0, 20.0, 22.0],
+            "hundredth": [19.0, 20.0, 22.0],
+            "move_ms": [700.0, 650.0, 800.0],
+            "loads": 3,
+        },
+        "claims": CLAIMS,
+    },
     "serving_picture_size": {
         "0.3 MP": {"megapixels": 0.3, "bytes": 95_000, **COST},
         "48.0 MP": {"megapixels": 48.0, "bytes": 3_200_000, **COST},
@@ -136,6 +147,7 @@ def test_every_part_is_written_of_its_results(place: Path) -> None:
     assert "2 × 503" in page
     assert "| fast | ≥ 0.9 | 0.975 (0.95–1) | yes |" in page
     assert "| quick | ≤ 1 | 1.5 | **no** |" in page
+    assert "| onnxruntime | 3 | 21.0 (20.0–25.0) | 20.0 (19.0–22.0) | 700 |" in page
     assert "| unknown (without it) | ≥ 1 | not measured | **no** |" in page
     assert page.count("abacus, 2 cores") == len(FIGURES)
     images = {image.name for image in (place / "images").iterdir()}

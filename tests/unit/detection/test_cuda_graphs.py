@@ -21,6 +21,10 @@ class Device:
     """A network that adds one, a clock, and graphs that take part of the network's time."""
 
     graph_s: float = 0.5
+    picture_s: float = 0.0
+    """What each picture takes, by graph or not."""
+    slow_graph: int = 0
+    """The graph for so many gains nothing."""
     largest: int = 100
     plain_runs: list[int] = field(default_factory=list)
     replays: list[int] = field(default_factory=list)
@@ -28,7 +32,7 @@ class Device:
 
     def run(self, images: Tensor) -> Outputs:
         self.plain_runs.append(len(images))
-        self.time += 1.0
+        self.time += 1.0 + self.picture_s * len(images)
         return (images + 1, images.flatten(1).sum(dim=1))
 
     def capture(self, run: RunNetwork, images: Tensor) -> Recorded:
@@ -53,7 +57,9 @@ class Recorded:
 
     def replay(self) -> None:
         self.device.replays.append(len(self.images_BCHW))
-        self.device.time += self.device.graph_s
+        count = len(self.images_BCHW)
+        own_s = 1.0 if count == self.device.slow_graph else self.device.graph_s
+        self.device.time += own_s + self.device.picture_s * count
         self.outputs[0].copy_(self.images_BCHW + 1)
         self.outputs[1].copy_(self.images_BCHW.flatten(1).sum(dim=1))
 
@@ -89,6 +95,24 @@ def test_answers_stay_when_the_graph_runs_again() -> None:
 def test_a_graph_that_is_no_faster_is_not_used() -> None:
     assert Device(graph_s=1.0).network(1, 2).batch_sizes == ()
     assert Device(graph_s=0.9).network(1, 2).batch_sizes == (1, 2)
+
+
+def test_a_batch_is_not_filled_up_where_that_takes_longer() -> None:
+    """Three pictures take 4 alone, and 4.5 as the four of a graph; seven take 8, and 8.5 as eight."""
+    device = Device(picture_s=1.0)
+    network = device.network(1, 2, 4, 8)
+    for count in (3, 7, 4, 8):
+        network(images(count))
+    assert (device.plain_runs, device.replays) == ([3, 7], [4, 8])
+
+
+def test_a_batch_is_filled_up_to_the_next_size_only() -> None:
+    device = Device(slow_graph=4)
+    network = device.network(2, 4, 8)
+    assert network.batch_sizes == (2, 8)
+    network(images(3))
+    network(images(5))
+    assert (device.plain_runs, device.replays) == ([3], [8])
 
 
 def test_graphs_end_where_the_memory_does() -> None:

@@ -82,9 +82,13 @@ def test_devices_are_described_for_the_log() -> None:
     assert available_devices()[-1] == CPU
 
 
-def test_waiting_asks_the_accelerator_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    waited = []
-    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+def test_waiting_asks_the_accelerator_only_and_for_this_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[torch.device] = []
+    monkeypatch.setattr(
+        torch.cuda,
+        "current_stream",
+        lambda device: types.SimpleNamespace(synchronize=lambda: waited.append(device)),
+    )
     wait_for(CPU)
     wait_for(torch.device("cuda", 1))
     assert waited == [torch.device("cuda", 1)]

@@ -62,6 +62,37 @@ def test_all_crops_of_a_picture_are_one_batch_up_to_a_bound() -> None:
     assert backend.given == [MOST_AT_ONCE, MOST_AT_ONCE, 3]
 
 
+class Small(Brightness):
+    """An accelerator with memory for so many crops at a time."""
+
+    def __init__(self, fits: int) -> None:
+        super().__init__()
+        self._fits = fits
+
+    def run(self, images_BCHW: Tensor) -> tuple[Tensor, ...]:
+        outputs = super().run(images_BCHW)
+        if len(images_BCHW) > self._fits:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return outputs
+
+
+def test_crops_that_do_not_fit_are_cut_in_halves_and_never_as_many_again() -> None:
+    crops = [grey(level) for level in range(0, 255, 25)]
+    small = Small(fits=3)
+    classifier = CropClassifier(small, RECORD)
+    expected = CropClassifier(Brightness(), RECORD).probabilities(crops)
+    assert torch.equal(classifier.probabilities(crops), expected)
+    assert small.given == [11, 5, 2, 2, 2, 2, 2, 1]
+    small.given.clear()
+    classifier.look(crops)
+    assert max(small.given) == 2
+
+
+def test_a_crop_that_does_not_fit_alone_is_an_error() -> None:
+    with pytest.raises(torch.OutOfMemoryError):
+        CropClassifier(Small(fits=0), RECORD).look([grey(9)] * 3)
+
+
 def test_no_crop_costs_nothing() -> None:
     backend = Brightness()
     assert CropClassifier(backend, RECORD).look([]) == []

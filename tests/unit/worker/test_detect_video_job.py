@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
@@ -23,11 +24,13 @@ from detection.images import DecodedImage
 from detection.inference.predictor import DetectOptions, Predictor
 from detection.model_files import ONNX_FILE, RECORD_FILE, encode_record
 from detection.video.reader import VideoFacts, VideoReader
+from detection.video.writer import VideoFileWriter
 from tests.clips import FPS, NUM_FRAMES, SIZE_WH, clip, moving_square
 from tests.published import CLASSES, RECORD, add_model, tiny_graph
 from tests.unit.worker.conftest import OpenAttempt
 from worker.attempt import Attempt
 from worker.context import WorkerContext
+from worker.failures import is_disk_full
 from worker.jobs import detect_video
 from worker.jobs.served import Served, load_served
 
@@ -224,6 +227,20 @@ def test_a_full_disk_is_noticed(attempt_at: Callable[..., Attempt], monkeypatch:
     with pytest.raises(OSError) as caught:
         detect_video.run(attempt)
     assert caught.value.errno == errno.ENOSPC
+
+
+@pytest.mark.parametrize("free_bytes", [0, 1 << 60])
+def test_a_video_that_did_not_become_whole_says_whether_the_disk_is_full(
+    attempt_at: Callable[..., Attempt], monkeypatch: pytest.MonkeyPatch, free_bytes: int
+) -> None:
+    def cut_short(writer: VideoFileWriter) -> None:
+        raise OSError("of 10 frames of the annotated video 3 were written")
+
+    monkeypatch.setattr(VideoFileWriter, "finish", cut_short)
+    monkeypatch.setattr(detect_video.shutil, "disk_usage", lambda folder: SimpleNamespace(free=free_bytes))
+    with pytest.raises(OSError, match=r"No space left|3 were written") as caught:
+        detect_video.run(attempt_at(clip()))
+    assert is_disk_full(caught.value) is (free_bytes == 0)
 
 
 def test_a_length_that_nobody_knows_shows_no_fraction(

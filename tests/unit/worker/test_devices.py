@@ -82,7 +82,7 @@ def test_a_job_process_numbers_the_accelerators_as_its_worker_does(
 
 
 def test_settings_that_name_no_device_are_refused_with_those_that_there_are(tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match=r"HARRIER_DEVICE names 7.*there are: auto, 0, 1, 2, cpu"):
+    with pytest.raises(DeviceError, match=r"this host has no accelerator 7; there are: auto, 0, 1, 2, cpu"):
         slots(tmp_path, device="0,7")
     with pytest.raises(DeviceError, match="neither a number"):
         slots(tmp_path, device="gpu")

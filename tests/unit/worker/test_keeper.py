@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import threading
 import time
@@ -43,6 +44,10 @@ with create_sessions(create_database_engine(Settings(home={home!r})))() as sessi
     protocol.succeed(session, {job_id!r}, {fence}, {{}})
 time.sleep({lingers_s})
 """
+)
+
+FAILS_ITS_JOB = ENDS_ITS_JOB.replace("succeed(", "fail(").replace(
+    "{{}})", "protocol.Failure('video_unusable', 'no frame'))"
 )
 
 
@@ -122,6 +127,38 @@ def test_a_crash_goes_back_to_the_queue_and_is_announced(
     assert job(context).status == JobStatus.FAILED
     assert not keep(job_id, context, ON_CPU), "it has ended"
     assert len(bell.rung) == 2
+
+
+def test_what_was_uploaded_goes_when_the_job_is_not_tried_again(
+    context: WorkerContext, children: Callable[..., None]
+) -> None:
+    context.storage.write("uploads/v/video", io.BytesIO(b"video"))
+    with context.sessions() as session:
+        job_id = protocol.add_job(session, JobKind.DETECT_VIDEO, config={"upload_key": "uploads/v/video"}).id
+        session.commit()
+    children("raise SystemExit(1)")
+    for status, left in [
+        (JobStatus.QUEUED, ["uploads/v/video"]),
+        (JobStatus.QUEUED, ["uploads/v/video"]),
+        (JobStatus.FAILED, []),
+    ]:
+        assert keep(job_id, context, ON_CPU)
+        assert (job(context).status, list(context.storage.keys("uploads/"))) == (status, left)
+
+
+def test_an_upload_that_cannot_be_removed_is_left_to_the_janitor(
+    context: WorkerContext, children: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(prefix: str) -> None:
+        raise OSError("the object store refused")
+
+    with context.sessions() as session:
+        job_id = protocol.add_job(session, JobKind.DETECT_VIDEO, config={"upload_key": "uploads/v/video"}).id
+        session.commit()
+    monkeypatch.setattr(context.storage, "delete_all", refuse)
+    children(FAILS_ITS_JOB, lingers_s=0)
+    assert keep(job_id, context, ON_CPU)
+    assert job(context).status == JobStatus.FAILED
 
 
 def test_a_killed_process_says_so(job_id: str, context: WorkerContext, children: Callable[..., None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -90,13 +91,14 @@ def test_a_worker_told_to_stop_ends_with_celerys_status_after_the_chore(
 
 def test_a_worker_for_a_device_that_does_not_exist_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
-        raise DeviceError("7", "HARRIER_DEVICE names 7, which this host does not have", ("auto", "cpu"))
+        raise DeviceError("7", "this host has no accelerator 7", ("auto", "cpu"))
 
     monkeypatch.setattr(entry, "configure_logging", lambda settings: None)
     monkeypatch.setattr(entry, "create_context", refuse)
     with capture_logs() as said:
-        assert entry.main(["--queue", "gpu"]) == 1
+        assert entry.main(["--queue", "gpu"]) == os.EX_CONFIG
     assert said[0]["event"] == "worker_cannot_start"
+    assert said[0]["reason"].startswith("HARRIER_DEVICE: device '7': this host has no accelerator 7")
     assert "there are: auto, cpu" in said[0]["reason"]
 
 
