@@ -28,7 +28,7 @@ demo: install  ## make a small dataset, train on it, detect, and show how well i
 	@$(BIN)/harrier demo
 
 test: install-dev  ## run the whole test suite and measure its coverage
-	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal --cov --cov-report=term:skip-covered --cov-fail-under=90 $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered --cov-fail-under=90 $(PYTEST_ARGS)
 
 lint: install-dev  ## check format, style, types, imports and dependencies
 	@$(BIN)/ruff format --check --quiet . || { echo "make format puts these files right"; exit 1; }

@@ -21,6 +21,9 @@ import psutil
 from app.settings import Settings
 
 START_S = 90.0
+NOT_INHERITED = ("HARRIER_", "COVERAGE_")
+"""Of the environment. A program whose lines are counted needs up to twice its time, and these lines are
+counted where the parts are tested by themselves."""
 T = TypeVar("T")
 
 
@@ -31,15 +34,19 @@ def free_port() -> int:
         return port
 
 
+def inherited() -> dict[str, str]:
+    """Return the environment of a whole server under test."""
+    return {name: value for name, value in os.environ.items() if not name.startswith(NOT_INHERITED)}
+
+
 class Serve:
     """`harrier serve` as a child process; nothing of it is left when the context ends."""
 
     def __init__(self, home: Path, **values: object) -> None:
         self.settings = Settings(home=home, port=free_port(), device="cpu", **values)
         given = {"home": home, "port": self.settings.port, "device": "cpu", **values}
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HARRIER_")}
         self.environment = {
-            **inherited,
+            **inherited(),
             **{f"HARRIER_{name.upper()}": str(value) for name, value in given.items()},
         }
         self.output = home.with_name(f"{home.name}.log")

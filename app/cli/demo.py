@@ -58,13 +58,13 @@ class Stopwatch:
         yield f"{time.monotonic() - self._started:7.1f} s  in all"
 
 
-def run_demo(output: Path, *, epochs: int) -> int:
+def run_demo(output: Path, *, epochs: int, num_images: int) -> int:
     """Run the demonstration; return the exit status: 0 only when the model is good."""
     watch = Stopwatch()
     signal.signal(signal.SIGTERM, _end_in_order)
     with tempfile.TemporaryDirectory(prefix="harrier-demo-") as folder:
         with watch.part("making a dataset of shapes on textured grounds"):
-            pictures = _synthetic_dataset(Path(folder) / "shapes")
+            pictures = _synthetic_dataset(Path(folder) / "shapes", num_images)
         with _server(Path(folder) / "home", watch) as api:
             metrics = _train_and_detect(api, pictures, output, watch, epochs=epochs)
     for line in watch.lines():
@@ -110,8 +110,8 @@ def _annotated(api: Api, picture: bytes, model_id: str) -> bytes:
     return api.send("POST", "/detect", headers={**headers, "Accept": "image/jpeg"}, **options).content
 
 
-def _synthetic_dataset(folder: Path) -> Path:
-    command = [sys.executable, "-m", "detection.data.synthetic", str(folder)]
+def _synthetic_dataset(folder: Path, num_images: int) -> Path:
+    command = [sys.executable, "-m", "detection.data.synthetic", str(folder), "--images", str(num_images)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     return folder
 

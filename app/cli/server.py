@@ -69,9 +69,12 @@ def demo(
         "harrier-demo.jpg"
     ),
     epochs: Annotated[int, typer.Option(min=1, max=1000)] = 12,
+    images: Annotated[
+        int, typer.Option(min=10, max=100_000, help="Pictures to make; a fifth of them is measured on.")
+    ] = 400,
 ) -> None:
     """Prove that everything works: make a small dataset, train on it, detect, and show how well it went."""
-    raise typer.Exit(run_demo(output, epochs=epochs))
+    raise typer.Exit(run_demo(output, epochs=epochs, num_images=images))
 
 
 def api() -> None:

@@ -202,15 +202,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--format", default="yolo", choices=LAYOUTS, help="yolo, the default, has no place for colours"
     )
+    parser.add_argument(
+        "--images", type=int, default=NUM_IMAGES, metavar="NUMBER", help=f"how many; {NUM_IMAGES} by default"
+    )
     chosen = parser.parse_args(arguments)
+    if chosen.images < 1:
+        parser.error("--images: at least 1")
     folder: Path = chosen.folder
     try:
-        write_synthetic_dataset(folder, format_name=chosen.format)
+        write_synthetic_dataset(folder, num_images=chosen.images, format_name=chosen.format)
     except OSError as error:
         sys.exit(f"cannot write to {folder}: {error.strerror}")
     *most, last = (f"{name}s" for name in CLASSES)
     shapes, layout = f"{', '.join(most)} and {last}", chosen.format.upper()
-    sys.stdout.write(f"{folder.absolute()}: {NUM_IMAGES} pictures of {shapes} with their labels ({layout})\n")
+    sys.stdout.write(
+        f"{folder.absolute()}: {chosen.images} pictures of {shapes} with their labels ({layout})\n"
+    )
 
 
 if __name__ == "__main__":

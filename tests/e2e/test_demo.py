@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 from detection.images import decode_image
-from tests.serving import short_folder
+from tests.serving import inherited, short_folder
+
+COMMAND = ("demo", "--epochs", "1", "--images", "40")
 
 
 def test_one_epoch_is_honestly_not_enough(tmp_path: Path) -> None:
     output = tmp_path / "annotated.jpg"
     with short_folder() as folder:
         done = subprocess.run(
-            [sys.executable, "-m", "app.cli", "demo", "--epochs", "1", "--output", str(output)],
-            env={**os.environ, "TMPDIR": str(folder)},
+            [sys.executable, "-m", "app.cli", *COMMAND, "--output", str(output)],
+            env={**inherited(), "TMPDIR": str(folder)},
             capture_output=True,
             text=True,
             timeout=280,

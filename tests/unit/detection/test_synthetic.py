@@ -80,18 +80,27 @@ def test_boxes_are_tight() -> None:
 def test_the_command_says_what_it_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    written: list[tuple[Path, str]] = []
+    written: list[tuple[Path, int, str]] = []
     monkeypatch.setattr(
         synthetic,
         "write_synthetic_dataset",
-        lambda folder, format_name: written.append((folder, format_name)),
+        lambda folder, num_images, format_name: written.append((folder, num_images, format_name)),
     )
     synthetic.main([str(tmp_path / "shapes")])
-    assert written == [(tmp_path / "shapes", "yolo")]
+    assert written == [(tmp_path / "shapes", 400, "yolo")]
     printed = (
         f"{tmp_path / 'shapes'}: 400 pictures of circles, squares and triangles with their labels (YOLO)\n"
     )
     assert capsys.readouterr().out == printed
+
+
+def test_the_command_makes_as_many_as_it_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    synthetic.main([str(tmp_path), "--images", "2"])
+    assert len(list(tmp_path.rglob("*.jpg"))) == 2
+    assert "2 pictures" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        synthetic.main([str(tmp_path), "--images", "0"])
+    assert "--images: at least 1" in capsys.readouterr().err
 
 
 def test_the_colour_of_a_shape_is_an_attribute(tmp_path: Path) -> None:
