@@ -33,6 +33,7 @@ class Picture:
 class Simulation:
     """An engine of two streams behind an admission, on a clock that jumps from event to event."""
 
+    most_under_overload: int = STREAMS + 1
     now: float = 100.0
     served_s: list[float] = field(default_factory=list)
     refused_s: list[float] = field(default_factory=list)
@@ -40,7 +41,10 @@ class Simulation:
 
     def __post_init__(self) -> None:
         self.admission = Admission(
-            max_images=256, max_bytes=10**9, most_under_overload=STREAMS + 1, clock=lambda: self.now
+            max_images=256,
+            max_bytes=10**9,
+            most_under_overload=self.most_under_overload,
+            clock=lambda: self.now,
         )
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._queue: deque[Picture] = deque()
@@ -132,6 +136,15 @@ def test_who_is_accepted_under_lasting_overload_is_served_soon(times: float) -> 
     assert percentile(run.refused_s, 0.99 if times >= 4 else 0.95) <= 0.1
     assert len(run.served_s) >= 0.9 * 10 * CAPACITY
     assert max(run.hints) <= 10
+
+
+def test_who_was_let_in_is_not_refused_while_fewer_are_here_than_may_be() -> None:
+    """An accelerator computes many at a time: as long as all who are here fit, only the next are too many."""
+    run = Simulation(most_under_overload=36)
+    run.offer(4 * CAPACITY, seconds=2)
+    run.run(3)
+    assert run.refused_s
+    assert max(run.refused_s) == 0.0
 
 
 @pytest.mark.parametrize("clients", [1, 2, 16, 48])
