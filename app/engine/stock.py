@@ -22,7 +22,7 @@ from app.engine.probation import Probation
 from app.engine.refusal import RefusedError
 from app.engine.second_stage import ReadyClassifier, line_up
 from app.engine.width import Width
-from detection.inference.predictor import Inferred, Predictor, Prepared
+from detection.inference.predictor import Inferred, Prepared
 from detection.inference.serving import ServingShape
 from detection.inference.tta import view_size_hw
 
@@ -42,36 +42,32 @@ class ReadyModel:
         self.loaded, self.shape, self._alone, self._pool = loaded, shape, alone, pool
         self.record = loaded.predictor.record
         self.takes_one_at_a_time = loaded.batch_size == 1 and loaded.predictor.backend.device.type == "cpu"
-        # Where there are as many streams as threads, who waits is better off waiting for a thread itself.
+        # Where streams keep all cores busy, who waits is better off waiting for a thread itself.
         self.streams = asyncio.Semaphore(shape.streams) if shape.streams < num_cores() else nullcontext()
-        self.width = Width()
+        self._width = Width()
         self.batcher: Batcher[Prepared, Inferred] = Batcher(
-            self._infer, max_batch_size=loaded.batch_size, streams=shape.streams, max_delay_s=max_delay_s
+            self._infer_beside,
+            max_batch_size=loaded.batch_size,
+            streams=shape.streams,
+            max_delay_s=max_delay_s,
         )
 
     @property
     def size_bytes(self) -> int:
         return self.loaded.size_bytes
 
-    def is_alone(self) -> bool:
-        """Return whether no other picture needs the cores at this moment."""
-        return self._alone()
-
-    def predictor(self) -> tuple[Predictor, bool]:
-        """Return what a picture is to be computed with that begins now, and whether it has all threads."""
-        wide = self._alone() and self.width.is_wide()
-        return (self.loaded.predictor if wide else self.loaded.narrow), wide
-
-    async def _infer(self, batch: Sequence[Prepared]) -> list[Inferred]:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._compute, batch)
-
-    def _compute(self, batch: Sequence[Prepared]) -> list[Inferred]:
-        predictor, wide = self.predictor()
+    def infer(self, batch: Sequence[Prepared]) -> list[Inferred]:
+        """Return what the network says; a picture that is alone gets as many threads as are quicker."""
+        wide = self._alone() and self._width.is_wide()
+        predictor = self.loaded.predictor if wide else self.loaded.narrow
         begun = time.perf_counter()
         inferred = predictor.infer(batch)
         if len(batch) == 1 and self._alone():
-            self.width.note(time.perf_counter() - begun, wide=wide)
+            self._width.note(time.perf_counter() - begun, wide=wide)
         return inferred
+
+    async def _infer_beside(self, batch: Sequence[Prepared]) -> list[Inferred]:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self.infer, batch)
 
 
 Ready = ReadyModel | ReadyClassifier

@@ -1,13 +1,13 @@
 """The short way on a CPU: one thread takes a picture from its bytes to its boxes without putting it down.
 
-Every change of threads costs a wake-up and a wait for the interpreter, and the caches of the core. As many
-threads work as there are streams; a picture that is alone is computed with all cores.
+Every change of threads costs a wake-up and a wait for the interpreter, and the caches of the core. Hardly
+more threads work than there are streams; a picture that is alone is computed with all cores while that is
+quicker.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from functools import partial
 
 import numpy as np
@@ -57,18 +57,15 @@ class Straight:
         self, image: bytes, model: ReadyModel, options: DetectOptions, place: Place
     ) -> Prediction | ImageHeader:
         place.begin()
+        predictor = model.loaded.predictor
         header = check_header(image, max_pixels=self._max_pixels)
         size_hw = model.record.input_size_hw
         if is_large(header, decoding_bytes(header, input_size_hw=size_hw)):
             return header
-        prepared = model.loaded.predictor.prepare(image, header=header, out=self._buffer(size_hw))
+        prepared = predictor.prepare(image, header=header, out=self._buffer(size_hw))
         if place.is_left:
             raise GivenUpError
-        predictor, wide = model.predictor()
-        begun = time.perf_counter()
-        inferred = predictor.infer([prepared])[0]
-        if model.is_alone():
-            model.width.note(time.perf_counter() - begun, wide=wide)
+        (inferred,) = model.infer([prepared])
         return predictor.finish(prepared, inferred, options)
 
     def _buffer(self, size_hw: tuple[int, int]) -> NDArray[np.float32]:
