@@ -2,8 +2,8 @@
 
 `python -m tests.benchmarks.bound FOLDER EXECUTOR PICTURE…` loads the model and then obeys its input, a line
 each: `busy SECONDS` runs one stream per core with one thread each, `full SECONDS` has as many callers for
-them as Harrier, `idle SECONDS` takes one picture after the other with all threads, as Harrier's default is. Each
-line is answered by one of JSON.
+them as Harrier, `idle SECONDS` takes one picture after the other with all threads, as Harrier's default is.
+Each line is answered by one of JSON.
 """
 
 from __future__ import annotations
