@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from asyncio import TimerHandle, Transport
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, ClassVar, cast
 
@@ -14,6 +13,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from app.api.limits import SLOWEST_BYTES_PER_S
 from app.api.problems import MEDIA_TYPE, problem_body
+from app.api.short_bodies import GATHERING_S, Gathered, Gathering, short_length
 from app.api.whole_answers import WholeAnswers
 from app.database.tables import new_id
 from app.errors import BadRequestError
@@ -26,12 +26,6 @@ MOST_WAITING = 100
 """Requests that a connection may send before the answer to an earlier one."""
 LONGEST_SKIP_S = 2.0
 """So long the rest of a body may come that nobody will read."""
-SHORT_BODY_BYTES = 1024 * 1024
-"""Of a body that is gathered before anybody is woken for it: most pictures are no longer."""
-GATHERING_S = 0.05
-"""So long it is waited for; one that comes more slowly is read as it comes."""
-MOST_GATHERED_BYTES = 64 * 1024 * 1024
-"""Of all bodies of a process that are being gathered, as announced."""
 
 
 class Part(Enum):
@@ -41,26 +35,6 @@ class Part(Enum):
     BODY = auto()
     END = auto()
     """And before the first one."""
-
-
-@dataclass(slots=True)
-class Gathered:
-    """What the bodies that are being gathered may come to, of all connections of a process."""
-
-    num_bytes: int = 0
-
-    def has_room(self, num_bytes: int) -> bool:
-        return self.num_bytes + num_bytes <= MOST_GATHERED_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class Gathering:
-    """A request whose short body is waited for: to wake somebody for each piece of it costs more than it."""
-
-    cycle: RequestResponseCycle
-    app: Any
-    announced: int
-    timer: TimerHandle
 
 
 class NoRequestError(Exception):
@@ -167,14 +141,14 @@ class PatientProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
-        announced = _announced(cycle)
+        length = short_length(cycle)
         is_coming = self._part is Part.BODY and cycle is self.cycle
-        if not is_coming or announced is None or not self.gathered.has_room(announced):
+        if not is_coming or length is None or not self.gathered.has_room(length):
             super()._start_asgi_task(cycle, app)
             return
         timer = self.loop.call_later(GATHERING_S, self._begin_gathered)
-        self._gathering = Gathering(cycle, app, announced, timer)
-        self.gathered.num_bytes += announced
+        self._gathering = Gathering(cycle, app, length, timer)
+        self.gathered.num_bytes += length
 
     def _begin_gathered(self) -> None:
         """Begin with a request whose body is there, or has been waited for long enough."""
@@ -186,7 +160,7 @@ class PatientProtocol(HttpToolsProtocol):
         stopped, self._gathering = self._gathering, None
         if stopped is not None:
             stopped.timer.cancel()
-            self.gathered.num_bytes -= stopped.announced
+            self.gathered.num_bytes -= stopped.length
         return stopped
 
     @property
@@ -310,15 +284,6 @@ def _reason(error: Exception) -> str:
     if isinstance(inner, NoRequestError):
         return str(inner)
     return "this is no HTTP request" + (f": {error}" if error is inner and str(error) else "")
-
-
-def _announced(cycle: RequestResponseCycle) -> int | None:
-    """Return how long a body will be that is short and comes unasked; None of any other."""
-    lengths = [value for name, value in cycle.scope["headers"] if name == b"content-length"]
-    if len(lengths) != 1 or cycle.waiting_for_100_continue:
-        return None
-    num_bytes = int(lengths[0])  # the parser has read it as a number
-    return num_bytes if num_bytes <= SHORT_BODY_BYTES else None
 
 
 def _tell_gone(cycle: RequestResponseCycle) -> None:

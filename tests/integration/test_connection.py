@@ -13,7 +13,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
 
-from app.api import connection
+from app.api import connection, short_bodies
 from app.api.connection import HEADER_BYTES, MOST_WAITING, patient_protocol
 from app.api.problems import problem_response
 from app.errors import OverloadedError
@@ -277,7 +277,7 @@ def test_other_bodies_are_not_waited_for(monkeypatch: pytest.MonkeyPatch, head: 
 
 def test_more_than_there_is_room_for_is_not_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "GATHERING_S", 1000)
-    monkeypatch.setattr(connection, "MOST_GATHERED_BYTES", 10)
+    monkeypatch.setattr(short_bodies, "MOST_GATHERED_BYTES", 10)
 
     async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n")
