@@ -75,7 +75,7 @@ def log_often(logger: str, event: str, **values: Any) -> None:
     """Log what is said many times a second: the same line as by `get_logger`, by the shortest way to it.
 
     Args:
-        values: all that the line says; what is bound to the context may be left out.
+        values: all that the line says; what is bound to the context is not added.
     """
     if _straight is not None and _straight.is_in_use:
         _straight.write(logger, event, values)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from app.cli.client import Api, CommandError
+from app.cli.client import Api, CommandError, as_options
 from app.cli.passes import TtaFlips, TtaScales, wanted_passes
 from app.cli.progress import follow_job
 from app.cli.terminal import show, show_json, show_table
@@ -17,8 +17,18 @@ from app.settings import get_settings
 ModelId = Annotated[str, typer.Argument(metavar="MODEL")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, or an accelerator by number: 0")]
-_FIELDS = "device input_size batch_size runs type amount scope finetune_epochs split name"
-_OPTIONS = {field: f"--{field.replace('_', '-')}" for field in _FIELDS.split()}
+CALLED = as_options(
+    "device",
+    "input_size",
+    "batch_size",
+    "runs",
+    "type",
+    "amount",
+    "scope",
+    "finetune_epochs",
+    "split",
+    "name",
+)
 """What fields of the bodies are called here."""
 
 
@@ -51,7 +61,7 @@ def profile(
         "type": kind,
         "verbose": verbose,
     }
-    result = _result(f"/models/{model}/profile", body, _OPTIONS)
+    result = _result(f"/models/{model}/profile", body, CALLED)
     if as_json:
         show_json(result)
         return
@@ -81,7 +91,7 @@ def prune(
         "device": device,
         "name": name,
     }
-    result = _result(f"/models/{model}/prune", body, {**_OPTIONS, "dataset_id": "--dataset"})
+    result = _result(f"/models/{model}/prune", body, {**CALLED, "dataset_id": "--dataset"})
     if as_json:
         show_json(result)
         return
@@ -109,7 +119,7 @@ def evaluate(
         "device": device,
         "tta": None if passes is None else json.loads(passes),
     }
-    called = {**_OPTIONS, "dataset_id": "DATASET"}
+    called = {**CALLED, "dataset_id": "DATASET"}
     evaluation_id = _result(f"/models/{model}/evaluate", body, called)["evaluation_id"]
     found = Api(get_settings()).get(f"/evaluations/{evaluation_id}")
     if as_json:

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from app.cli.client import Api, CommandError
+from app.cli.client import Api, CommandError, as_options
 from app.cli.progress import follow_job
 from app.cli.terminal import say
 from app.settings import get_settings
@@ -21,14 +21,10 @@ WIDEST = 200
 UNMET = 3
 """The exit status when nothing reaches the wishes; 1 is a failure, 2 a command that was typed wrongly."""
 CALLED = {
-    "p95_ms": "--p95-ms",
-    "rps": "--rps",
-    "max_ap_drop": "--max-ap-drop",
+    **as_options("p95_ms", "rps", "max_ap_drop", "split", "device", "seconds"),
     "dataset_id": "--dataset",
-    "split": "--split",
-    "device": "--device",
-    "seconds": "--seconds",
 }
+"""What fields of the body are called here."""
 
 
 def bench(

@@ -192,6 +192,11 @@ def problem_text(response: httpx2.Response) -> str:
     return "\n".join(lines)
 
 
+def as_options(*fields: str) -> dict[str, str]:
+    """Return the options that are called like fields of a body: `p95_ms` is `--p95-ms`."""
+    return {field: f"--{field.replace('_', '-')}" for field in fields}
+
+
 def in_own_words(message: str, called: Mapping[str, str]) -> str:
     """Return a message about fields of a body that speaks of what was typed instead."""
     for field, own in called.items():
