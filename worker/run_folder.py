@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from detection.training.durable import sync_folder
+from detection.durable import sync_folder
 
 
 def take_over(folder: Path, fence: int) -> Path:

@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from detection.durable import write_durably
 from detection.inference.agreement import Agreement
 from detection.inference.backends import BACKENDS
 from detection.inference.serving import ServingShape
-from detection.training.durable import write_durably
 
 MOST_REMEMBERED = 1000
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from app.database.tables import new_id
 from app.storage import checked_key
-from detection.training.durable import TEMPORARY, sync_folder
+from detection.durable import TEMPORARY, sync_folder
 
 COPY_BYTES = 1 << 20
 

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from detection.deploy.export import check_backend, check_onnx, export_onnx
 from detection.deploy.openvino_ir import open_openvino, write_openvino
+from detection.durable import write_durably
 from detection.images import decode_image
 from detection.model_files import ONNX_FILE, RECORD_FILE, WEIGHTS_FILE, encode_record
 from detection.model_record import ModelRecord
 from detection.models.network import Network
 from detection.models.widths import ARCHITECTURE
 from detection.preprocess import fit_image
-from detection.training.durable import write_durably
 
 CHECKED_PICTURES = 4
 OPENVINO_FILE = "model.openvino.zip"

@@ -20,8 +20,8 @@ import msgspec
 import torch
 from torch import Tensor
 
+from detection.durable import remove_temporary_files, sha256_of, write_durably
 from detection.errors import CheckpointError, NoSpaceError
-from detection.training.durable import remove_temporary_files, sha256_of, write_durably
 
 MANIFEST = "manifest.json"
 FILES = "step-*-*.pt"

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from detection.devices import describe_devices
+from detection.durable import write_durably
 from detection.errors import CheckpointError, ConfigError, DeviceMemoryError, TrainingDivergedError
 from detection.evaluation.metrics import Metrics
 from detection.models.network import Network
@@ -29,7 +30,6 @@ from detection.training.callbacks import (
 )
 from detection.training.checkpoints import CheckpointStore, Payload
 from detection.training.distributed import Ranks, rank_zero_first
-from detection.training.durable import write_durably
 from detection.training.feed import CACHE_BYTES, TrainingFeed
 from detection.training.freezing import FreezeParts
 from detection.training.job import TrainingJob

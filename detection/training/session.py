@@ -11,6 +11,7 @@ from torch import Tensor
 
 from detection.analysis.complexity import count_complexity
 from detection.data.wording import counted
+from detection.durable import write_durably
 from detection.layers.sync_norm import convert_to_synced
 from detection.models.batch_norm_statistics import recreate_norms
 from detection.models.network import Network
@@ -20,7 +21,6 @@ from detection.models.weights import read_weights
 from detection.training.checkpoints import Payload
 from detection.training.config import Precision, TrainingConfig
 from detection.training.distributed import Ranks
-from detection.training.durable import write_durably
 from detection.training.ema import ModelEma
 from detection.training.feed import pictures_as_served
 from detection.training.freezing import freeze

@@ -14,6 +14,7 @@ from torch import Tensor
 from detection.architectures import ARCHITECTURES
 from detection.deploy.package import ModelFile, write_model
 from detection.devices import CPU
+from detection.durable import sha256_of
 from detection.errors import BackendError
 from detection.inference.backends import BACKENDS, Backend
 from detection.inference.predictor import DetectOptions, Prediction, Predictor
@@ -24,7 +25,6 @@ from detection.models import MODELS, create_model, create_served_model
 from detection.models.detector import Detector
 from detection.models.weights import read_weights
 from detection.priors import grid_priors
-from detection.training.durable import sha256_of
 from tests.pictures import jpeg, noise, png, quadrants
 
 CLASSES = ("cat", "dog", "owl")

@@ -20,12 +20,12 @@ from sqlalchemy.orm import Session
 
 from app.videos.files import VideoFile, result_key, results_prefix
 from detection.data.wording import counted
+from detection.durable import sha256_of
 from detection.errors import VideoError
 from detection.heap import keep_freed_memory
 from detection.images import DecodedImage
 from detection.inference.in_order import batches_of, map_in_order
 from detection.inference.predictor import DetectOptions, Prediction
-from detection.training.durable import sha256_of
 from detection.training.reporting import ALL_SEEN
 from detection.video.kinds import DEMUXERS
 from detection.video.reader import Frame, VideoFacts, VideoFinding, VideoReader

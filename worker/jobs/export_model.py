@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 from app.database.tables import ModelFile
 from app.jobs.protocol import note_change
 from detection.deploy.package import write_model, write_openvino_package
+from detection.durable import sha256_of
 from detection.model_files import ONNX_FILE
 from detection.registry import Registry
-from detection.training.durable import sha256_of
 from worker.attempt import Attempt
 from worker.jobs.networks import load_network
 from worker.stored_model import StoredModel, open_model

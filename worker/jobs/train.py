@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 from app.jobs.protocol import Failure
 from detection.data.records import Split
 from detection.deploy.publish import Publication, publish
+from detection.durable import sha256_of
 from detection.families.reading import read_config
-from detection.training.durable import sha256_of
 from detection.training.job import TrainingJob
 from detection.training.recipes import settle
 from detection.training.run import TrainingResult, train

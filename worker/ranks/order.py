@@ -9,9 +9,9 @@ import msgspec
 
 from app.datasets.contents import DatasetContents
 from app.storage import Storage
+from detection.durable import write_durably
 from detection.families.reading import read_config
 from detection.input_convention import InputConvention
-from detection.training.durable import write_durably
 from detection.training.job import TrainingJob
 from detection.training.progress import Paces
 from detection.training.run import TrainingResult

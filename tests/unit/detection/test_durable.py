@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from detection.training import durable
-from detection.training.durable import remove_temporary_files, sha256_of, write_durably
+from detection import durable
+from detection.durable import remove_temporary_files, sha256_of, write_durably
 
 
 def names(folder: Path) -> list[str]:

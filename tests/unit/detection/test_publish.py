@@ -13,11 +13,11 @@ from safetensors.torch import load_file
 from detection.data.records import Split
 from detection.deploy import package
 from detection.deploy.publish import Publication, publish
+from detection.durable import sha256_of
 from detection.errors import CheckpointError, ExportError
 from detection.evaluation.evaluate import evaluate
 from detection.inference.predictor import Predictor
 from detection.model_files import ONNX_FILE, RECORD_FILE, WEIGHTS_FILE, read_record
-from detection.training.durable import sha256_of
 from detection.training.run import open_checkpoints, train
 from detection.training.state import StopRequest
 from tests.small_job import Series, read_picture, small_job
