@@ -1,4 +1,4 @@
-"""How one device is asked for: by the engine's names, and a wrong one is told which are right."""
+"""How one device is asked for; who asks wrongly is told which names there are."""
 
 from __future__ import annotations
 
