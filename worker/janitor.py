@@ -19,6 +19,7 @@ from sqlalchemy import delete, select
 from app.database.tables import Dataset, IdempotencyKey, Job, Model, utc_now
 from app.jobs.states import ACTIVE, OWNED, JobKind, JobStatus
 from app.logs import get_logger
+from app.storage import folder_of
 from app.videos.files import FOLDER, results_prefix
 from worker.context import WorkerContext
 from worker.presence import forget_silent_workers
@@ -98,7 +99,7 @@ class Janitor:
             wanted = {config.get("upload_key") for config in configs}
         for key in keys:
             if key not in wanted and self._is_old_id(key.split("/")[1]):
-                self._remove_stored(f"{key.rpartition('/')[0]}/")
+                self._remove_stored(folder_of(key))
 
     def remove_deleted_datasets(self) -> None:
         """Remove the files of datasets whose row is gone."""

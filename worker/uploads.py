@@ -7,6 +7,7 @@ from sqlalchemy import select
 from app.database.tables import Job
 from app.jobs.states import JobStatus
 from app.logs import get_logger
+from app.storage import folder_of
 from worker.context import WorkerContext
 from worker.lease import DATABASE_AWAY
 
@@ -24,6 +25,6 @@ def remove_useless_upload(context: WorkerContext, job_id: str) -> None:
             config = session.scalar(ended)
         key = None if config is None else config.get("upload_key")
         if key is not None:
-            context.storage.delete_all(f"{key.rpartition('/')[0]}/")
+            context.storage.delete_all(folder_of(key))
     except (*DATABASE_AWAY, OSError) as error:
         log.warning("upload_not_removed", job_id=job_id, error=type(error).__name__)

@@ -61,6 +61,11 @@ def open_storage(settings: Settings) -> Storage:
     raise ValueError(f"HARRIER_STORAGE_URL must begin with file:// or s3://, not {scheme}://")
 
 
+def folder_of(key: str) -> str:
+    """Return the prefix of all that lies beside a key."""
+    return f"{key.rpartition('/')[0]}/"
+
+
 def checked_key(key: str) -> str:
     """Return `key`, which must be a plain relative path: a bug of ours must not reach other files."""
     parts = key.split("/")

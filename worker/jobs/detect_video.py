@@ -18,6 +18,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from app.storage import folder_of
 from app.videos.files import VideoFile, result_key, results_prefix
 from detection.data.wording import counted
 from detection.durable import sha256_of
@@ -141,7 +142,7 @@ class VideoDetection:
     def _clean_up(self, upload_key: str) -> None:
         """Remove the upload, and what earlier attempts have stored; the janitor does it if we cannot."""
         storage, job = self._attempt.storage, self._attempt.job
-        storage.delete_all(f"{upload_key.rpartition('/')[0]}/")
+        storage.delete_all(folder_of(upload_key))
         for fence in range(1, job.fence):
             storage.delete_all(f"{results_prefix(job.id)}{fence}/")
 

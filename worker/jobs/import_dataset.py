@@ -16,6 +16,7 @@ from app.database.tables import Dataset
 from app.datasets.contents import IMAGES, MANIFEST, REPORT, STATISTICS
 from app.errors import QuotaExceededError
 from app.jobs.protocol import note_change, storable
+from app.storage import folder_of
 from app.usage.service import check_room
 from detection.data.archive import ArchiveLimits, extract_archive
 from detection.data.attributes import count_attributes
@@ -145,7 +146,7 @@ class DatasetImport:
     def clean_up(self) -> None:
         """Remove the upload, and what earlier attempts have stored; the janitor does it if we cannot."""
         storage = self._attempt.storage
-        storage.delete_all(f"{str(self._config['upload_key']).rpartition('/')[0]}/")
+        storage.delete_all(folder_of(str(self._config["upload_key"])))
         for fence in range(1, self._attempt.job.fence):
             storage.delete_all(f"datasets/{self._dataset_id}/{fence}/")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from app.storage import folder_of
 from app.training.pretrained import CLASSES_OF, IMAGENET
 from detection.analysis.complexity import count_complexity
 from detection.architectures import ARCHITECTURES
@@ -69,7 +70,7 @@ def run(attempt: Attempt) -> None:
     )
     _enter(attempt, "publishing", 2)
     publish_model(attempt, model)
-    attempt.storage.delete_all(f"{str(config['upload_key']).rpartition('/')[0]}/")
+    attempt.storage.delete_all(folder_of(str(config["upload_key"])))
 
 
 def _enter(attempt: Attempt, stage: str, step: int) -> None:
