@@ -109,7 +109,7 @@ class Admission:
         waiting = [place for place in self._places if place.is_waiting]
         if not was_overload:
             # Those who have waited longest are late already; the youngest can still be in time.
-            for place in waiting[: self.images - self._most_under_overload]:
+            for place in waiting[: max(self.images - self._most_under_overload, 0)]:
                 place.refuse()
         if sum(not place.is_refused for place in self._places) >= self._most_under_overload:
             raise self._overloaded()

@@ -209,3 +209,24 @@ def test_a_long_body_with_the_beginning_of_the_next_header_is_no_long_header() -
         assert (await head_of(reader)).startswith(b"HTTP/1.1 200")
 
     told(limited(fine, 10, Settings(_env_file=None)), story)
+
+
+def test_an_answer_in_pieces_waits_for_a_client_that_does_not_read() -> None:
+    """Also one that is made without a pause, so that nothing else has a turn meanwhile."""
+    pieces, piece = 2000, b"x" * 65536
+    made = 0
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal made
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(pieces):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            made += 1
+
+    async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(GET)
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.05)
+        assert made < pieces
+
+    told(endless, story)
