@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 MOST_KEPT_BYTES = 64 * 1024
-"""More goes out at once, so that whoever makes an answer in pieces learns when the client reads too slowly."""
+"""More goes out at once: whoever makes an answer in pieces has to learn when its client reads too slowly."""
 
 
 class WholeAnswers:
