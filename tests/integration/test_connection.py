@@ -337,3 +337,24 @@ def test_the_head_of_an_answer_that_goes_on_later_is_sent_at_once() -> None:
         assert await reader.readexactly(4) == b"fine"
 
     told(going_on, story)
+
+
+def test_an_answer_in_pieces_waits_for_a_client_that_does_not_read() -> None:
+    """Also one that is made without a pause, so that nothing else has a turn meanwhile."""
+    pieces, piece = 2000, b"x" * 65536
+    made = 0
+
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal made
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(pieces):
+            await send({"type": "http.response.body", "body": piece, "more_body": True})
+            made += 1
+
+    async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(GET)
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(0.05)
+        assert made < pieces
+
+    told(endless, story)

@@ -1,48 +1,28 @@
-"""The bound on what the engine accepts."""
+"""Who is sent away when it becomes too much: no more than there is no room for."""
 
 from __future__ import annotations
 
-import asyncio
 from contextlib import ExitStack
 
 import pytest
 
-from app.detect.wire import Refusal
 from app.engine.admission import Admission
 from app.engine.refusal import RefusedError
 
 
-@pytest.mark.parametrize("sizes", [(1, 1, 1), (60, 41)])
-def test_too_many_pictures_or_too_many_bytes_are_refused(sizes: tuple[int, ...]) -> None:
-    *fitting, one_more = sizes
-    admission = Admission(max_images=2, max_bytes=100)
+@pytest.mark.parametrize(("most", "kept"), [(4, 4), (40, 40), (70, 64), (1000, 64)])
+def test_when_it_becomes_too_much_as_many_stay_as_are_served_soon(
+    monkeypatch: pytest.MonkeyPatch, most: int, kept: int
+) -> None:
+    admission = Admission(max_images=256, max_bytes=10**9, most_under_overload=most)
+    overload = False
+    monkeypatch.setattr(admission._pressure, "judge", lambda *_: overload)
     with ExitStack() as held:
-        for size in fitting:
-            held.enter_context(admission.admit(size))
-        with pytest.raises(RefusedError) as refused, admission.admit(one_more):
-            pass
-        assert refused.value.reason is Refusal.OVERLOADED
-    assert (admission.images, admission.bytes) == (0, 0)
-
-
-def test_the_place_of_a_picture_that_failed_is_free_again() -> None:
-    admission = Admission(max_images=1, max_bytes=100)
-    with pytest.raises(KeyError), admission.admit(10):
-        raise KeyError
-    with admission.admit(100):
-        assert admission.images == 1
-
-
-def test_draining_refuses_the_new_and_waits_for_the_old() -> None:
-    async def story() -> None:
-        admission = Admission(max_images=5, max_bytes=100)
-        with admission.admit(1):
-            draining = asyncio.create_task(admission.drain())
-            await asyncio.sleep(0)
-            with pytest.raises(RefusedError) as refused, admission.admit(1):
-                pass
-            assert refused.value.reason is Refusal.DRAINING
-            assert not draining.done()
-        await draining
-
-    asyncio.run(story())
+        places = [held.enter_context(admission.admit(1)) for _ in range(64)]
+        overload = True
+        if most > len(places):
+            held.enter_context(admission.admit(1))
+        else:
+            with pytest.raises(RefusedError):
+                held.enter_context(admission.admit(1))
+        assert [place.is_refused for place in places] == [True] * (64 - kept) + [False] * kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +122,7 @@ def test_what_something_else_needs_is_kept(tmp_path: Path) -> None:
         {"strides": 2},
         {"offsets_yx": ORDER[:2]},
         {"offsets_yx": ((0, 0), (1, 0), (0, 1), (2, 1))},
+        {"offsets_yx": ((0, 0),) * 4},
     ],
     ids=str,
 )
@@ -129,11 +131,60 @@ def test_what_is_no_focus_stays_as_it_is(tmp_path: Path, other: dict[str, object
     assert merge_focus(file) == file
 
 
-def test_four_parts_of_one_pixel_are_merged_too(tmp_path: Path) -> None:
-    """Which pixel a part comes from is read from its slices, not taken for granted."""
-    file = graph_of(tmp_path, offsets_yx=((1, 1),) * 4)
+def changed(file: Path, change: Callable[[onnx.GraphProto], object]) -> Path:
+    """Write what has become of a graph over it."""
+    model = onnx.load(file)
+    change(model.graph)
+    onnx.save(model, file)
+    return file
+
+
+def number(name: str, value: object) -> TensorProto:
+    return numpy_helper.from_array(np.array(value), name)
+
+
+def replace(graph: onnx.GraphProto, name: str, value: object) -> None:
+    next(each for each in graph.initializer if each.name == name).CopyFrom(number(name, value))
+
+
+def look_within(graph: onnx.GraphProto) -> None:
+    """Let a branch take the concatenation, its numbers and a slice from outside."""
+    made = helper.make_tensor_value_info("made", TensorProto.FLOAT, None)
+    nodes = [
+        helper.make_node("Conv", ["squares", "weights", "bias"], ["again"], pads=[1] * 4),
+        helper.make_node("Identity", ["again"], ["made"]),
+    ]
+    branch = helper.make_graph(nodes, "branch", [], [made])
+    graph.initializer.append(number("yes", True))
+    graph.node.append(helper.make_node("If", ["yes"], ["seen"], then_branch=branch, else_branch=branch))
+    graph.output.append(helper.make_tensor_value_info("seen", TensorProto.FLOAT, ["B", "C", "H", "W"]))
+
+
+def test_what_a_branch_takes_from_outside_is_kept(tmp_path: Path) -> None:
+    file = changed(graph_of(tmp_path), look_within)
     merged = merge_focus(file)
     assert isinstance(merged, bytes)
     images = np.random.default_rng(3).random((1, 3, 8, 8), np.float32)
-    (expected,), (found,) = outputs_of(file, images), outputs_of(merged, images)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+    for found, expected in zip(outputs_of(merged, images), outputs_of(file, images), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda graph: graph.input.append(
+            helper.make_tensor_value_info("weights", TensorProto.FLOAT, (5, 12, 3, 3))
+        ),
+        lambda graph: graph.initializer.append(number("weights/of_squares", [1.0])),
+        lambda graph: replace(graph, "weights", np.zeros((5, 12, 3, 3, 3), np.float32)),
+        lambda graph: replace(graph, "weights", np.zeros((5, 10, 3, 3), np.float32)),
+        lambda graph: replace(graph, "rows0.start", [0, 0]),
+        lambda graph: graph.node[-1].ClearField("input"),
+        lambda graph: setattr(graph.node[-1], "domain", "of.somebody"),
+    ],
+    ids=["given", "taken", "volumes", "no quarters", "more starts than axes", "no input", "other domain"],
+)
+def test_a_strange_graph_stays_as_it_is(tmp_path: Path, change: Callable[[onnx.GraphProto], object]) -> None:
+    """Whether it can be served is told by who loads it."""
+    file = changed(graph_of(tmp_path), change)
+    assert merge_focus(file) == file
