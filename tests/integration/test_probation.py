@@ -42,6 +42,12 @@ def half_precision(settings: Settings) -> device.Device:
     return replace(own, learns_batch_size=True, candidates=(replace(own.shape, precision=Precision.BF16),))
 
 
+async def looked_again(trial: probation.Probation) -> None:
+    """Return when what was just answered has been compared."""
+    while trial._running is not None:
+        await asyncio.sleep(0.001)
+
+
 def places(answer: Detected) -> list[tuple[float, ...]]:
     return sorted((box.class_id, round(box.x1), round(box.y1), round(box.x2)) for box in answer.boxes)
 
@@ -64,8 +70,7 @@ def test_a_backend_takes_over_without_a_request_that_waits_for_it(
         for seed in range(probation.PICTURES):
             assert trial.shape_of(model).backend == "onnxruntime"
             seen.append(await pipeline.detect(asked(model, seed)))
-            while trial._running is not None:
-                await asyncio.sleep(0.001)
+            await looked_again(trial)
         assert trial.shape_of(model).backend == "openvino"
         again = [await pipeline.detect(asked(model, seed)) for seed in range(probation.PICTURES)]
         assert [places(each) for each in again] == [places(each) for each in seen]
@@ -99,8 +104,7 @@ def test_half_precision_takes_over_where_batches_are_served_and_its_predecessor_
             assert trial._running is None, "there is no memory for two"
         for seed in range(probation.PICTURES):
             await engine.detect(asked(model, seed))
-            while trial._running is not None:
-                await asyncio.sleep(0.001)
+            await looked_again(trial)
         assert trial.shape_of(model) == half
         assert models.find(model, own) is None
         await engine.detect(asked(model, 0, (PLAIN, TtaPass(0.5))))

@@ -186,6 +186,18 @@ class TestSelection:
             assert [level_of(line) for line in done.stderr.splitlines()] == ["warning"]
 
 
+def engine_that_answers(*answers: bool) -> Program:
+    """Return a program that answers so, and not at all afterwards."""
+    told = iter(answers)
+    return Program(
+        name="engine",
+        command=(),
+        stop_wait_s=1,
+        is_ready=lambda pid: next(told, False),
+        must_answer=True,
+    )
+
+
 class TestReadiness:
     def program(self, name: str, ready: dict[int, threading.Event]) -> Program:
         return Program(name=name, command=(), stop_wait_s=1, is_ready=lambda pid: ready[pid].is_set())
@@ -229,15 +241,7 @@ class TestReadiness:
         """Watch an engine that answers so, and not at all afterwards."""
         for name in ("LOOK_S", "ASK_S"):
             monkeypatch.setattr(f"app.supervisor.readiness.{name}", 0.001)
-        told = iter(answers)
-        engine = Program(
-            name="engine",
-            command=(),
-            stop_wait_s=1,
-            is_ready=lambda pid: next(told, False),
-            must_answer=True,
-        )
-        readiness = Readiness([engine])
+        readiness = Readiness([engine_that_answers(*answers)])
         readiness.watch("engine", 1)
         return readiness
 
@@ -432,14 +436,7 @@ class TestServe:
     ) -> None:
         monkeypatch.setattr("app.supervisor.readiness.ASK_S", 0.001)
         (settings.home_path / "run").mkdir(parents=True)
-        answers = iter([True])
-        engine = Program(
-            name="engine",
-            command=(),
-            stop_wait_s=1,
-            is_ready=lambda pid: next(answers, False),
-            must_answer=True,
-        )
+        engine = engine_that_answers(True)
         supervisor, said = Supervisor(settings, [engine]), list[str]()
         ended: list[tuple[str, int]] = []
 
