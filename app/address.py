@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from functools import lru_cache
 
 from app.settings import Settings
 
@@ -29,6 +30,7 @@ def host_name(header: str) -> str | None:
     return match["name"].lower() if match is not None else None
 
 
+@lru_cache(256)
 def is_loopback(host: str) -> bool:
     """Return whether nobody but this machine can reach `host`."""
     if host == "localhost":

@@ -33,8 +33,17 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
             super().emit(record)  # which calls `flush`
         finally:
             self._is_keeping = False
+        self._count(record.levelno)
+
+    def keep(self, line: str) -> None:
+        """Keep a line that was made elsewhere, of level INFO."""
+        with self.lock or threading.Lock():
+            self._kept.write(f"{line}\n")
+            self._count(logging.INFO)
+
+    def _count(self, level: int) -> None:
         self._num_lines += 1
-        if record.levelno >= logging.WARNING or self._num_lines >= MOST_LINES:
+        if level >= logging.WARNING or self._num_lines >= MOST_LINES:
             self.flush()
         elif self._timer is None:
             self._timer = threading.Timer(LONGEST_S, self.flush)

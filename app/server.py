@@ -195,7 +195,7 @@ class _Body:
         return message
 
     async def skip_rest(self) -> None:
-        if self._client_waits or self._announced - self._num_bytes > MOST_SKIPPED_BYTES:
+        if self.is_complete or self._client_waits or self._announced - self._num_bytes > MOST_SKIPPED_BYTES:
             return
         most = self._num_bytes + MOST_SKIPPED_BYTES
         with suppress(TimeoutError):

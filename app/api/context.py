@@ -11,9 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api.measures import Measures
 from app.database.tables import new_id
-from app.logs import get_logger
-
-log = get_logger(__name__)
+from app.logs import log_often
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 SECURITY_HEADERS = {
@@ -73,16 +71,25 @@ class RequestContext:
             try:
                 await self.app(scope, receive, send_with_headers)
             finally:
-                self._record(scope, status, time.perf_counter() - started)
+                self._record(scope, request_id, status, time.perf_counter() - started)
 
-    def _record(self, scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unknown")
         self.measures.note_request(scope["method"], route, status, seconds)
         path = route_path(scope)
         if path not in UNLOGGED:
             ms = round(seconds * 1000, 1)
             client, _ = scope["client"] or (None, 0)
-            log.info("request", method=scope["method"], path=path, status=status, ms=ms, client=client)
+            log_often(
+                __name__,
+                "request",
+                method=scope["method"],
+                path=path,
+                status=status,
+                ms=ms,
+                client=client,
+                request_id=request_id,
+            )
 
 
 def add_security_headers(message: Message, request_id: str) -> None:

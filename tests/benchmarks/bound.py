@@ -1,8 +1,9 @@
 """The bound: the same decode, letterbox, backend and post-processing in a loop in one process, without HTTP.
 
 `python -m tests.benchmarks.bound FOLDER EXECUTOR PICTURE…` loads the model and then obeys its input, a line
-each: `busy SECONDS` runs one stream per core with one thread each, `idle SECONDS` one picture after the other
-with all threads, as Harrier's default is. Each line is answered by one of JSON.
+each: `busy SECONDS` runs one stream per core with one thread each, `full SECONDS` has as many callers for
+them as Harrier, `idle SECONDS` takes one picture after the other with all threads, as Harrier's default is.
+Each line is answered by one of JSON.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import cv2
 import numpy as np
 import torch
 
-from app.engine.device import num_cores
+from app.engine.device import num_callers, num_cores
 from detection.devices import CPU
 from detection.heap import keep_freed_memory
 from detection.inference.backends import BACKENDS
@@ -47,11 +48,23 @@ class Bound:
 
     def busy(self, seconds: float) -> dict[str, Any]:
         """Return pictures per second of all streams together."""
+        return self._side_by_side(CORES, seconds)
+
+    def full(self, seconds: float) -> dict[str, Any]:
+        """Return the same with callers that wait while a stream computes for another."""
+        return self._side_by_side(num_callers(), seconds)
+
+    def idle(self, seconds: float) -> dict[str, Any]:
+        """Return milliseconds of each picture, one after the other."""
+        self._look_until(self._wide, time.perf_counter() + WARM_UP_S)
+        return {"times_ms": self._look_until(self._wide, time.perf_counter() + seconds)}
+
+    def _side_by_side(self, callers: int, seconds: float) -> dict[str, Any]:
         began = time.perf_counter() + WARM_UP_S
-        counts = [0] * CORES
+        counts = [0] * callers
         streams = [
             threading.Thread(target=self._stream, args=(number, began, began + seconds, counts))
-            for number in range(CORES)
+            for number in range(callers)
         ]
         for stream in streams:
             stream.start()
@@ -59,13 +72,8 @@ class Bound:
             stream.join()
         return {"per_s": sum(counts) / seconds}
 
-    def idle(self, seconds: float) -> dict[str, Any]:
-        """Return milliseconds of each picture, one after the other."""
-        self._look_until(self._wide, time.perf_counter() + WARM_UP_S)
-        return {"times_ms": self._look_until(self._wide, time.perf_counter() + seconds)}
-
     def _stream(self, number: int, began: float, end: float, counts: list[int]) -> None:
-        offset = number * len(self._pictures) // CORES
+        offset = number * len(self._pictures) // len(counts)
         self._look_until(self._narrow, began, offset)
         counts[number] = len(self._look_until(self._narrow, end, offset))
 
@@ -107,7 +115,7 @@ class BoundProcess:
             raise NotStartedError(f"the bound with {executor} did not start")
 
     def ask(self, what: str, seconds: float) -> dict[str, Any]:
-        """Return what it measured, `busy` or `idle`."""
+        """Return what it measured: `busy`, `full` or `idle`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{what} {seconds}\n")
@@ -139,7 +147,7 @@ def main() -> None:
     bound = Bound(Path(folder), executor, [Path(file).read_bytes() for file in files])
     sys.stdout.write(READY)
     sys.stdout.flush()
-    measures = {"busy": bound.busy, "idle": bound.idle}
+    measures = {"busy": bound.busy, "full": bound.full, "idle": bound.idle}
     for line in sys.stdin:
         what, seconds = line.split()
         print(json.dumps(measures[what](float(seconds))), flush=True)

@@ -16,6 +16,7 @@ from tests.benchmarks.conftest import Bench
 from tests.benchmarks.field import (
     BOUND,
     BOUND_ONNX,
+    FULL,
     HARRIER,
     HARRIER_ONNX,
     MANY,
@@ -51,7 +52,7 @@ def playing(
 
 def test_serving_speed(bench: Bench, playing: Field) -> None:
     """Throughput with 16 clients and p50 with one, round by round, of everything in turn."""
-    rows = {name: Rows() for name in (*playing.bounds, *playing.servers)}
+    rows = {name: Rows() for name in (*playing.bounds, FULL, *playing.servers)}
     costs = []
     for number in range(ROUNDS):
         print(f"  round {number + 1} of {ROUNDS}", flush=True)
@@ -66,7 +67,7 @@ def test_serving_speed(bench: Bench, playing: Field) -> None:
         client_cpu_ms=round(statistics.median(costs), 4),
     )
     bench.keep("missing", **playing.missing)
-    for name in (*playing.bounds, *playing.servers):
+    for name in (*playing.bounds, FULL, *playing.servers):
         bench.keep(name, **vars(rows[name]))
     bench.judge(*claims(rows, playing))
 

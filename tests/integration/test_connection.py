@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -230,3 +231,130 @@ def test_an_answer_in_pieces_waits_for_a_client_that_does_not_read() -> None:
         assert made < pieces
 
     told(endless, story)
+
+
+async def read_pieces(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer with the sizes of the pieces in which the body came to the application."""
+    sizes, is_complete = [], False
+    while not is_complete:
+        message = await receive()
+        sizes.append(len(message["body"]))
+        is_complete = not message["more_body"]
+    await Response(headers={"X-Sizes": ",".join(map(str, sizes))})(scope, receive, send)
+
+
+def sizes_in(head: bytes) -> list[int]:
+    (line,) = [line for line in head.split(b"\r\n") if line.startswith(b"x-sizes")]
+    return [int(size) for size in line.split(b":")[1].split(b",")]
+
+
+def test_a_short_body_comes_to_the_application_in_one_piece() -> None:
+    async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n" + b"x" * 100_000)
+        await writer.drain()
+        writer.write(b"x" * 100_000)
+        assert sizes_in(await head_of(reader)) == [200_000]
+        writer.write(GET)
+        assert sizes_in(await head_of(reader)) == [0]
+
+    told(read_pieces, story)
+
+
+def test_a_body_that_comes_slowly_is_read_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "GATHERING_S", 0.01)
+    begun = asyncio.Event()
+
+    async def note(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.set()
+        await read_pieces(scope, receive, send)
+
+    async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc")
+        await begun.wait()
+        writer.write(b"def")
+        assert sum(sizes_in(await head_of(reader))) == 6
+
+    told(note, story)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: 2000000\r\n",
+        b"Content-Length: 6\r\nExpect: 100-continue\r\n",
+        b"Transfer-Encoding: chunked\r\n",
+    ],
+    ids=["long", "asks first", "of unknown length"],
+)
+def test_other_bodies_are_not_waited_for(monkeypatch: pytest.MonkeyPatch, head: bytes) -> None:
+    monkeypatch.setattr(connection, "GATHERING_S", 1000)
+
+    async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\n" + head + b"\r\n")
+        assert (await head_of(reader)).startswith(b"HTTP/1.1 200")
+
+    told(fine, story)
+
+
+def test_more_than_there_is_room_for_is_not_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "GATHERING_S", 1000)
+    monkeypatch.setattr(connection, "MOST_GATHERED_BYTES", 10)
+
+    async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 11\r\n\r\n")
+        assert (await head_of(reader)).startswith(b"HTTP/1.1 200")
+
+    told(fine, story)
+
+
+def test_room_for_what_is_gathered_is_given_back() -> None:
+    async def story() -> None:
+        protocol = patient_protocol(5, 100, fine)
+        config = uvicorn.Config(fine, lifespan="off", ws="none", log_config=None, access_log=False)
+        config.load()
+        server = await asyncio.get_running_loop().create_server(
+            lambda: protocol(config, ServerState(), {}), "127.0.0.1", 0
+        )
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n")
+        while not protocol.gathered.num_bytes:
+            await asyncio.sleep(0.001)
+        assert protocol.gathered.num_bytes == 1000
+        writer.transport.abort()  # leaves in the middle
+        while protocol.gathered.num_bytes:
+            await asyncio.sleep(0.001)
+        server.close()
+        assert await reader.read() == b""
+
+    asyncio.run(asyncio.wait_for(story(), 20))
+
+
+def test_head_and_body_of_an_answer_go_out_together() -> None:
+    async def raw() -> None:
+        async with asyncio.timeout(20), served(fine) as port:
+            with socket.create_connection(("127.0.0.1", port)) as line:
+                line.setblocking(False)
+                loop = asyncio.get_running_loop()
+                for _ in range(20):
+                    await loop.sock_sendall(line, GET)
+                    assert (await loop.sock_recv(line, 65536)).endswith(b"fine")
+
+    asyncio.run(raw())
+
+
+def test_the_head_of_an_answer_that_goes_on_later_is_sent_at_once() -> None:
+    last = asyncio.Event()
+
+    async def going_on(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await last.wait()
+        await send({"type": "http.response.body", "body": b"fine"})
+
+    async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(GET)
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        last.set()
+        assert await reader.readexactly(4) == b"fine"
+
+    told(going_on, story)

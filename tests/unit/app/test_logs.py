@@ -13,7 +13,7 @@ import pytest
 import structlog
 
 from app.gathered_lines import GatheringHandler
-from app.logs import PlainLines, configure_logging, escape_control_characters, get_logger
+from app.logs import PlainLines, configure_logging, escape_control_characters, get_logger, log_often
 from app.settings import Settings
 
 
@@ -100,6 +100,30 @@ def test_plain_lines_are_those_of_structlog(more: dict[str, object]) -> None:
 def test_ordinary_text_is_left_alone() -> None:
     event = {"event": "Grün, 漢字", "count": 3, "exception": "line\nline"}
     assert escape_control_characters(None, "info", dict(event)) == event
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_what_is_logged_often_is_the_same_line(capsys: pytest.CaptureFixture[str], as_json: bool) -> None:
+    configure_logging(Settings(log_json=as_json, _env_file=None), gathered=True)
+    values = {"method": "POST", "path": "/a\r\nb", "status": 200, "ms": 1.5, "client": None}
+    get_logger("app.test").info("request", **values)
+    log_often("app.test", "request", **values)
+    logging.getLogger().handlers[0].flush()
+    written = lines(capsys)
+    if as_json:
+        first, second = map(json.loads, written)
+        assert first.pop("timestamp") <= second.pop("timestamp")
+    else:
+        (began, _, first), (then, _, second) = (line.partition(" ") for line in written)
+        assert began <= then
+    assert first == second
+
+
+def test_where_lines_go_elsewhere_so_do_those_that_are_logged_often(caplog: pytest.LogCaptureFixture) -> None:
+    configure_logging(Settings(_env_file=None), gathered=True)
+    logging.getLogger().handlers[:] = [caplog.handler]
+    log_often("app.test", "request", status=200)
+    assert [record.name for record in caplog.records] == ["app.test"]
 
 
 def test_gathered_lines_come_together_and_in_their_order() -> None:
