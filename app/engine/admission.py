@@ -21,6 +21,8 @@ class Place:
         """A thread works on it."""
         self.is_refused = False
         self.is_left = False
+        self.is_aside = False
+        """It is long on its way, and those who are not pass it."""
         self._refuse = refuse
 
     def begin(self) -> None:
@@ -57,7 +59,8 @@ class Admission:
 
         Args:
             most_under_overload: pictures that are here then, computed or waiting: no more than keep every
-                stream busy, for whoever is let in shares the cores with all others.
+                stream busy, for whoever is let in shares the cores with all others. As many more may be
+                aside.
         """
         self._max_images, self._max_bytes = max_images, max_bytes
         self._most_under_overload, self._clock = most_under_overload, clock
@@ -68,6 +71,18 @@ class Admission:
         self._empty.set()
         self.images = 0
         self.bytes = 0
+
+    def step_aside(self, place: Place) -> None:
+        """Count a picture no longer among those that wait for each other: it takes a slower way beside them.
+
+        Raises:
+            RefusedError: more comes than can be served, and that way is busy as well.
+        """
+        if place.is_aside:
+            return
+        if self._pressure.is_overload and self._num_aside >= self._most_under_overload:
+            raise self._overloaded()
+        place.is_aside = True
 
     @contextmanager
     def admit(self, size_bytes: int, refuse: Callable[[], object] = lambda: None) -> Iterator[Place]:
@@ -106,13 +121,22 @@ class Admission:
         was_overload = self._pressure.is_overload
         if not self._pressure.judge(self.images, self._longest_wait_s()):
             return
-        waiting = [place for place in self._places if place.is_waiting]
+        waiting = [place for place in self._places if place.is_waiting and not place.is_aside]
         if not was_overload:
             # Those who have waited longest are late already; the youngest can still be in time.
-            for place in waiting[: max(self.images - self._most_under_overload, 0)]:
+            for place in waiting[: max(self._num_together - self._most_under_overload, 0)]:
                 place.refuse()
-        if sum(not place.is_refused for place in self._places) >= self._most_under_overload:
+        if self._num_together >= self._most_under_overload:
             raise self._overloaded()
+
+    @property
+    def _num_together(self) -> int:
+        """Pictures that are here now, and not aside."""
+        return sum(not (place.is_refused or place.is_aside) for place in self._places)
+
+    @property
+    def _num_aside(self) -> int:
+        return sum(place.is_aside for place in self._places)
 
     def _longest_wait_s(self) -> float:
         oldest = next((place for place in self._places if place.is_waiting), None)

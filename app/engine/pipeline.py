@@ -27,6 +27,7 @@ from app.engine.admission import Admission, Place
 from app.engine.answers import boxes_of, timing_of
 from app.engine.device import choose_device, num_callers, num_cores
 from app.engine.drawing import draw_picture, drawing_bytes
+from app.engine.lanes import Lane
 from app.engine.loader import Loader
 from app.engine.second_stage import ReadyClassifier, classify_boxes, crop_bytes
 from app.engine.staged import Staged
@@ -176,8 +177,19 @@ class Pipeline:
         size_bytes = decoding_bytes(header, input_size_hw=model.record.input_size_hw)
         if len(request.passes) > 1:
             size_bytes += view_bytes(request.passes, model.record)
-        async with self._lanes.of(header, size_bytes).turn(size_bytes) as turn:
+        async with self._lane(header, size_bytes, place).turn(size_bytes) as turn:
             return await self._staged.look(request.image, header, models, options, turn, place)
+
+    def _lane(self, header: ImageHeader, size_bytes: int, place: Place | None) -> Lane:
+        """Return the lane of a picture; a large one lets the others pass.
+
+        Raises:
+            RefusedError: more comes than can be served, and there are enough large ones already.
+        """
+        lane = self._lanes.of(header, size_bytes)
+        if place is not None and lane is self._lanes.large:
+            self.admission.step_aside(place)
+        return lane
 
     async def _header(self, image: bytes) -> ImageHeader:
         return await self._lanes.ordinary.run(check_header, image, max_pixels=self._max_pixels)
@@ -202,7 +214,7 @@ class Pipeline:
     ) -> bytes:
         header = await self._header(image)
         size_bytes = drawing_bytes(header, max_side=max_side)
-        async with self._lanes.of(header, size_bytes).turn(size_bytes) as turn:
+        async with self._lane(header, size_bytes, place).turn(size_bytes) as turn:
             if place is not None:
                 place.begin()
             return await turn.run(draw_picture, image, boxes, max_side=max_side, max_pixels=self._max_pixels)

@@ -45,7 +45,9 @@ function proof() {
 export async function address(path, signal) {
   if (!proof().Authorization) return path;
   const made = await fetched(path);
-  signal.addEventListener("abort", () => URL.revokeObjectURL(made));
+  const giveUp = () => URL.revokeObjectURL(made);
+  if (signal.aborted) giveUp(); // while it came
+  else signal.addEventListener("abort", giveUp);
   return made;
 }
 

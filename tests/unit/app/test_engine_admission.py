@@ -1,8 +1,10 @@
-"""Who is sent away when it becomes too much: no more than there is no room for."""
+"""Who is sent away when it becomes too much: no more than there is no room for, and not for others' sake."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import pytest
 
@@ -10,19 +12,71 @@ from app.engine.admission import Admission
 from app.engine.refusal import RefusedError
 
 
+@dataclass
+class Told:
+    """A pressure that is what it is told to be."""
+
+    is_overload: bool = False
+    begins: bool = False
+
+    def note_arrival(self) -> None: ...
+
+    def note_departure(self) -> None: ...
+
+    def judge(self, backlog: int, longest_wait_s: float) -> bool:
+        self.is_overload |= self.begins
+        return self.is_overload
+
+    def seconds_until_served(self, waiting: int) -> int:
+        return 1
+
+
+@pytest.fixture
+def held() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def admission_of(monkeypatch: pytest.MonkeyPatch, most: int) -> tuple[Admission, Told]:
+    admission, told = Admission(max_images=256, max_bytes=10**9, most_under_overload=most), Told()
+    monkeypatch.setattr(admission, "_pressure", told)
+    return admission, told
+
+
 @pytest.mark.parametrize(("most", "kept"), [(4, 4), (40, 40), (70, 64), (1000, 64)])
 def test_when_it_becomes_too_much_as_many_stay_as_are_served_soon(
-    monkeypatch: pytest.MonkeyPatch, most: int, kept: int
+    monkeypatch: pytest.MonkeyPatch, held: ExitStack, most: int, kept: int
 ) -> None:
-    admission = Admission(max_images=256, max_bytes=10**9, most_under_overload=most)
-    overload = False
-    monkeypatch.setattr(admission._pressure, "judge", lambda *_: overload)
-    with ExitStack() as held:
-        places = [held.enter_context(admission.admit(1)) for _ in range(64)]
-        overload = True
-        if most > len(places):
+    admission, told = admission_of(monkeypatch, most)
+    places = [held.enter_context(admission.admit(1)) for _ in range(64)]
+    told.begins = True
+    if most > len(places):
+        held.enter_context(admission.admit(1))
+    else:
+        with pytest.raises(RefusedError):
             held.enter_context(admission.admit(1))
-        else:
-            with pytest.raises(RefusedError):
-                held.enter_context(admission.admit(1))
-        assert [place.is_refused for place in places] == [True] * (64 - kept) + [False] * kept
+    assert [place.is_refused for place in places] == [True] * (64 - kept) + [False] * kept
+
+
+def test_large_pictures_do_not_keep_others_out(monkeypatch: pytest.MonkeyPatch, held: ExitStack) -> None:
+    admission, told = admission_of(monkeypatch, most=3)
+    told.is_overload = True
+    for _ in range(3):
+        place = held.enter_context(admission.admit(1))
+        place.begin()
+        admission.step_aside(place)
+    ordinary = [held.enter_context(admission.admit(1)) for _ in range(3)]
+    with pytest.raises(RefusedError):
+        held.enter_context(admission.admit(1))
+    with pytest.raises(RefusedError):  # of large ones there are enough as well
+        admission.step_aside(ordinary[0])
+
+
+def test_who_steps_aside_is_not_refused_when_it_is_no_overload(
+    monkeypatch: pytest.MonkeyPatch, held: ExitStack
+) -> None:
+    admission, _ = admission_of(monkeypatch, most=1)
+    for _ in range(20):
+        place = held.enter_context(admission.admit(1))
+        admission.step_aside(place)
+        admission.step_aside(place)  # for drawing
