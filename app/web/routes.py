@@ -37,7 +37,7 @@ PATHS = ("/", *(f"/page/{name}" for name in NAMES))
 """Whoever may reach the server may have these; what they show needs a key wherever the API needs one."""
 WELCOME = """Harrier {version}: a labelled image archive becomes an object detector behind a REST endpoint.
 
-  .              this address in a browser: a page of models and jobs
+  .              this address in a browser: a page of models, jobs and videos
   docs           every call, to try out in a browser
   openapi.json   the same for programs
   readyz         whether everything runs
