@@ -53,6 +53,8 @@ class PatientProtocol(HttpToolsProtocol):
     _num_begun = 0
     """Requests so far; they are told apart by it."""
     _header_bytes = _num_pieces = _num_bytes = 0
+    _unparsed_bytes = 0
+    """Of a body that the parser leaves to another protocol, and that is read as it comes."""
     _running: RequestResponseCycle | None = None
     """The request that is being answered; others may wait behind it."""
     _is_deaf = False
@@ -104,6 +106,7 @@ class PatientProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MOST_WAITING:
             raise NoRequestError(f"more than {MOST_WAITING} requests wait for the answer to an earlier one")
         self._part = Part.BODY
+        self._unparsed_bytes = self._length_behind_upgrade()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -117,6 +120,8 @@ class PatientProtocol(HttpToolsProtocol):
             self.cycle.body += body  # it is known to be short: reading need not pause
 
     def on_message_complete(self) -> None:
+        if self._unparsed_bytes:  # that is what the parser thinks
+            return
         self._part = Part.END
         super().on_message_complete()
         self._begin_gathered()
@@ -176,6 +181,9 @@ class PatientProtocol(HttpToolsProtocol):
         """Read on also behind a request for another protocol, which is answered as if it had not asked."""
         rest = memoryview(data)
         while rest:
+            if self._unparsed_bytes:
+                rest = self._take_unparsed(rest)
+                continue
             try:
                 self.parser.feed_data(rest)
             except httptools.HttpParserUpgrade as upgrade:
@@ -183,6 +191,28 @@ class PatientProtocol(HttpToolsProtocol):
                 rest = rest[max(offset, 1) :]
             else:
                 return
+
+    def _length_behind_upgrade(self) -> int:
+        """Return how long a body is that the parser will not read, for its request asks for another protocol.
+
+        Many clients ask so with their first request, whatever it is: to them this is an ordinary body, and to
+        read it as the next request would let somebody hide one in it.
+        """
+        if not self.parser.should_upgrade():
+            return 0
+        values = dict(self.headers)
+        if b"transfer-encoding" in values:
+            raise NoRequestError("a request for another protocol has to say how long its body is")
+        return int(values.get(b"content-length", 0))
+
+    def _take_unparsed(self, rest: memoryview) -> memoryview:
+        """Take what belongs to the body; return what does not."""
+        piece, behind = rest[: self._unparsed_bytes], rest[self._unparsed_bytes :]
+        self._unparsed_bytes -= len(piece)
+        self.on_body(bytes(piece))
+        if not self._unparsed_bytes:
+            self.on_message_complete()
+        return behind
 
     def _count_header(self, num_bytes: int, began_in: Part, num_begun: int) -> None:
         """Count what belongs to a header that is not complete, as far as it is known to be nothing else."""

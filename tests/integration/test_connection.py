@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import uvicorn
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.server import ServerState
@@ -21,6 +22,7 @@ from app.server import limited
 from app.settings import Settings
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: a\r\n\r\n"
 Story = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -358,3 +360,39 @@ def test_an_answer_in_pieces_waits_for_a_client_that_does_not_read() -> None:
         assert made < pieces
 
     told(endless, story)
+
+
+@pytest.mark.parametrize("pause_after", [0, 1, len(HIDDEN) // 2, len(HIDDEN)])
+@pytest.mark.parametrize("protocol", [b"h2c", b"websocket"])
+def test_a_request_for_another_protocol_keeps_its_body(protocol: bytes, pause_after: int) -> None:
+    """Some clients ask for HTTP/2 with every first request."""
+
+    async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+        body = await Request(scope, receive).body()
+        await Response(scope["path"].encode() + b" " + body)(scope, receive, send)
+
+    async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = b"POST /seen HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: %s\r\n" % protocol
+        length = b"Content-Length: %d\r\n\r\n" % len(HIDDEN)
+        writer.write(head + length + HIDDEN[:pause_after])
+        await asyncio.sleep(0.01)
+        writer.write(HIDDEN[pause_after:] + GET)
+        await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(len(b"/seen ") + len(HIDDEN)) == b"/seen " + HIDDEN
+        await reader.readuntil(b"\r\n\r\n")
+        assert await reader.readexactly(2) == b"/ "
+
+    told(limited(echo, 10, Settings(_env_file=None)), story)
+
+
+def test_a_body_of_unknown_length_behind_a_request_for_another_protocol_is_refused() -> None:
+    async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = b"POST / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n"
+        writer.write(
+            head + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(HIDDEN), HIDDEN)
+        )
+        received = await reader.read()
+        assert received.startswith(b"HTTP/1.1 400")
+        assert received.count(b"HTTP/1.1") == 1
+
+    told(fine, story)
