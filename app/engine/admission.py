@@ -81,6 +81,7 @@ class Admission:
         if place.is_aside:
             return
         if self._pressure.is_overload and self._num_aside >= self._most_under_overload:
+            place.is_refused = True
             raise self._overloaded()
         place.is_aside = True
 

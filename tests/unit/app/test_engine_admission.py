@@ -18,10 +18,12 @@ class Told:
 
     is_overload: bool = False
     begins: bool = False
+    departures: int = 0
 
     def note_arrival(self) -> None: ...
 
-    def note_departure(self) -> None: ...
+    def note_departure(self) -> None:
+        self.departures += 1
 
     def judge(self, backlog: int, longest_wait_s: float) -> bool:
         self.is_overload |= self.begins
@@ -65,11 +67,23 @@ def test_large_pictures_do_not_keep_others_out(monkeypatch: pytest.MonkeyPatch, 
         place = held.enter_context(admission.admit(1))
         place.begin()
         admission.step_aside(place)
-    ordinary = [held.enter_context(admission.admit(1)) for _ in range(3)]
+    for _ in range(3):
+        held.enter_context(admission.admit(1))
     with pytest.raises(RefusedError):
         held.enter_context(admission.admit(1))
-    with pytest.raises(RefusedError):  # of large ones there are enough as well
-        admission.step_aside(ordinary[0])
+    held.close()
+    assert told.departures == 6
+
+
+def test_of_large_pictures_no_more_are_let_in_than_of_others(
+    monkeypatch: pytest.MonkeyPatch, held: ExitStack
+) -> None:
+    admission, told = admission_of(monkeypatch, most=1)
+    told.is_overload = True
+    admission.step_aside(held.enter_context(admission.admit(1)))
+    with pytest.raises(RefusedError), admission.admit(1) as place:
+        admission.step_aside(place)
+    assert told.departures == 0  # who is refused was not served
 
 
 def test_who_steps_aside_is_not_refused_when_it_is_no_overload(
