@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
 SECONDS = float(os.environ.get("BENCH_SECONDS", "2.5"))
 """What one server is measured in one round with many clients; a single one is measured for half of it."""
 MANY = 16
+SETTLE_S = 1.0
+"""After a server goes on: all that its clocks have missed comes due at once."""
 NEEDED_BYTES = 2_000_000_000
 """Of memory, for one peer more: what is measured must not fight for it."""
 HARRIER, HARRIER_ONNX = "Harrier", "Harrier with ONNX Runtime"
@@ -71,6 +74,7 @@ class Field:
         """Let one server run."""
         server = self.servers[name]
         server.thaw()
+        time.sleep(SETTLE_S)
         try:
             yield server
         finally:
