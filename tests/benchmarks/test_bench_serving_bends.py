@@ -29,7 +29,7 @@ CONNECTIONS = 1500
 REFUSED = "503"
 REQUESTS = int(os.environ.get("BENCH_REQUESTS", "10000"))
 SWAPS, CLIENTS = REQUESTS // 50, 8
-HASTE = 0.75
+HASTE = 0.6
 """Of the time between two swaps that would be even: the last is done well before the last request."""
 SETTLED = 0.25
 """Share of the samples of memory that belong to the beginning, when caches still fill."""
