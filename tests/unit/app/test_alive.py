@@ -18,6 +18,7 @@ from app.database.tables import Worker, utc_now
 from app.database.upgrade import upgrade_database
 from app.detect.frames import FrameProtocol
 from app.detect.wire import AskStatus, EngineStatus
+from app.engine.holds import Holds
 from app.engine.server import Connection
 from app.settings import Settings
 
@@ -66,7 +67,8 @@ class Pipeline:
 def test_the_engine_must_answer(settings: Settings) -> None:
     def welcome() -> FrameProtocol:
         pipeline: Any = Pipeline()
-        return Connection(pipeline, max_image_bytes=1000, when_over=lambda _: None).protocol
+        holds = Holds(lambda models: None)
+        return Connection(pipeline, holds, max_image_bytes=1000, when_over=lambda _: None).protocol
 
     async def ask() -> bool:
         loop = asyncio.get_running_loop()
