@@ -186,7 +186,7 @@ class EngineStatus(msgspec.Struct, frozen=True, tag="status"):
     queue_images: int
     queue_bytes: int
     served: tuple[ServedNow, ...] = ()
-    """Models that somebody has asked for."""
+    """Models in memory that are held, or that somebody has asked for."""
 
 
 class Refusal(StrEnum):

@@ -14,6 +14,7 @@ from app.detect.engine_client import EngineClient
 from app.detect.engine_watch import EngineWatch
 from app.detect.frames import Frame, FrameProtocol
 from app.detect.measures import DetectMeasures
+from app.detect.model_choice import ModelChoice
 from app.detect.wire import (
     AskStatus,
     EngineStatus,
@@ -57,8 +58,11 @@ class Engine:
             line.send(*encode(EngineStatus(request.id, 1, "CPU", "eager", (), 0, 0, 0)))
 
 
-class Choice:
+class Choice(ModelChoice):
     """The models with a name, whatever the database says."""
+
+    def __init__(self) -> None:
+        """There is no database to ask."""
 
     def held(self) -> tuple[ServedModel, ...]:
         return (MODEL,)
@@ -77,7 +81,7 @@ def watched(
         settings = Settings(home=folder)
         engine, client = Engine(), EngineClient(settings)
         models, measures = Choice(), DetectMeasures(CollectorRegistry())
-        watch = EngineWatch(client, models, UnknownChanges(), measures)  # type: ignore[arg-type]
+        watch = EngineWatch(client, models, UnknownChanges(), measures)
         with listen(settings.engine_socket) as socket:
             async with (
                 asyncio.timeout(20),

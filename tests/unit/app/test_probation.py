@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from structlog.testing import capture_logs
 
 from app.detect.wire import ChosenBy, Refusal, ServedModel
@@ -25,7 +26,7 @@ from app.engine.refusal import RefusedError
 from app.settings import Settings
 from detection.detections import Detections
 from detection.errors import DamagedImageError
-from detection.images import DecodedImage
+from detection.images import DecodedImage, ImageHeader
 from detection.inference.agreement import Agreement
 from detection.inference.predictor import DetectOptions, Inferred, Prediction, Predictor, Prepared, Timing
 from detection.inference.serving import Precision, ServingShape
@@ -52,7 +53,13 @@ class Looking(Predictor):
         self.pictures: list[bytes] = []
         self.batches: list[int] = []
 
-    def prepare(self, picture: bytes | DecodedImage, **_: object) -> Prepared:  # type: ignore[override]
+    def prepare(
+        self,
+        picture: bytes | DecodedImage,
+        *,
+        header: ImageHeader | None = None,
+        out: NDArray[np.float32] | None = None,
+    ) -> Prepared:
         assert isinstance(picture, bytes)
         if picture == b"broken":
             raise DamagedImageError("broken")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -82,17 +83,21 @@ def outputs_of(graph: Path | bytes, images: np.ndarray) -> list[np.ndarray]:
     return [np.asarray(each) for each in session.run(None, {"images": images})]
 
 
+def check_same(file: Path, shape: tuple[int, ...] = (1, 3, 8, 8)) -> None:
+    """Check that the graph is merged, and computes what it did."""
+    merged = merge_focus(file)
+    assert isinstance(merged, bytes)
+    images = np.random.default_rng(3).random(shape, np.float32)
+    for found, expected in zip(outputs_of(merged, images), outputs_of(file, images), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+
+
 @pytest.mark.parametrize("kernel", [1, 3, 5])
 @pytest.mark.parametrize("offsets_yx", [ORDER, tuple(reversed(ORDER)), ((0, 0), (0, 1), (1, 0), (1, 1))])
 def test_the_merged_graph_computes_the_same(
     tmp_path: Path, kernel: int, offsets_yx: tuple[tuple[int, int], ...]
 ) -> None:
-    file = graph_of(tmp_path, kernel=kernel, offsets_yx=offsets_yx)
-    images = np.random.default_rng(3).random((2, 3, 12, 20), np.float32)
-    merged = merge_focus(file)
-    assert isinstance(merged, bytes)
-    (expected,), (found,) = outputs_of(file, images), outputs_of(merged, images)
-    np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+    check_same(graph_of(tmp_path, kernel=kernel, offsets_yx=offsets_yx), (2, 3, 12, 20))
 
 
 def test_nothing_is_left_of_what_was_merged(tmp_path: Path) -> None:
@@ -105,11 +110,7 @@ def test_nothing_is_left_of_what_was_merged(tmp_path: Path) -> None:
 
 def test_what_something_else_needs_is_kept(tmp_path: Path) -> None:
     file = graph_of(tmp_path, also_shown=True)
-    merged = merge_focus(file)
-    assert isinstance(merged, bytes)
-    images = np.random.default_rng(3).random((1, 3, 8, 8), np.float32)
-    for found, expected in zip(outputs_of(merged, images), outputs_of(file, images), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+    check_same(file)
 
 
 @pytest.mark.parametrize(
@@ -126,8 +127,8 @@ def test_what_something_else_needs_is_kept(tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_what_is_no_focus_stays_as_it_is(tmp_path: Path, other: dict[str, object]) -> None:
-    file = graph_of(tmp_path, **other)  # type: ignore[arg-type]
+def test_what_is_no_focus_stays_as_it_is(tmp_path: Path, other: dict[str, Any]) -> None:
+    file = graph_of(tmp_path, **other)
     assert merge_focus(file) == file
 
 
@@ -162,11 +163,7 @@ def look_within(graph: onnx.GraphProto) -> None:
 
 def test_what_a_branch_takes_from_outside_is_kept(tmp_path: Path) -> None:
     file = changed(graph_of(tmp_path), look_within)
-    merged = merge_focus(file)
-    assert isinstance(merged, bytes)
-    images = np.random.default_rng(3).random((1, 3, 8, 8), np.float32)
-    for found, expected in zip(outputs_of(merged, images), outputs_of(file, images), strict=True):
-        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-5)
+    check_same(file)
 
 
 @pytest.mark.parametrize(
