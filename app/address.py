@@ -24,6 +24,7 @@ def server_address(settings: Settings) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 
 
+@lru_cache(256)
 def host_name(header: str) -> str | None:
     """Return the name in a Host header, in lower case and without its port; None when it is no host name."""
     match = HOST.fullmatch(header)

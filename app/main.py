@@ -12,18 +12,20 @@ from fastapi import FastAPI
 from app.api import docs, health, operations, streams
 from app.api.context import RequestContext
 from app.api.error_handlers import add_error_handlers
+from app.api.gate import Gate
+from app.api.guard import Guard
 from app.api.head import Head
 from app.api.limits import RequestLimits
 from app.api.openapi import describe
 from app.api.origins import Origins
 from app.api.prefix import Prefix, check_prefix
 from app.api.proxies import TrustedProxies
-from app.api.security import Guard
 from app.api.state import State, create_state
 from app.database.revision import is_current
 from app.datasets import routes as datasets
 from app.detect import routes as detect
 from app.detect.engine_client import EngineClient
+from app.detect.front_door import FrontDoor
 from app.jobs import routes as jobs
 from app.keys.service import check_exposure
 from app.models import routes as models
@@ -133,13 +135,10 @@ def _add_surroundings(app: FastAPI, state: State) -> None:
     """Add what every request passes; the last one added is the outermost."""
     app.add_middleware(Head)
     app.add_middleware(RequestLimits, settings=state.settings)
-    app.add_middleware(
-        Guard,
-        settings=state.settings,
-        sessions=state.sessions,
-        reading=state.reading,
-        changes=state.changes,
+    gate = Gate(
+        settings=state.settings, sessions=state.sessions, reading=state.reading, changes=state.changes
     )
+    app.add_middleware(Guard, gate=gate)
     if state.settings.cors_origins:
         app.add_middleware(
             Origins,
@@ -151,6 +150,10 @@ def _add_surroundings(app: FastAPI, state: State) -> None:
     if state.settings.root_path:
         check_prefix(state.settings.root_path, [*app.openapi()["paths"], *docs.PATHS, *web.PATHS])
         app.add_middleware(Prefix, prefix=state.settings.root_path)
+    else:
+        app.add_middleware(
+            FrontDoor, gate=gate, settings=state.settings, known=detect.known_queries, answer=detect.answer
+        )
     app.add_middleware(RequestContext, measures=state.measures)
     if state.settings.trusted_proxies:
         app.add_middleware(TrustedProxies, trusted=state.settings.trusted_proxies)

@@ -21,6 +21,7 @@ from app.api.context import SECURITY_HEADERS, request_id_of
 from app.api.head import EVENT_STREAM
 from app.api.health import PATHS as HEALTH_PATHS
 from app.api.refusals import refusal
+from app.api.short_bodies import whole_body
 from app.api.state import State
 from app.errors import OverloadedError
 from app.logs import configure_logging
@@ -142,7 +143,7 @@ class ReadToTheEnd:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or whole_body(scope) is not None:
             await self._app(scope, receive, send)
             return
         body, comes_early = _Body(scope, receive), False

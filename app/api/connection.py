@@ -8,10 +8,12 @@ from enum import Enum, auto
 from typing import Any, ClassVar, cast
 
 import httptools
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.api.limits import SLOWEST_BYTES_PER_S
+from app.api.presence import KEY as PRESENCE
+from app.api.presence import Presence
 from app.api.problems import MEDIA_TYPE, problem_body
 from app.api.short_bodies import GATHERING_S, Gathered, Gathering, short_length
 from app.api.whole_answers import WholeAnswers
@@ -117,7 +119,7 @@ class PatientProtocol(HttpToolsProtocol):
         if self._gathering is None:
             super().on_body(body)
         else:
-            self.cycle.body += body  # it is known to be short: reading need not pause
+            self._gathering.pieces.append(body)  # it is known to be short: reading need not pause
 
     def on_message_complete(self) -> None:
         if self._unparsed_bytes:  # that is what the parser thinks
@@ -146,6 +148,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
+        cast(Scope, cycle.scope)[PRESENCE] = Presence(cycle.flow.resume_reading)
         length = short_length(cycle)
         is_coming = self._part is Part.BODY and cycle is self.cycle
         if not is_coming or length is None or not self.gathered.has_room(length):
@@ -159,6 +162,7 @@ class PatientProtocol(HttpToolsProtocol):
         """Begin with a request whose body is there, or has been waited for long enough."""
         begun = self._stop_gathering()
         if begun is not None:
+            begun.put_together(is_whole=not begun.cycle.more_body)
             super()._start_asgi_task(begun.cycle, begun.app)
 
     def _stop_gathering(self) -> Gathering | None:
@@ -321,3 +325,4 @@ def _tell_gone(cycle: RequestResponseCycle) -> None:
     if not cycle.response_complete:
         cycle.disconnected = True
         cycle.message_event.set()
+        cast(Scope, cycle.scope)[PRESENCE].leave()

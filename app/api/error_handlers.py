@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -49,16 +49,20 @@ class RefusedError(HTTPException):
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    app.add_exception_handler(HarrierError, _harrier_error)
-    app.add_exception_handler(RefusedError, _refused)
-    app.add_exception_handler(HTTPException, _http_exception)
-    app.add_exception_handler(RequestValidationError, _validation_error)
-    app.add_exception_handler(DetectionError, _detection_error)
-    app.add_exception_handler(ReplayedAnswer, _replayed)
-    app.add_exception_handler(ClientDisconnect, _client_gone)
-    for kind in (OperationalError, InterfaceError, DBAPIError, PoolTimeoutError):
-        app.add_exception_handler(kind, _database_error)
+    for kind, handler in HANDLERS.items():
+        app.add_exception_handler(kind, handler)
     app.add_exception_handler(Exception, _unforeseen)
+
+
+async def answer_error(request: Request, error: Exception) -> Response:
+    """Return the answer for one of FORESEEN, where no route of FastAPI does it.
+
+    Raises:
+        Exception: the error itself, when it is none that a request can cause.
+    """
+    handler = next(HANDLERS[kind] for kind in type(error).__mro__ if kind in HANDLERS)
+    answer = handler(request, error)
+    return answer if isinstance(answer, Response) else await answer
 
 
 def _answer(request: Request, error: HarrierError, *, close: bool = False) -> Response:
@@ -168,3 +172,17 @@ def _allowed(request: Request, known: str) -> str:
 
 def _is_stream(call: Mapping[str, Any]) -> bool:
     return EVENT_STREAM in call["responses"]["200"].get("content", {})
+
+
+HANDLERS: Mapping[type[Exception], Callable[[Request, Exception], Response | Awaitable[Response]]] = {
+    HarrierError: _harrier_error,
+    RefusedError: _refused,
+    HTTPException: _http_exception,
+    RequestValidationError: _validation_error,
+    DetectionError: _detection_error,
+    ReplayedAnswer: _replayed,
+    ClientDisconnect: _client_gone,
+    **dict.fromkeys((OperationalError, InterfaceError, DBAPIError, PoolTimeoutError), _database_error),
+}
+FORESEEN = tuple(HANDLERS)
+"""Errors that have an answer."""

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.api.context import route_path
 from app.api.error_handlers import RefusedError
 from app.api.refusals import refusal
+from app.api.short_bodies import whole_body
 from app.errors import (
     BadRequestError,
     HarrierError,
@@ -56,6 +57,9 @@ class RequestLimits:
         if refused is not None:
             answer = refusal(refused, scope, close=True)
             await answer(scope, receive, send)
+            return
+        if whole_body(scope) is not None:  # as long as announced, and here already
+            await self.app(scope, receive, send)
             return
         await self.app(scope, BoundedBody(receive, limit, self.timeout_s).receive, send)
 

@@ -11,8 +11,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from app.api.gate import PUBLIC
 from app.api.problems import Problem, problem_examples
-from app.api.security import PUBLIC
 from app.api.shapes import with_nulls
 from app.settings import Settings
 

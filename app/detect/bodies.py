@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from app.api.faults import fault_at, field_fault, invalid_input, pointer_to, problems_of
 from app.api.forms import parse_fields
 from app.api.multipart import FileSink, PartHead, read_form
+from app.api.short_bodies import whole_body
 from app.api.strict_json import MOST_VALUES, strict_json
 from app.detect.errors import PictureTooLargeError
 from app.detect.schemas import DetectBody, DetectParameters, EncodedImage
@@ -165,6 +166,10 @@ async def _read_picture(
     request: Request, take: Callable[[int], None], settings: Settings
 ) -> bytes | HarrierError:
     """Read a body that is the picture itself; its pieces are put together once, and one piece not at all."""
+    whole = whole_body(request.scope)
+    if whole is not None:
+        take(len(whole))
+        return whole if len(whole) <= settings.max_image_bytes else _too_large(settings.max_image_bytes)
     pieces: list[bytes] = []
     num_bytes = 0
     async for piece in request.stream():

@@ -155,6 +155,8 @@ class EngineClient:
         return answer
 
     async def _connected(self) -> _Line:
+        if self._line is not None and not self._line.is_closed:
+            return self._line
         async with self._connecting:
             if self._line is not None and self._line.is_closed:
                 self._line, self.has_answered = None, False
@@ -193,18 +195,24 @@ class _Line:
     async def ask(self, request: Request, timeout_s: float) -> Answer:
         if self.is_closed:
             raise _gone("the engine ended")
-        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Answer] = loop.create_future()
         self._answers[request.id] = answer
+        deadline = loop.call_later(timeout_s, self._give_up, request.id)
         try:
-            async with asyncio.timeout(timeout_s):
-                self.tell(request)  # what waits to be written is bounded by what the API may hold
-                return await answer
-        except TimeoutError:
-            raise _gone("the engine does not answer") from None
+            self.tell(request)  # what waits to be written is bounded by what the API may hold
+            return await answer
         finally:
+            deadline.cancel()
             del self._answers[request.id]
-            if not answer.done() or answer.cancelled():
+            if answer.cancelled():
                 self.tell(Cancel(request.id))
+
+    def _give_up(self, number: int) -> None:
+        waiting = self._answers[number]
+        if not waiting.done():  # its answer may have come just now
+            waiting.set_exception(_gone("the engine does not answer"))
+            self.tell(Cancel(number))
 
     def tell(self, request: Request) -> None:
         """Send a request without waiting for its answer."""

@@ -173,15 +173,15 @@ async def detect(request: Request, query: Annotated[DetectParameters, Query()]) 
     `links.video`.
     """
     known_queries.remember(request.scope["query_string"], query)
-    return await _answer(request, query)
+    return await answer(request, query)
 
 
 def door() -> DetectDoor:
     """Return the short way to the same answers."""
-    return DetectDoor(known_queries, _answer)
+    return DetectDoor(known_queries, answer)
 
 
-async def _answer(request: Request, query: DetectParameters) -> Response:
+async def answer(request: Request, query: DetectParameters) -> Response:
     state = get_state(request)
     try:
         return await _dispatch(request, state, query)

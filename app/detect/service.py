@@ -13,6 +13,7 @@ from anyio import to_thread
 from fastapi import Request
 from prometheus_client import CollectorRegistry
 
+from app.api.presence import presence_of
 from app.api.problems import problem_body
 from app.database.changes import Changes
 from app.database.session import Sessions
@@ -124,8 +125,27 @@ async def while_connected(request: Request, work: Coroutine[Any, Any, Value]) ->
     Raises:
         ClientGoneError: it left before the answer.
     """
-    here = asyncio.current_task()
-    assert here is not None
+    presence = presence_of(request.scope)
+    if presence is None:
+        return await _while_nobody_says_otherwise(request, work)
+    if presence.has_left:
+        work.close()
+        raise ClientGoneError
+    here = _current_task()
+    presence.watch(here.cancel)
+    try:
+        return await work
+    except asyncio.CancelledError:
+        if presence.has_left and here.uncancel() == 0:
+            raise ClientGoneError from None
+        raise
+    finally:
+        presence.end_watch()
+
+
+async def _while_nobody_says_otherwise(request: Request, work: Coroutine[Any, Any, Value]) -> Value:
+    """As `while_connected`, where the connection tells nothing: a task asks it."""
+    here = _current_task()
     leaving = asyncio.create_task(_client_leaves(request))
     is_working = True
 
@@ -173,6 +193,12 @@ async def _all_or_first_error(work: Sequence[Coroutine[Any, Any, Value]]) -> lis
     if failed:
         raise failed[0]
     return [task.result() for task in tasks]
+
+
+def _current_task() -> asyncio.Task[Any]:
+    task = asyncio.current_task()
+    assert task is not None, "every request has a task of its own"
+    return task
 
 
 async def _client_leaves(request: Request) -> None:
