@@ -139,9 +139,12 @@ class Pipeline:
             jpeg = await self._draw(request.image, request.boxes, max_side=request.max_side, place=place)
         return Rendered(request.id, jpeg)
 
-    def hold(self, models: Sequence[ServedModel]) -> None:
-        """Keep these models in memory whatever happens, and no others; load those that are not there yet."""
-        self._stock.hold(models)
+    def hold(self, models: Sequence[ServedModel], expected: Sequence[ServedModel] = ()) -> None:
+        """Keep these models in memory whatever happens, and no others; load those that are not there yet.
+
+        What is only expected is loaded as well while there is room.
+        """
+        self._stock.hold(models, expected)
 
     async def prepare(self, request: Prepare) -> Prepared:
         """Load a model.

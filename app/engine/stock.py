@@ -81,6 +81,7 @@ class Stock:
     models: ModelCache[Ready]
     probation: Probation
     held: list[ServedModel]
+    expected: list[ServedModel] = field(default_factory=list)
     formers: Formers = field(default_factory=Formers)
 
     def shape_of(self, model: ServedModel) -> ServingShape:
@@ -140,15 +141,23 @@ class Stock:
         """
         await self.models.get(model, self.shape_of(model))
 
-    def hold(self, models: Sequence[ServedModel]) -> None:
-        """Keep these in memory whatever happens, and no others; load those that are not there yet."""
-        self.held[:] = models
+    def hold(self, models: Sequence[ServedModel], expected: Sequence[ServedModel] = ()) -> None:
+        """Keep these in memory whatever happens, and no others; load those that are not there yet.
+
+        What is only expected is loaded as well while there is room. One whose shape has changed goes on in
+        the former one until it is there, also when nobody has asked for it yet.
+        """
+        for model in (*self.expected, *self.held):
+            if self.models.peek(model, self.shape_of(model)) is not None:
+                self.formers.note(model)
+        self.held[:], self.expected[:] = models, expected
         self.models.hold([(model, self.shape_of(model)) for model in models])
+        self.models.expect([(model, self.shape_of(model)) for model in expected])
 
     def served(self) -> tuple[ServedNow, ...]:
         """Return how each model in memory is served; while a pinned shape is loaded, as it was before."""
         formers = {model.id: model for model in self.formers.all()}
-        now = {**formers, **{model.id: model for model in self.held}}
+        now = {**formers, **{model.id: model for model in (*self.expected, *self.held)}}
         found = [self._served(now.get(each)) or self._served(formers.get(each)) for each in self.models.ids]
         return tuple(served for served in found if served is not None)
 

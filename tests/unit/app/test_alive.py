@@ -67,7 +67,7 @@ class Pipeline:
 def test_the_engine_must_answer(settings: Settings) -> None:
     def welcome() -> FrameProtocol:
         pipeline: Any = Pipeline()
-        holds = Holds(lambda models: None)
+        holds = Holds(lambda models, expected: None)
         return Connection(pipeline, holds, max_image_bytes=1000, when_over=lambda _: None).protocol
 
     async def ask() -> bool:
