@@ -15,12 +15,13 @@ from app.engine.batcher import Batcher
 from app.engine.device import Device, num_cores
 from app.engine.footprint import memory_free
 from app.engine.formers import Formers
-from app.engine.lanes import COMPUTING_NICENESS, lower_priority
+from app.engine.lanes import COMPUTING_NICENESS
 from app.engine.loader import LoadedClassifier, LoadedModel, Loader
 from app.engine.models import ModelCache
 from app.engine.probation import Probation
 from app.engine.refusal import RefusedError
 from app.engine.second_stage import ReadyClassifier, line_up
+from app.engine.threads import lower_priority
 from app.engine.width import Width
 from detection.inference.predictor import Inferred, Prepared
 from detection.inference.serving import ServingShape
