@@ -1,6 +1,7 @@
 """Whether a process of this host does its work, for container health checks: `python -m app.alive api`.
 
 Being alive is not enough: the API and the engine must answer, and a worker must have been seen lately.
+`python -m app.alive engine --end-frozen` also kills an engine that has fallen silent for several checks.
 """
 
 from __future__ import annotations
@@ -21,10 +22,12 @@ from app.database.tables import Worker, utc_now
 from app.detect.engine_client import EngineClient
 from app.errors import HarrierError
 from app.settings import Settings, get_settings
+from app.supervisor.frozen_engine import note_check
 
 TIMEOUT_S = 5.0
 MISSED_HEARTBEATS = 3
 OK = 200
+END_FROZEN = "--end-frozen"
 ALWAYS_ALLOWED_HOST = "localhost"
 """Whatever HARRIER_ALLOWED_HOSTS says: the check is about the API, not about its name."""
 
@@ -88,10 +91,15 @@ CHECKS: dict[str, Callable[[Settings], bool]] = {
 
 def main(arguments: list[str]) -> int:
     """Return the exit status that a health check wants: 0 for healthy."""
-    if len(arguments) != 1 or arguments[0] not in CHECKS:
-        sys.stderr.write(f"usage: python -m app.alive {'|'.join(CHECKS)}\n")
+    name, *options = arguments or [""]
+    if name not in CHECKS or (options and arguments != ["engine", END_FROZEN]):
+        sys.stderr.write(f"usage: python -m app.alive {'|'.join(CHECKS)}; engine may have {END_FROZEN}\n")
         return 2
-    return 0 if CHECKS[arguments[0]](get_settings()) else 1
+    settings = get_settings()
+    is_healthy = CHECKS[name](settings)
+    if options:
+        note_check(settings, answers=is_healthy)
+    return 0 if is_healthy else 1
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ class FakeEngine(EngineClient):
         self.error: HarrierError | None = None
         """Raised instead of an answer."""
         self.held: tuple[ServedModel, ...] | None = None
+        self.expected: tuple[ServedModel, ...] = ()
         self.prepared: list[ServedModel] = []
         self.loading: set[str] = set()
         """Models that are not in memory yet: `instead` answers for them."""
@@ -80,9 +81,9 @@ class FakeEngine(EngineClient):
         self.rendered.append((image, boxes, max_side))
         return JPEG
 
-    async def hold(self, models: Sequence[ServedModel]) -> None:
+    async def hold(self, models: Sequence[ServedModel], expected: Sequence[ServedModel] = ()) -> None:
         self._fail_if_told()
-        self.held = tuple(models)
+        self.held, self.expected = tuple(models), tuple(expected)
 
     async def prepare(self, model: ServedModel, timeout_s: float) -> None:
         self._fail_if_told()

@@ -186,6 +186,19 @@ class PostgresProcess:
     def start(self) -> None:
         self._server.start()
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop every process of it in its tracks: connections stay open, and nobody answers."""
+        main = psutil.Process(int((Path(self._server.pgdata) / "postmaster.pid").read_text().split()[0]))
+        processes = [main, *main.children()]
+        for process in processes:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in processes:
+                process.resume()
+
     def close(self) -> None:
         self._server.cleanup()
 

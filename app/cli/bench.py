@@ -103,6 +103,8 @@ def _cells(row: Mapping[str, Any], *, best: bool) -> Iterator[str]:
 
 
 def _outcome(plan: Mapping[str, Any]) -> Iterator[str]:
+    if plan.get("beside") is not None:  # older servers do not look
+        yield plan["beside"]
     if plan["pinned"] is not None:
         yield f"the model is served with {_named(plan['pinned'])} from now on"
     elif plan["winner"] is not None:

@@ -14,6 +14,8 @@ SQLITE_OLDEST = (3, 51, 3)
 """Older ones can corrupt a database in WAL mode when the log is reset."""
 BUSY_TIMEOUT_MS = 15_000
 
+CONNECT_S = 5
+"""Longest wait for a new connection."""
 POSTGRES_DISK_FULL = "53100"
 
 Sessions = sessionmaker[Session]
@@ -24,14 +26,14 @@ def create_database_engine(settings: Settings) -> Engine:
     url = make_url(settings.database_address)
     if url.get_backend_name() == "sqlite":
         return _sqlite_engine(settings.database_address)
-    return create_engine(
+    engine = create_engine(
         url,
         pool_pre_ping=True,
         pool_recycle=1800,
         pool_size=10,
         max_overflow=20,
         connect_args={
-            "connect_timeout": 5,
+            "connect_timeout": CONNECT_S,
             # a server that vanished without a word is noticed within a lease, not after a quarter of an hour
             "keepalives_idle": 10,
             "keepalives_interval": 5,
@@ -43,6 +45,11 @@ def create_database_engine(settings: Settings) -> Engine:
             ),
         },
     )
+    if engine.dialect.driver == "psycopg":
+        from app.database.silence import give_up_on_silence  # the driver is there only where it is used
+
+        give_up_on_silence(engine)
+    return engine
 
 
 def create_sessions(engine: Engine) -> Sessions:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from msgspec.structs import replace
+
 from app.detect.errors import ERRORS
 from app.detect.frames import Frame, FrameProtocol
 from app.detect.wire import (
@@ -58,7 +60,7 @@ class EngineClient:
         self._line: _Line | None = None
         self.has_answered = False
         """The engine that is there, or was last; one that has just started may take its time."""
-        self._held: tuple[ServedModel, ...] | None = None
+        self._held: Hold | None = None
         self._connecting = asyncio.Lock()
         self._numbers = itertools.count(1)
 
@@ -113,13 +115,13 @@ class EngineClient:
 
         return (await self._ask(request, Rendered, self._timeout_s)).jpeg
 
-    async def hold(self, models: Sequence[ServedModel]) -> None:
-        """Name all models that the engine is to load now and never evict.
+    async def hold(self, models: Sequence[ServedModel], expected: Sequence[ServedModel] = ()) -> None:
+        """Name all models that the engine is to load now: never to evict, or only while there is room.
 
-        The list is remembered, and told to the next engine should this one die.
+        The lists are remembered, and told to the next engine should this one die.
         """
-        self._held = tuple(models)
-        await self._ask(lambda number: Hold(number, tuple(models)), Held, STATUS_TIMEOUT_S)
+        held = self._held = Hold(0, tuple(models), tuple(expected))
+        await self._ask(lambda number: replace(held, id=number), Held, STATUS_TIMEOUT_S)
 
     async def prepare(self, model: ServedModel, timeout_s: float) -> None:
         """Return when a model is in memory and as quick as it will ever be.
@@ -163,7 +165,7 @@ class EngineClient:
             if self._line is None:
                 self._line = await _Line.open(self._socket)
                 if self._held is not None:
-                    self._line.tell(Hold(next(self._numbers), self._held))
+                    self._line.tell(replace(self._held, id=next(self._numbers)))
             return self._line
 
 

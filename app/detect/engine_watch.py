@@ -19,6 +19,9 @@ from app.logs import get_logger
 
 log = get_logger(__name__)
 
+_Held = tuple[Sequence[ServedModel], Sequence[ServedModel]]
+"""The models that are asked for by name, and those that a plan was pinned to."""
+
 PERIOD_S = 0.5
 """So long after a commit, of whomever, the engine begins to load what an alias has moved to."""
 MOST_UNANSWERED = 2
@@ -38,8 +41,8 @@ class EngineWatch:
         self._engine, self._models = engine, models
         self._changes, self._measures = changes, measures
         self._mark: int | None = None
-        self._held: Sequence[ServedModel] | None = None
-        self._told: Sequence[ServedModel] | None = None
+        self._held: _Held | None = None
+        self._told: _Held | None = None
         self._unanswered = 0
         self._watching: asyncio.Task[None] | None = None
         self._closed = asyncio.Event()
@@ -67,10 +70,10 @@ class EngineWatch:
         """Tell the engine what is held, if that has changed, and note how full it is."""
         mark = self._changes.mark()
         if self._held is None or mark is None or mark != self._mark:
-            self._held, self._mark = await to_thread.run_sync(self._models.held), mark
+            self._held, self._mark = await to_thread.run_sync(self._read), mark
         try:
             if self._held != self._told:
-                await self._engine.hold(self._held)
+                await self._engine.hold(*self._held)
                 self._told = self._held
             self._measures.note_status(await self._engine.status())
             self._unanswered = 0
@@ -79,6 +82,9 @@ class EngineWatch:
             await self._note_unanswered()
         except HarrierError:
             self._told = None  # it is too busy
+
+    def _read(self) -> _Held:
+        return self._models.held(), self._models.pinned()
 
     async def _note_unanswered(self) -> None:
         """Hang up on an engine that answers nothing any more; one that is only starting is waited for.

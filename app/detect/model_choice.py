@@ -23,6 +23,8 @@ from detection.tasks import Task
 
 DEFAULT_ALIAS = "production"
 MOST_REMEMBERED = 100
+MOST_PINNED = 20
+"""Models without a name that are loaded before anybody asks for them, because somebody had them measured."""
 
 _IS_DERIVED = or_(Model.origin == "pruned", Model.provenance["reproduction"].as_string().is_not(None))
 """Of a model that was made to be compared with another: it serves when it is told to, or alone."""
@@ -78,6 +80,18 @@ class ModelChoice:
             with suppress(NoModelError):
                 versions.insert(0, _find(session, None, Task.DETECT))
             return tuple(self._described(session, version) for version in dict.fromkeys(versions))
+
+    def pinned(self) -> tuple[ServedModel, ...]:
+        """Return the models that a plan was pinned to and that have no name, the last one first."""
+        query = (
+            select(Model.id, Model.updated_at)
+            .where(Model.alias.is_(None), Model.serving["backend"].as_string().is_not(None))
+            .order_by(Model.updated_at.desc())
+            .limit(MOST_PINNED)
+        )
+        with self._reading() as session:
+            versions = [(row.id, row.updated_at) for row in session.execute(query)]
+            return tuple(self._described(session, version) for version in versions)
 
     def _read(self, asked: _Asked) -> ServedModel:
         wanted, task = asked

@@ -95,6 +95,8 @@ class Hold(msgspec.Struct, frozen=True, tag="hold"):
 
     id: int
     models: tuple[ServedModel, ...]
+    expected: tuple[ServedModel, ...] = ()
+    """To be loaded as well while there is room for them, and evicted like any other."""
 
 
 class Prepare(msgspec.Struct, frozen=True, tag="prepare"):

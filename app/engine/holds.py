@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 
-from app.detect.wire import ServedModel
+from app.detect.wire import Hold, ServedModel
 
 
 class Holds:
@@ -14,19 +14,20 @@ class Holds:
     will ask for.
     """
 
-    def __init__(self, hold: Callable[[Sequence[ServedModel]], object]) -> None:
+    def __init__(self, hold: Callable[[Sequence[ServedModel], Sequence[ServedModel]], object]) -> None:
         """Begin with nothing.
 
         Args:
-            hold: called with all models to be held, whenever they may have changed.
+            hold: called with all models to be held, and all that are only expected, whenever they may have
+                changed.
         """
         self._hold = hold
-        self._named: dict[Hashable, Sequence[ServedModel]] = {}
+        self._named: dict[Hashable, Hold] = {}
         self._gone: set[Hashable] = set()
 
-    def name(self, client: Hashable, models: Sequence[ServedModel]) -> None:
+    def name(self, client: Hashable, named: Hold) -> None:
         """Hold these for a client, instead of what it has named before."""
-        self._named[client] = tuple(models)
+        self._named[client] = named
         self._drop_gone()
 
     def forget(self, client: Hashable) -> None:
@@ -40,5 +41,12 @@ class Holds:
         for client in self._gone:
             del self._named[client]
         self._gone.clear()
-        named = (model for models in self._named.values() for model in models)
-        self._hold(list({(model.id, model.shape): model for model in named}.values()))
+        named = self._named.values()
+        self._hold(
+            _each_once(model for each in named for model in each.models),
+            _each_once(model for each in named for model in each.expected),
+        )
+
+
+def _each_once(models: Iterable[ServedModel]) -> list[ServedModel]:
+    return list({(model.id, model.shape): model for model in models}.values())

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from typing import ParamSpec, TypeVar
 
 from app.engine.handover import Handover
+from app.engine.threads import Threads
 
 Params = ParamSpec("Params")
 Value = TypeVar("Value")
@@ -22,7 +22,7 @@ COMPUTING_NICENESS = 3
 class Turn:
     """Room in a lane for one picture, from when it is let in until it has left and no thread works on it."""
 
-    def __init__(self, pool: ThreadPoolExecutor, size_bytes: int, when_over: Callable[[Turn], None]) -> None:
+    def __init__(self, pool: Threads, size_bytes: int, when_over: Callable[[Turn], None]) -> None:
         self.let_in: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.size_bytes = size_bytes
         self._pool, self._when_over = pool, when_over
@@ -57,7 +57,7 @@ class Lane:
     def __init__(
         self, name: str, *, threads: int, max_pictures: int, max_bytes: int, niceness: int = 0
     ) -> None:
-        self.pool = ThreadPoolExecutor(threads, name, initializer=lower_priority, initargs=(niceness,))
+        self.pool = Threads(threads, name, niceness=niceness)
         self._handover = Handover(threads)
         self._max_pictures, self._max_bytes = max_pictures, max_bytes
         self._waiting: deque[Turn] = deque()
@@ -123,8 +123,3 @@ async def _outcome(running: Future[Value], when_through: Callable[[], None]) -> 
         if not running.cancel():
             await asyncio.wait({answer})
         raise
-
-
-def lower_priority(niceness: int) -> None:
-    """On Linux every thread has a priority of its own."""
-    os.nice(niceness)

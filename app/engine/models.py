@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Generic, Protocol, TypeVar
 
 import structlog
@@ -48,6 +49,8 @@ class ModelCache(Generic[Loaded]):
         self._loaded: OrderedDict[_Key, Loaded] = OrderedDict()
         self._loading: dict[_Key, asyncio.Task[Loaded]] = {}
         self._held: set[_Key] = set()
+        self._expected: deque[tuple[ServedModel, ServingShape]] = deque()
+        self._filling: asyncio.Task[None] | None = None
         self._failed_at: dict[_Key, float] = {}
 
     @property
@@ -91,6 +94,25 @@ class ModelCache(Generic[Loaded]):
         self._evict()
         for model, shape in models:
             self.load_beside(model, shape)
+
+    def expect(self, models: Sequence[tuple[ServedModel, ServingShape]]) -> None:
+        """Load these, too, as far as there is room, the first ones first; they are evicted like any other.
+
+        One after the other: a model that somebody waits for comes next.
+        """
+        self._expected = deque(models)
+        if self._filling is None or self._filling.done():
+            self._filling = asyncio.create_task(self._fill())
+
+    async def _fill(self) -> None:
+        while self._expected:
+            model, shape = self._expected.popleft()
+            if self.peek(model, shape) is None and not self.has_failed(model, shape):
+                room = self._max_bytes - self.size_bytes
+                with suppress(RefusedError):  # it is in the log
+                    loaded = await self.get(model, shape)
+                    if loaded.size_bytes >= room:  # the next one would push out the first
+                        self._expected.clear()
 
     def drop(self, model: ServedModel, shape: ServingShape) -> None:
         """Forget a model in a shape in which it is not wanted any more, unless it is held."""

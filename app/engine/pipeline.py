@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import torch
@@ -33,6 +32,7 @@ from app.engine.second_stage import ReadyClassifier, classify_boxes, crop_bytes
 from app.engine.staged import Staged
 from app.engine.stock import ReadyModel, open_stock
 from app.engine.straight import Straight
+from app.engine.threads import Threads
 from app.engine.two_lanes import TwoLanes
 from app.settings import Settings
 from app.storage import Storage
@@ -66,6 +66,9 @@ class Pipeline:
         )
         self._straight = Straight(self._lanes.ordinary, max_pixels=self._max_pixels)
         self._staged = Staged()
+        device_pool = self._lanes.ordinary.pool if device.on_cpu else Threads(1, "device")
+        self.pools = {self._lanes.ordinary.pool, self._lanes.large.pool, device_pool}
+        """Where pictures are computed."""
         self._stock = open_stock(
             Loader(
                 storage,
@@ -75,7 +78,7 @@ class Pipeline:
                 cache=settings.cache / "engines",
             ),
             device,
-            self._lanes.ordinary.pool if device.on_cpu else ThreadPoolExecutor(1, "device"),
+            device_pool,
             alone=lambda: self.admission.images + self._staged.extra_looks <= 1,
             is_idle=lambda: not self.admission.images,
             known=Acceptances(settings.cache / "accepted.json", hardware=device.hardware),
@@ -139,9 +142,12 @@ class Pipeline:
             jpeg = await self._draw(request.image, request.boxes, max_side=request.max_side, place=place)
         return Rendered(request.id, jpeg)
 
-    def hold(self, models: Sequence[ServedModel]) -> None:
-        """Keep these models in memory whatever happens, and no others; load those that are not there yet."""
-        self._stock.hold(models)
+    def hold(self, models: Sequence[ServedModel], expected: Sequence[ServedModel] = ()) -> None:
+        """Keep these models in memory whatever happens, and no others; load those that are not there yet.
+
+        What is only expected is loaded as well while there is room.
+        """
+        self._stock.hold(models, expected)
 
     async def prepare(self, request: Prepare) -> Prepared:
         """Load a model.

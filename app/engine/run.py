@@ -10,6 +10,7 @@ from app.detect.frames import FrameProtocol
 from app.engine.holds import Holds
 from app.engine.pipeline import Pipeline
 from app.engine.server import Connection
+from app.engine.threads import end_when_stuck
 from app.logs import get_logger
 from app.settings import Settings
 from app.storage import open_storage
@@ -39,10 +40,12 @@ async def run(settings: Settings, listener: socket.socket) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     server = await loop.create_unix_server(welcome, sock=listener)
+    watching = loop.create_task(end_when_stuck(pipeline.pools))
     log.info("engine ready", socket=str(settings.engine_socket), **pipeline.facts)
     await stopping.wait()
     server.close()
     await pipeline.admission.drain()
     for connection in tuple(connections):
         await connection.finish()
+    watching.cancel()
     log.info("engine stopped")

@@ -78,7 +78,7 @@ class Connection:
             case Cancel():
                 self._cancel(request.id)
             case Hold():
-                self._holds.name(self, request.models)
+                self._holds.name(self, request)
                 self._send(Held(request.id))
             case _:
                 self._start(request)

@@ -15,12 +15,13 @@ from app.engine.batcher import Batcher
 from app.engine.device import Device, num_cores
 from app.engine.footprint import memory_free
 from app.engine.formers import Formers
-from app.engine.lanes import COMPUTING_NICENESS, lower_priority
+from app.engine.lanes import COMPUTING_NICENESS
 from app.engine.loader import LoadedClassifier, LoadedModel, Loader
 from app.engine.models import ModelCache
 from app.engine.probation import Probation
 from app.engine.refusal import RefusedError
 from app.engine.second_stage import ReadyClassifier, line_up
+from app.engine.threads import lower_priority
 from app.engine.width import Width
 from detection.inference.predictor import Inferred, Prepared
 from detection.inference.serving import ServingShape
@@ -81,6 +82,7 @@ class Stock:
     models: ModelCache[Ready]
     probation: Probation
     held: list[ServedModel]
+    expected: list[ServedModel] = field(default_factory=list)
     formers: Formers = field(default_factory=Formers)
 
     def shape_of(self, model: ServedModel) -> ServingShape:
@@ -140,15 +142,23 @@ class Stock:
         """
         await self.models.get(model, self.shape_of(model))
 
-    def hold(self, models: Sequence[ServedModel]) -> None:
-        """Keep these in memory whatever happens, and no others; load those that are not there yet."""
-        self.held[:] = models
+    def hold(self, models: Sequence[ServedModel], expected: Sequence[ServedModel] = ()) -> None:
+        """Keep these in memory whatever happens, and no others; load those that are not there yet.
+
+        What is only expected is loaded as well while there is room. One whose shape has changed goes on in
+        the former one until it is there, also when nobody has asked for it yet.
+        """
+        for model in (*self.expected, *self.held):
+            if self.models.peek(model, self.shape_of(model)) is not None:
+                self.formers.note(model)
+        self.held[:], self.expected[:] = models, expected
         self.models.hold([(model, self.shape_of(model)) for model in models])
+        self.models.expect([(model, self.shape_of(model)) for model in expected])
 
     def served(self) -> tuple[ServedNow, ...]:
         """Return how each model in memory is served; while a pinned shape is loaded, as it was before."""
         formers = {model.id: model for model in self.formers.all()}
-        now = {**formers, **{model.id: model for model in self.held}}
+        now = {**formers, **{model.id: model for model in (*self.expected, *self.held)}}
         found = [self._served(now.get(each)) or self._served(formers.get(each)) for each in self.models.ids]
         return tuple(served for served in found if served is not None)
 

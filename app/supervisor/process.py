@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,13 +18,12 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from app.settings import Settings
 from app.supervisor.configuration import supervisor_configuration, supervisor_socket
+from app.supervisor.frozen_engine import end_hung
 from app.supervisor.leash import PARENT
 from app.supervisor.programs import LEASH, Program
 
 SLACK_S = 10
 """Beyond the slowest program; then everything is killed."""
-STACKS_S = 1.0
-"""Time for a hung process to write down where it hangs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +92,7 @@ class Supervisor:
         """
         if not any((state.name, state.pid) == (name, pid) for state in self.states()):
             return False
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGUSR1)
-            time.sleep(STACKS_S)
-            os.kill(pid, signal.SIGKILL)  # one that is frozen hears nothing else
+        end_hung(pid)
         return True
 
     def states(self) -> tuple[ProgramState, ...]:

@@ -38,6 +38,8 @@ PLAN = {
     "dataset_id": None,
     "split": "val",
     "pictures": 49,
+    "others_share": 0.434,
+    "beside": "other processes used 43% of the machine",
     "wish": {"p95_ms": 50.0, "rps": None, "max_ap_drop": 0.005},
     "rows": [{**ROW, "backend": "eager", "p95_ms": 81.0, "why_not": "p95 above 50 ms"}, ROW],
     "winner": ROW,
@@ -108,6 +110,7 @@ def test_a_plan_shows_why_the_others_were_not_pinned_and_what_is_can_be_unpinned
     table = browser.run("document.querySelector('table[aria-label=\"Ways to serve\"]').innerText")
     assert "pinned" in table
     assert "p95 above 50 ms" in table
+    assert "other processes used 43%" in browser.text
     press(browser, "Unpin it")
     browser.wait_for("document.body.innerText.includes('nothing: the engine decides')")
     assert paged.http.get("/models/paged").json()["serving"] is None

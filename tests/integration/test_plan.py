@@ -9,6 +9,7 @@ from fastapi.testclient import TestClient
 
 from app.main import create_app
 from detection.model_record import ModelRecord
+from detection.others import WORTH_SAYING
 from tests.real_model import add_real_model
 from tests.services import Home
 from tests.tiny_dataset import CLASSES, NUM_VAL, SIDE, add_tiny_dataset
@@ -34,6 +35,8 @@ def test_every_way_is_measured_and_the_best_is_pinned(client: TestClient, house:
     assert job.status == "succeeded", house.logs()
     plan = client.get(f"/models/{model_id}/plan").json()
     assert plan["rows"] == (job.result or {})["rows"]
+    assert 0 <= plan["others_share"] <= 1
+    assert (plan["beside"] is None) == (plan["others_share"] < WORTH_SAYING)
     assert (plan["job_id"], plan["dataset_id"], plan["pictures"]) == (job.id, dataset_id, NUM_VAL)
     rows = {(row["backend"], row["precision"]) for row in plan["rows"]}
     assert {("eager", "fp32"), ("onnxruntime", "fp32"), ("openvino", "fp32")} <= rows

@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from app.alive import END_FROZEN, TIMEOUT_S
+from app.detect.engine_client import GRACE_S
 from app.settings import Settings
+from app.supervisor.frozen_engine import STACKS_S
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -84,6 +87,19 @@ def test_a_service_is_built_from_a_target_that_exists(dockerfile: str, name: str
 @pytest.mark.parametrize("name", RUNNING)
 def test_a_service_is_asked_for_its_health(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
+
+
+@pytest.mark.parametrize("name", RUNNING)
+def test_a_service_is_there_again_after_a_crash_and_after_a_restart_of_the_host(name: str) -> None:
+    assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("name", ["engine", "engine-gpu"])
+def test_a_frozen_engine_is_ended_by_its_health_check(name: str) -> None:
+    check = SERVICES[name]["healthcheck"]
+    assert check["test"] == ["CMD", "python", "-m", "app.alive", "engine", END_FROZEN]
+    assert int(check["timeout"].removesuffix("s")) > TIMEOUT_S + GRACE_S + STACKS_S, "it must come to its end"
+    assert SERVICES[name]["init"] is True, "the first process of a container cannot be killed from inside"
 
 
 @pytest.mark.parametrize("name", SERVICES)

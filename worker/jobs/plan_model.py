@@ -16,6 +16,7 @@ from detection.data.records import Split
 from detection.heap import keep_freed_memory
 from detection.inference.plan import PlanRow, PlanWish, Verdict, judge, why_not
 from detection.model_files import ONNX_FILE
+from detection.others import Others, in_words
 from detection.processor import processor_name
 from worker.attempt import Attempt
 from worker.jobs.device import begin_on_device
@@ -37,10 +38,13 @@ def run(attempt: Attempt) -> None:
     ids = matched_ids(dataset.record.classes, model.record.classes)
     pictures = dataset.record.of_split(Split(config["split"]))[:MOST_MEASURED]
     images = [with_ids(image, ids) for image in pictures]
-    rows = Planner(attempt, folder, device, images, dataset.pictures).rows()
+    planner, others = Planner(attempt, folder, device, images, dataset.pictures), Others()
+    rows, others_share = planner.rows(), others.share()
     wish = PlanWish(**{name: config[name] for name in ("p95_ms", "rps", "max_ap_drop")})
     verdict = judge(rows, wish)
-    attempt.report.line(_outcome(verdict))
+    beside = in_words(others_share)
+    for line in filter(None, (beside, _outcome(verdict))):
+        attempt.report.line(line)
     facts = {
         "model_id": model.id,
         "job_id": attempt.job.id,
@@ -51,6 +55,8 @@ def run(attempt: Attempt) -> None:
         "dataset_id": attempt.job.dataset_id,
         "split": config["split"],
         "pictures": len(images),
+        "others_share": None if others_share is None else round(others_share, 3),
+        "beside": beside,
         "wish": asdict(wish),
     }
     result = {**facts, **_decided(rows, wish, verdict, pin=config["pin"])}

@@ -106,6 +106,8 @@ class PlanRead(Shape):
         dataset_id=EXAMPLE_ID,
         split="val",
         pictures=49,
+        others_share=0.02,
+        beside=None,
         wish={"p95_ms": 50.0, "rps": 60.0, "max_ap_drop": 0.005},
         rows=[ROW],
         winner=ROW,
@@ -132,6 +134,11 @@ class PlanRead(Shape):
     """Of which split."""
     pictures: int
     """How many of them told AP and agreement."""
+    others_share: float | None = None
+    """The share of the machine's processor time that other processes used meanwhile; null in plans of older
+    versions."""
+    beside: str | None = None
+    """What that means for the figures, for people; null when others used less than a tenth."""
     wish: PlanWishRead
     """Which limits it had to keep."""
     rows: list[PlanRowRead]

@@ -24,7 +24,7 @@ export function planned(plan) {
       ["pictures", shown(plan.pictures, 0)],
       ["when", when(plan.made_at)],
     ]),
-    ...plan.unmet.map((each) => note(each)),
+    ...[plan.beside, ...plan.unmet].filter(Boolean).map((each) => note(each)),
     table("Ways to serve", [...COLUMNS, { title: "Outcome", value: (row) => mark(row, plan), long: true }], rows),
   );
 }

@@ -43,6 +43,18 @@ def test_models_with_a_name_and_the_default_are_held(api: Api) -> None:
     wait_until(lambda: held(api) == [third, first], timeout_s=20)
 
 
+def test_models_that_a_plan_was_pinned_to_are_expected(api: Api) -> None:
+    shape = {"backend": "eager", "precision": "fp32", "streams": 1, "threads": 2, "batch_size": 1}
+    first, unpinned, named, _ = api.model(), api.model(), api.model(alias="night"), api.model()
+    with api.session() as session:
+        pinned = update(Model).where(Model.id.in_((first, unpinned, named)))
+        session.execute(pinned.values(serving=shape))
+        session.commit()
+    assert api.client.patch(f"/models/{unpinned}", json={"serving": None}).status_code == 200
+    wait_until(lambda: [model.id for model in api.engine.expected] == [first], timeout_s=20)
+    assert api.engine.expected[0].shape is not None
+
+
 def test_an_engine_that_was_away_is_told_what_is_held(make_api: MakeApi) -> None:
     api = make_api(started=False)
     model_id = api.model()

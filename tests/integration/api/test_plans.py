@@ -100,6 +100,8 @@ def test_the_last_plan_stays_with_the_model(api: Api) -> None:
         "dataset_id": "d",
         "split": "val",
         "pictures": 3,
+        "others_share": 0.434,
+        "beside": "other processes used 43%",
         "wish": {"p95_ms": None, "rps": None, "max_ap_drop": 0.005},
         "rows": [row],
         "winner": row,
@@ -111,6 +113,12 @@ def test_the_last_plan_stays_with_the_model(api: Api) -> None:
         session.get_one(Model, model_id).plan = {**plan, "rows": [of_an_older_version]}
         session.commit()
     assert api.get(f"/models/{model_id}/plan").json() == plan
+    with api.session() as session:
+        new = {"others_share", "beside"}
+        older = {name: value for name, value in plan.items() if name not in new}
+        session.get_one(Model, model_id).plan = older
+        session.commit()
+    assert api.get(f"/models/{model_id}/plan").json() == {**plan, **dict.fromkeys(new)}
 
 
 def test_what_is_pinned_is_shown_told_to_the_engine_and_taken_away(api: Api) -> None:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import platform
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -21,6 +25,7 @@ from app.detect.wire import AskStatus, EngineStatus
 from app.engine.holds import Holds
 from app.engine.server import Connection
 from app.settings import Settings
+from app.supervisor.frozen_engine import note_check
 
 
 @pytest.fixture
@@ -67,7 +72,7 @@ class Pipeline:
 def test_the_engine_must_answer(settings: Settings) -> None:
     def welcome() -> FrameProtocol:
         pipeline: Any = Pipeline()
-        holds = Holds(lambda models: None)
+        holds = Holds(lambda models, expected: None)
         return Connection(pipeline, holds, max_image_bytes=1000, when_over=lambda _: None).protocol
 
     async def ask() -> bool:
@@ -77,6 +82,60 @@ def test_the_engine_must_answer(settings: Settings) -> None:
 
     settings.engine_socket.parent.mkdir(parents=True)
     assert asyncio.run(ask())
+
+
+LISTENS = """
+import signal, socket, sys, time
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(sys.argv[1])
+listener.listen()
+signal.signal(signal.SIGUSR1, lambda *_: print("stacks", flush=True))
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def listener(settings: Settings) -> Iterator[subprocess.Popen[str]]:
+    """Something that listens where the engine would."""
+    settings.engine_socket.parent.mkdir(parents=True)
+    command = [sys.executable, "-c", LISTENS, str(settings.engine_socket)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        yield process
+        process.kill()
+
+
+def test_an_engine_that_falls_silent_is_ended_by_its_checks(
+    settings: Settings, listener: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    healthy = [False] * 5 + [True] + [False] * 2 + [True] + [False] * 3
+    monkeypatch.setattr(alive, "get_settings", lambda: settings)
+    monkeypatch.setitem(alive.CHECKS, "engine", lambda settings: healthy.pop(0))
+    while len(healthy) > 1:
+        alive.main(["engine", "--end-frozen"])
+    assert listener.poll() is None, "it was starting, then late, and three times in a row makes it frozen"
+    assert alive.main(["engine", "--end-frozen"]) == 1
+    assert listener.wait(20) == -signal.SIGKILL
+    assert listener.stdout is not None
+    assert listener.stdout.readline() == "stacks\n"
+
+
+def test_another_process_with_the_number_of_a_former_engine_is_let_alone(
+    settings: Settings, listener: subprocess.Popen[str]
+) -> None:
+    note_check(settings, answers=True)
+    notes = settings.engine_socket.with_suffix(".checks")
+    pid, started, _ = notes.read_text().split()
+    assert int(pid) == listener.pid
+    notes.write_text(f"{pid} {int(started) - 1} 2")
+    note_check(settings, answers=False)
+    notes.write_text(f"{pid} {started}")
+    note_check(settings, answers=False)
+    notes.unlink()
+    note_check(settings, answers=False)
+    assert listener.poll() is None
 
 
 def test_an_engine_that_is_not_there_is_not_healthy(settings: Settings) -> None:
@@ -107,9 +166,5 @@ def test_a_worker_without_a_database_is_not_healthy(settings: Settings) -> None:
 def test_the_exit_status_is_what_a_container_wants(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(alive.CHECKS, "api", lambda settings: True)
     monkeypatch.setitem(alive.CHECKS, "engine", lambda settings: False)
-    assert [alive.main(["api"]), alive.main(["engine"]), alive.main(["broker"]), alive.main([])] == [
-        0,
-        1,
-        2,
-        2,
-    ]
+    asked = [["api"], ["engine"], ["broker"], [], ["api", "--end-frozen"], ["engine", "--what"]]
+    assert [alive.main(arguments) for arguments in asked] == [0, 1, 2, 2, 2, 2]

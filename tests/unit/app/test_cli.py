@@ -690,8 +690,9 @@ class TestBench:
         ],
     )
     def test_it_says_what_is_served_from_now_on(self, changes: dict[str, Any], line: str) -> None:
-        lines = list(bench._outcome({**PLAN, **changes}))
+        lines = list(bench._outcome({**PLAN, **changes, "beside": "others used 43%"}))
         assert line in lines[-1]
+        assert lines[0] == "others used 43%"
 
     def test_wishes_that_nothing_reaches_have_an_exit_status_of_their_own(
         self, server: FakeServer, run: Run, tmp_path: Path

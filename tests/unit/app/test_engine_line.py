@@ -55,6 +55,7 @@ class Pipeline:
         self.ended: list[bytes] = []
         self.errors: dict[bytes, Exception] = {}
         self.held: list[tuple[str, ...]] = []
+        self.expected: list[tuple[str, ...]] = []
 
     async def detect(self, request: Detect) -> Detected:
         self.begun.append(request.image)
@@ -70,8 +71,9 @@ class Pipeline:
     async def render(self, request: Render) -> Rendered:
         return Rendered(request.id, request.image[::-1])
 
-    def hold(self, models: Sequence[ServedModel]) -> None:
+    def hold(self, models: Sequence[ServedModel], expected: Sequence[ServedModel]) -> None:
         self.held.append(tuple(model.id for model in models))
+        self.expected.append(tuple(model.id for model in expected))
 
     async def prepare(self, request: Prepare) -> Prepared:
         if request.model.id == "lost":
@@ -243,6 +245,8 @@ def test_what_any_of_several_clients_names_is_held(settings: Settings) -> None:
         await wiring.client.hold([MODEL])
         await second.hold([other, MODEL])
         assert wiring.pipeline.held[-1] == ("m1", "m2")
+        await second.hold([other, MODEL], [MODEL, other])
+        assert wiring.pipeline.expected[-1] == ("m1", "m2")
         await wiring.client.hold([])
         assert wiring.pipeline.held[-1] == ("m2", "m1")
         await wiring.client.hold([MODEL])

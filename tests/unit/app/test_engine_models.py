@@ -135,6 +135,25 @@ def test_what_is_held_is_loaded_unasked_and_never_evicted() -> None:
     asyncio.run(story())
 
 
+def test_what_is_expected_is_loaded_unasked_while_there_is_room_and_evicted_like_any_other() -> None:
+    async def story() -> None:
+        disk = Disk()
+        disk.gate.set()
+        cache = ModelCache(disk.load, max_bytes=25)
+        cache.expect([(named(name), SHAPE) for name in ("broken", "a", "b", "c", "never")])
+        cache.expect([(named(name), SHAPE) for name in ("broken", "a", "b", "c", "d")])
+        while len(disk.loaded) < 4:
+            await asyncio.sleep(0)
+        await cache.get(named("e"), SHAPE)
+        assert disk.loaded == ["broken", "a", "b", "c", "e"], "each once, and none when there is no more room"
+        assert cache.ids == ("c", "e")
+        cache.expect([(named("a"), SHAPE)])
+        await asyncio.sleep(0.01)
+        assert "a" in cache.ids
+
+    asyncio.run(story())
+
+
 def test_a_model_is_loaded_beside_while_nobody_waits() -> None:
     async def story() -> None:
         disk = Disk()

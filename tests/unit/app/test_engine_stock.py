@@ -146,6 +146,34 @@ def test_what_is_held_is_loaded_without_being_asked_for(settings: Settings) -> N
     piped(settings, story)
 
 
+@pytest.mark.parametrize("has_a_name", [True, False])
+def test_a_model_that_nobody_has_asked_for_waits_for_no_pinned_shape(
+    settings: Settings, has_a_name: bool
+) -> None:
+    plain = publish(open_storage(settings))
+    pinned = msgspec.structs.replace(plain, shape=ONE_STREAM)
+    again = msgspec.structs.replace(plain, shape=replace(ONE_STREAM, backend="openvino"))
+
+    async def story(pipeline: Pipeline) -> None:
+        async def in_memory(shape: ServingShape) -> None:
+            while [each.shape for each in (await pipeline.status(AskStatus(1, 1.0))).served] != [shape]:
+                await asyncio.sleep(0.01)
+
+        def name(model: ServedModel) -> None:
+            pipeline.hold(*(([model], []) if has_a_name else ([], [model])))
+
+        name(plain)
+        await in_memory(pipeline._device.shape)
+        name(pinned)
+        assert pipeline._stock.stand_in(request(pinned)) == plain
+        await in_memory(ONE_STREAM)
+        assert pipeline._stock.stand_in(request(pinned)) == pinned
+        name(again)
+        assert pipeline._stock.stand_in(request(again)) == pinned
+
+    piped(settings, story)
+
+
 def test_a_model_is_served_in_the_shape_that_is_pinned_to_it(settings: Settings) -> None:
     plain = publish(open_storage(settings))
     pinned = msgspec.structs.replace(plain, shape=ONE_STREAM)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 
 from app.database.changes import UnknownChanges
@@ -27,9 +28,12 @@ from app.detect.wire import (
 from app.engine.listener import listen
 from app.errors import EngineUnavailableError
 from app.settings import Settings
+from detection.inference.serving import Precision, ServingShape
 from detection.model_record import ModelRecord
 
 MODEL = ServedModel("m1", ModelRecord(architecture="a", classes=("cat",), input_size_hw=(8, 8)), ())
+
+PINNED = replace(MODEL, id="m2", shape=ServingShape("eager", Precision.FP32, 1, 1, 1))
 
 
 class Engine:
@@ -38,6 +42,7 @@ class Engine:
     def __init__(self) -> None:
         self.is_frozen = False
         self.held: list[tuple[str, ...]] = []
+        self.expected: list[tuple[str, ...]] = []
         self.lines: list[FrameProtocol] = []
 
     def welcome(self) -> FrameProtocol:
@@ -53,6 +58,7 @@ class Engine:
             return
         if isinstance(request, Hold):
             self.held.append(tuple(model.id for model in request.models))
+            self.expected.append(tuple(model.id for model in request.expected))
             line.send(*encode(Held(request.id)))
         elif isinstance(request, AskStatus):
             line.send(*encode(EngineStatus(request.id, 1, "CPU", "eager", (), 0, 0, 0)))
@@ -66,6 +72,9 @@ class Choice(ModelChoice):
 
     def held(self) -> tuple[ServedModel, ...]:
         return (MODEL,)
+
+    def pinned(self) -> tuple[ServedModel, ...]:
+        return (PINNED,)
 
 
 def watched(
@@ -111,7 +120,7 @@ def test_who_waits_for_a_frozen_engine_is_told(tmp_path: Path, monkeypatch: pyte
         engine.is_frozen = False
         await watch.look()
         assert await client.status()
-        assert engine.held[-1] == ("m1",)
+        assert (engine.held[-1], engine.expected[-1]) == (("m1",), ("m2",))
 
     watched(tmp_path, monkeypatch, story)
 

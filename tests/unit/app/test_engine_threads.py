@@ -1,0 +1,101 @@
+"""Work from which no thread comes back is told from work that only takes long."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from app.engine.threads import COMPUTING, IDLE_COUNTS, LOOK_S, MOST_LOOKS, StuckWork, Threads
+from tests.serving import wait_for
+
+MUCH_S, LITTLE_S = 2 * COMPUTING * LOOK_S, 0.5 * COMPUTING * LOOK_S
+IDLE_LOOKS = MOST_LOOKS // IDLE_COUNTS
+
+DEADLOCK = """
+import asyncio, threading
+from app.engine import threads
+
+async def story():
+    pool = threads.Threads(2, "pictures")
+    lock = threading.Lock()
+    lock.acquire()
+    threads.LOOK_S = 0.01
+    watching = asyncio.create_task(threads.end_when_stuck([pool]))
+    assert await asyncio.wrap_future(pool.submit(lambda: "seen")) == "seen"
+    await asyncio.wrap_future(pool.submit(lock.acquire))
+
+asyncio.run(asyncio.wait_for(story(), 30))
+"""
+
+
+class Watched:
+    """A pool, the watch over it, and what the processor was told to have done."""
+
+    def __init__(self) -> None:
+        self.pool = Threads(2, "test")
+        self.computed_s = 0.0
+        self.watch = StuckWork([self.pool], lambda: self.computed_s)
+        self.go_on = threading.Event()
+
+    def begin(self) -> None:
+        begun = threading.Event()
+        self.pool.submit(lambda: (begun.set(), self.go_on.wait(20)))
+        assert begun.wait(20)
+
+    def is_stuck_after(self, looks: int, *, computing_s: float) -> bool:
+        """Look so often, and say whether the last look finds something."""
+        found = False
+        for _ in range(looks):
+            assert not found, "too early"
+            self.computed_s += computing_s
+            found = self.watch.look()
+        return found
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    watched = Watched()
+    yield watched
+    watched.go_on.set()
+    watched.pool.shutdown()
+
+
+def test_who_waits_without_computing_is_stuck_soon(watched: Watched) -> None:
+    assert not watched.is_stuck_after(2 * MOST_LOOKS, computing_s=LITTLE_S), "nothing is under way"
+    watched.begin()
+    assert watched.is_stuck_after(IDLE_LOOKS, computing_s=LITTLE_S)
+
+
+def test_who_computes_is_given_long(watched: Watched) -> None:
+    watched.begin()
+    assert watched.is_stuck_after(MOST_LOOKS, computing_s=MUCH_S)
+
+
+def test_one_piece_of_work_after_the_other_is_not_stuck(watched: Watched) -> None:
+    for _ in range(3):
+        watched.begin()
+        assert not watched.is_stuck_after(IDLE_LOOKS - 1, computing_s=LITTLE_S)
+        watched.go_on.set()
+        watched.pool.submit(lambda: None).result(20)
+        wait_for(lambda: not watched.pool.under_way, 20)
+        watched.go_on.clear()
+
+
+def test_a_pool_does_what_it_is_told_and_forgets_it(watched: Watched) -> None:
+    assert watched.pool.submit(divmod, 7, 2).result(20) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        watched.pool.submit(divmod, 7, 0).result(20)
+    watched.pool.shutdown()
+    assert watched.pool.under_way == set()
+
+
+def test_a_deadlocked_process_ends_and_shows_where_it_hangs() -> None:
+    ended = subprocess.run([sys.executable, "-c", DEADLOCK], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == os.EX_SOFTWARE, ended.stderr
+    assert "a thread never came back" in ended.stderr + ended.stdout
+    assert "_take_through" in ended.stderr
