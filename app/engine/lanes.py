@@ -10,6 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import ParamSpec, TypeVar
 
+from app.engine.handover import Handover
+
 Params = ParamSpec("Params")
 Value = TypeVar("Value")
 
@@ -56,6 +58,7 @@ class Lane:
         self, name: str, *, threads: int, max_pictures: int, max_bytes: int, niceness: int = 0
     ) -> None:
         self.pool = ThreadPoolExecutor(threads, name, initializer=lower_priority, initargs=(niceness,))
+        self._handover = Handover(threads)
         self._max_pictures, self._max_bytes = max_pictures, max_bytes
         self._waiting: deque[Turn] = deque()
         self.pictures = 0
@@ -82,7 +85,7 @@ class Lane:
 
     async def take(self, work: Callable[[], Value], *, when_left: Callable[[], object]) -> Value:
         """Return what `work` returns in a thread; `when_left` is called while it works when nobody waits."""
-        return await _outcome(self.pool.submit(work), lambda: None, when_left)
+        return await self._handover.result(self.pool.submit(work), when_left=when_left)
 
     def _take_back(self, turn: Turn) -> None:
         if not turn.let_in.cancelled():
@@ -104,11 +107,7 @@ class Lane:
         return self.pictures < self._max_pictures and self.bytes + turn.size_bytes <= self._max_bytes
 
 
-async def _outcome(
-    running: Future[Value],
-    when_through: Callable[[], None],
-    when_left: Callable[[], object] = lambda: None,
-) -> Value:
+async def _outcome(running: Future[Value], when_through: Callable[[], None]) -> Value:
     """Wait for a thread; `when_through` is called when it has ended, whether anybody waits or not."""
     answer = asyncio.wrap_future(running)
 
@@ -122,7 +121,6 @@ async def _outcome(
         return await asyncio.shield(answer)
     except asyncio.CancelledError:
         if not running.cancel():
-            when_left()
             await asyncio.wait({answer})
         raise
 
