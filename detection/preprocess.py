@@ -49,8 +49,10 @@ class Placement:
         mapped = boxes * 1.0
         mapped[:, 0::2] -= self.offset_x
         mapped[:, 1::2] -= self.offset_y
-        mapped[:, 0::2] /= self.scale_x
-        mapped[:, 1::2] /= self.scale_y
+        # A network that has hardly learnt gives boxes of any size; one becomes infinite here, and is clipped.
+        with np.errstate(over="ignore"):
+            mapped[:, 0::2] /= self.scale_x
+            mapped[:, 1::2] /= self.scale_y
         return mapped
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,10 @@ LISTINGS = {
 }
 """Where the ids come from that a call wants, by the first part of its path."""
 RETRIES = 10
+AS_THEY_ARE: Mapping[str, str] = MappingProxyType({})
+"""Fields of a body are called here what the API calls them."""
+NAME = re.compile(r"`(\w+)`")
+"""How messages of the API write the name of a field."""
 
 
 class CommandError(Exception):
@@ -49,7 +54,7 @@ class Api:
     def get(self, path: str, **options: Any) -> Any:
         return _document(self.send("GET", path, **options))
 
-    def post(self, path: str, *, called: Mapping[str, str] = MappingProxyType({}), **options: Any) -> Any:
+    def post(self, path: str, *, called: Mapping[str, str] = AS_THEY_ARE, **options: Any) -> Any:
         """Return the document of a good answer.
 
         Args:
@@ -58,10 +63,9 @@ class Api:
         Raises:
             CommandError: nobody answers, or the answer is an error.
         """
-        try:
-            return _document(self.send("POST", path, **options))
-        except CommandError as error:
-            raise CommandError(in_own_words(str(error), called)) from None
+        response = self.ask("POST", path, **options)
+        _raise_problem(response, called)
+        return _document(response)
 
     def patch(self, path: str, **options: Any) -> None:
         self.send("PATCH", path, **options)
@@ -160,10 +164,10 @@ def _document(response: httpx2.Response) -> Any:
         raise CommandError(f"what answers at {response.url} is no Harrier server") from None
 
 
-def _raise_problem(response: httpx2.Response) -> None:
+def _raise_problem(response: httpx2.Response, called: Mapping[str, str] = AS_THEY_ARE) -> None:
     if response.is_success:
         return
-    raise CommandError(problem_text(response))
+    raise CommandError(problem_text(response, called))
 
 
 def problem_code(response: httpx2.Response) -> str | None:
@@ -174,17 +178,21 @@ def problem_code(response: httpx2.Response) -> str | None:
     return code
 
 
-def problem_text(response: httpx2.Response) -> str:
-    """Return an error answer in words: problem+json, or whatever came instead."""
+def problem_text(response: httpx2.Response, called: Mapping[str, str] = AS_THEY_ARE) -> str:
+    """Return an error answer in words: problem+json, or whatever came instead.
+
+    Args:
+        called: what fields of the request's body are called where it was typed.
+    """
     code = problem_code(response)
     if code is None:
         start = " ".join(response.text[:200].split())
         return f"{response.status_code} {response.reason_phrase} from {response.url}, not by Harrier: {start}"
-    problem = response.json()
+    problem = _in_own_words(response.json(), called)
     detail, faults = problem.get("detail", ""), problem.get("errors", [])
     lines = [f"{problem.get('title', 'Error')}: {detail}  [{code}]"]
     for fault in faults if len(faults) != 1 or faults[0]["problem"] not in detail else ():
-        lines.append(f"  {fault.get('pointer') or fault.get('place')}: {fault.get('problem')}")
+        lines.append(f"  {_place(fault)}: {fault.get('problem')}")
     for name, link in problem.get("links", {}).items():
         lines.append(f"  {name}: {link}")
     if advice := _advice(code, response.request.url.path):
@@ -197,11 +205,25 @@ def as_options(*fields: str) -> dict[str, str]:
     return {field: f"--{field.replace('_', '-')}" for field in fields}
 
 
-def in_own_words(message: str, called: Mapping[str, str]) -> str:
-    """Return a message about fields of a body that speaks of what was typed instead."""
-    for field, own in called.items():
-        message = message.replace(f"`{field}`", f"`{own}`").replace(f"/{field}:", f"{own}:")
-    return message
+def _in_own_words(problem: Mapping[str, Any], called: Mapping[str, str]) -> dict[str, Any]:
+    """Return a problem whose pointers, and names in its texts, are those that were typed."""
+
+    def name(text: str) -> str:
+        return NAME.sub(lambda found: f"`{called.get(found[1], found[1])}`", text)
+
+    detail, faults = str(problem.get("detail", "")), []
+    for fault in problem.get("errors", []):
+        own = called.get((fault.get("pointer") or "").removeprefix("/"))
+        said = str(fault.get("problem", ""))
+        named = fault if own is None else {**fault, "pointer": own}
+        detail = detail.replace(f"{_place(fault)}: {said}", f"{_place(named)}: {said}")
+        faults.append({**named, "problem": name(said)})
+    return {**problem, "detail": name(detail), "errors": faults}
+
+
+def _place(fault: Mapping[str, Any]) -> str:
+    """Return where in the request a fault is."""
+    return str(fault.get("pointer") or fault.get("place"))
 
 
 def _advice(code: str, path: str) -> str | None:

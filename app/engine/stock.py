@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -117,7 +117,7 @@ class Stock:
             own if view_size_hw(look, model.record) == size_hw else self.device.any_size_shape(own)
             for look in request.passes
         ]
-        ready = {shape: await self._detector(model, shape) for shape in dict.fromkeys(shapes)}
+        ready = {shape: await _detector_in(self.models, model, shape) for shape in dict.fromkeys(shapes)}
         self.formers.note(model)
         return [ready[shape] for shape in shapes]
 
@@ -176,11 +176,33 @@ class Stock:
     def _is_here(self, model: ServedModel) -> bool:
         return self.models.find(model, self.shape_of(model)) is not None
 
-    async def _detector(self, wanted: ServedModel, shape: ServingShape) -> ReadyModel:
-        model = self.models.find(wanted, shape) or await self.models.get(wanted, shape)
-        if not isinstance(model, ReadyModel):
-            raise RefusedError(Refusal.MODEL_UNAVAILABLE, f"the model {wanted.id} is no detector")
-        return model
+
+async def _detector_in(models: ModelCache[Ready], wanted: ServedModel, shape: ServingShape) -> ReadyModel:
+    model = await models.get(wanted, shape)
+    if not isinstance(model, ReadyModel):
+        raise RefusedError(Refusal.MODEL_UNAVAILABLE, f"the model {wanted.id} is no detector")
+    return model
+
+
+def _loading_with(
+    loader: Loader, pool: ThreadPoolExecutor, *, alone: Callable[[], bool], max_delay_s: float
+) -> Callable[[ServedModel, ServingShape], Awaitable[Ready]]:
+    """Return what makes a model ready for pictures: each is loaded on one thread of their own."""
+    # The threads that a backend makes inherit the priority of the one that loads, and keep it for good.
+    loading = ThreadPoolExecutor(1, "loader", initializer=lower_priority, initargs=(COMPUTING_NICENESS,))
+
+    async def load(model: ServedModel, shape: ServingShape) -> Ready:
+        loaded = await asyncio.get_running_loop().run_in_executor(loading, loader.load, model, shape)
+        if isinstance(loaded, LoadedClassifier):
+            return line_up(loaded, pool, streams=shape.streams, alone=alone)
+        return ReadyModel(loaded, shape, pool, alone=alone, max_delay_s=max_delay_s)
+
+    return load
+
+
+def _has_room_to_try(models: ModelCache[Ready], device: Device) -> bool:
+    """A backend on trial must not push out of the memory what serves, nor leave batches without any."""
+    return models.size_bytes <= min(device.model_bytes // 2, memory_free(device.torch_device))
 
 
 def open_stock(
@@ -202,31 +224,15 @@ def open_stock(
         known: which backends were accepted for which models before.
         max_delay_s: that a batch may wait for more pictures.
     """
-    # The threads that a backend makes inherit the priority of the one that loads, and keep it for good.
-    loading = ThreadPoolExecutor(1, "loader", initializer=lower_priority, initargs=(COMPUTING_NICENESS,))
-
-    async def load(model: ServedModel, shape: ServingShape) -> Ready:
-        loaded = await asyncio.get_running_loop().run_in_executor(loading, loader.load, model, shape)
-        if isinstance(loaded, LoadedClassifier):
-            return line_up(loaded, pool, streams=shape.streams, alone=alone)
-        return ReadyModel(loaded, shape, pool, alone=alone, max_delay_s=max_delay_s)
-
+    load = _loading_with(loader, pool, alone=alone, max_delay_s=max_delay_s)
     models = ModelCache(load, max_bytes=device.model_bytes)
     held: list[ServedModel] = []
 
     async def in_shape(model: ServedModel, shape: ServingShape) -> LoadedModel:
-        ready = await models.get(model, shape)
-        if not isinstance(ready, ReadyModel):
-            raise RefusedError(Refusal.MODEL_UNAVAILABLE, f"the model {model.id} is no detector")
-        return ready.loaded
+        return (await _detector_in(models, model, shape)).loaded
 
     def may_try(model: ServedModel, shape: ServingShape) -> bool:
-        if not is_idle():
-            return False
-        if models.find(model, shape) is not None:
-            return True
-        # A backend on trial must not push out of the memory what serves, nor leave batches without any.
-        return models.size_bytes <= min(device.model_bytes // 2, memory_free(device.torch_device))
+        return is_idle() and (models.find(model, shape) is not None or _has_room_to_try(models, device))
 
     probation = Probation(
         known,

@@ -170,9 +170,14 @@ def show_log(
     response_model=JobRead,
     responses=answers(NotFoundError, JobEndedError),
 )
-def cancel_job(job_id: Id, session: SessionDep, author: AuthorDep) -> object:
+def cancel_job(
+    job_id: Id, session: SessionDep, storage: StorageDep, author: AuthorDep, after: BackgroundTasks
+) -> object:
     """Stop a job. A training keeps its last checkpoint and can be resumed."""
-    return service.cancel_job(session, job_id, author)
+    shown = service.cancel_job(session, job_id, author)
+    if upload := service.upload_in_vain(session, job_id):
+        after.add_task(storage.delete_all, upload)
+    return shown
 
 
 @router.post(

@@ -27,6 +27,7 @@ from app.jobs.schemas import DeviceRead, FailureRead, JobRead, ProgressRead, Tra
 from app.jobs.states import ACTIVE, RESUMABLE, JobKind, JobStatus, Queue
 from app.jobs.waiting import Place, places_of
 from app.settings import Settings
+from app.storage import folder_of
 from app.task_queue import Bell, announce
 
 RETRY_AFTER_S = 30
@@ -164,6 +165,16 @@ def cancel_job(session: Session, job_id: str, author: Author) -> JobRead:
     if protocol.request_cancel(session, job_id) is None:
         raise JobEndedError("the job has ended already")
     return _fresh(session, job_id)
+
+
+def upload_in_vain(session: Session, job_id: str) -> str | None:
+    """Return the folder of what was sent for a job that was cancelled before anybody began with it.
+
+    One that somebody owns is asked to stop, and its owner removes what was sent for it.
+    """
+    job = get_job(session, job_id)
+    key = job.config.get("upload_key") if job.status == JobStatus.CANCELLED else None
+    return None if key is None else folder_of(key)
 
 
 def finish_job(session: Session, job_id: str, author: Author) -> JobRead:

@@ -37,6 +37,8 @@ from detection.training.tasks import training_of
 Log = Callable[[str], None]
 TRANSFER_NOTE = "transfer.json"
 """What became of the weights that the first attempt began with, for the model's provenance."""
+FEW_STEPS = 200
+"""Small networks on simple pictures find their first objects after some hundred."""
 MOST_SHOWN = 20
 """Names in one line of the log."""
 
@@ -74,6 +76,12 @@ def _new_network(job: TrainingJob, ranks: Ranks, *, log: Log) -> Network:
         initialise(detector, job.config.weight_init)
         detector.begin_from(missing=detector.state_dict().keys())
         log(f"weights start at random ({job.config.weight_init.kind})")
+        if (steps := job.plan.total_steps) < FEW_STEPS:
+            log(
+                f"{counted(steps, 'step')} from random weights teach a network hardly anything: the model "
+                "may find nothing, or what is not there; give it more `epochs`, or begin from a model "
+                "(`init`)"
+            )
     else:
         detector.to(ranks.device)
         pictures = pictures_as_served(job, ranks.device)

@@ -136,6 +136,15 @@ def test_a_video_is_sent_looked_at_and_played(paged: Serve, browser: Browser, tm
     links = browser.run("[...document.querySelectorAll('a[download]')].map((link) => link.href)")
     assert [link.rsplit("/", 1)[1] for link in links] == ["video", "detections"]
     assert len(paged.http.get(links[1]).text.splitlines()) == 1 + 10
+    a_download_that_fails_says_why(browser)
+
+
+def a_download_that_fails_says_why(browser: Browser) -> None:
+    """With a key the page fetches the file itself, and nobody else would tell."""
+    browser.run("sessionStorage.setItem('harrier-key', 'wrong')")
+    browser.run("document.querySelector('a[download]').click()")
+    browser.wait_for("document.querySelector('li [role=alert]')?.innerText.includes('send a valid key')")
+    browser.run("sessionStorage.clear()")
 
 
 def test_what_is_not_there_is_said(serve: Serve, browser: Browser) -> None:

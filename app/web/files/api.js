@@ -51,7 +51,7 @@ export async function address(path, signal) {
   return made;
 }
 
-/** Save a file of the API that a link leads to: without a key the browser does it, with one it cannot. */
+/** Save a file of the API that a link leads to: without a key the browser does it, with one it cannot. Rejects when it does not come. */
 export async function save(event) {
   const link = event.currentTarget;
   if (!proof().Authorization || link.protocol === "blob:") return;

@@ -93,5 +93,10 @@ async function player(path, signal) {
 }
 
 function download(text, path, name, { size_bytes: bytes }) {
-  return [element("a", { href: path, download: name, onclick: save }, text), ` (${fileSize(bytes)})`];
+  const told = element("div");
+  const begin = (event) => {
+    told.replaceChildren();
+    save(event).catch((error) => told.replaceChildren(failure(error)));
+  };
+  return [element("a", { href: path, download: name, onclick: begin }, text), ` (${fileSize(bytes)})`, told];
 }

@@ -150,6 +150,21 @@ def test_a_queued_job_is_cancelled_at_once(api: Api) -> None:
     assert_problem(api.post(f"/jobs/{job_id}/cancel"), 409, "job_ended")
 
 
+def test_what_was_sent_for_a_job_that_nobody_began_goes_with_it(api: Api) -> None:
+    kept, cancelled = (api.get(api.upload().json()["links"]["job"]).json() for _ in range(2))
+    assert api.post(f"/jobs/{cancelled['id']}/cancel").json()["status"] == "cancelled"
+    assert list(api.state.storage.keys("uploads/")) == [kept["config"]["upload_key"]]
+
+
+def test_what_was_sent_stays_until_the_owner_of_a_job_has_stopped(api: Api) -> None:
+    shown = api.upload().json()
+    with api.session() as session:
+        job_id = api.get(shown["links"]["job"]).json()["id"]
+        assert protocol.claim_job(session, job_id, owner="worker-1", lease_s=45) is not None
+    assert api.post(f"/jobs/{job_id}/cancel").json()["status"] == "cancelling"
+    assert len(list(api.state.storage.keys("uploads/"))) == 1
+
+
 def test_a_running_job_is_asked_to_stop(api: Api) -> None:
     claim = api.claimed()
     assert api.post(f"/jobs/{claim.job_id}/cancel").json()["status"] == "cancelling"

@@ -715,6 +715,16 @@ class TestBench:
         server.answer("/train", problem, 422, "application/problem+json")
         run("train", "d1", fails="DATASET: a plan needs")
 
+    def test_what_is_no_field_keeps_its_name_in_a_refusal(self, server: FakeServer, run: Run) -> None:
+        errors = [
+            {"place": "body", "pointer": "/rps", "problem": "must be above 0, as /rps: of `rpsx` is"},
+            {"place": "body", "pointer": "/rpsx", "problem": "not known; did you mean `rps`?"},
+        ]
+        problem = {**PROBLEM, "detail": "2 fields are wrong", "errors": errors}
+        server.answer("/models/m1/plan", problem, 422, "application/problem+json")
+        run("bench", "m1", fails="--rps: must be above 0, as /rps: of `rpsx` is")
+        run("bench", "m1", fails="/rpsx: not known; did you mean `--rps`?")
+
     def test_a_file_that_cannot_be_written_is_told_before_the_work(self, run: Run, tmp_path: Path) -> None:
         run("bench", "m1", "--json", str(tmp_path / "none" / "a.json"), fails="there is no folder")
 

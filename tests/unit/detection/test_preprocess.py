@@ -174,3 +174,10 @@ def test_writing_into_a_used_buffer_gives_what_placing_and_then_normalising_give
     assert fitted.placement == placement
     np.testing.assert_array_equal(fitted.tensor, plain)
     np.testing.assert_array_equal(fit_image(pixels, (48, 64), convention).tensor, plain)
+
+
+def test_a_box_too_large_for_a_number_becomes_infinite_in_silence() -> None:
+    """After a few steps from random weights a network may give a box any size; answers are clipped."""
+    huge = np.array([[-3e38, -3e38, 3e38, 3e38]], np.float32)
+    mapped = Placement(scale_x=0.5, scale_y=0.5).to_picture(huge)
+    np.testing.assert_array_equal(mapped, [[-np.inf, -np.inf, np.inf, np.inf]])

@@ -65,7 +65,8 @@ def test_a_training_tells_what_it_does(whole: Whole) -> None:
     assert first.endswith(", CPU")
     assert rest[0] == "seed 0, deterministic kernels"
     assert rest[1] == "weights start at random (default)"
-    assert rest[2].startswith("Model Summary: ")
+    assert rest[2].startswith("9 steps from random weights teach a network hardly anything")
+    assert rest[3].startswith("Model Summary: ")
     assert rest[-1].startswith("trained on ")
     assert set(series.rows[1]) == {
         *("epoch", "loss", "box", "objectness", "class", "l1", "assigned", "lr"),
