@@ -107,11 +107,13 @@ def test_the_last_layer_begins_at_random_and_learns(model: Classifier) -> None:
 def test_it_learns_three_pictures_by_heart(model: Classifier) -> None:
     images, wanted = pictures(), targets(2, 0, 1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
-    for _ in range(25):
+    for step in range(1, 26):
         optimizer.zero_grad()
         model.loss(images, wanted, EARLY)["cross_entropy"].backward()
         optimizer.step()
-    assert model(images).argmax(dim=1).tolist() == [2, 0, 1]
+        if step % 5 == 0 and model(images).argmax(dim=1).tolist() == [2, 0, 1]:
+            return
+    pytest.fail("it did not learn its pictures in 25 steps")
 
 
 def test_fusing_does_not_change_the_answers(model: Classifier) -> None:

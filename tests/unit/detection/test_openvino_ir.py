@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,16 +38,32 @@ def package(detector: Detector, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return write_openvino_package(detector, RECORD, tmp_path_factory.mktemp("model"), pictures=pictures)
 
 
+@pytest.fixture(scope="module")
+def _offline() -> Iterator[None]:
+    def refuse(*_: object) -> None:
+        raise AssertionError("nothing may be sent")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", refuse)
+        yield
+
+
+@pytest.fixture(scope="module")
+def graph(detector: Detector, _offline: None) -> bytes:
+    """The detector's graph, made where nothing can be sent; to export takes seconds."""
+    return export_onnx(detector, RECORD)
+
+
 @pytest.mark.parametrize("num_images", [1, 3])
 def test_it_computes_what_the_other_backends_compute(
-    detector: Detector, package: Path, num_images: int
+    detector: Detector, graph: bytes, package: Path, num_images: int
 ) -> None:
     images = torch.from_numpy(np.random.default_rng(1).uniform(0, 255, (num_images, 3, 64, 96))).float()
     backend = open_openvino(package)
     boxes, scores = backend.run(images)
     for other in (
         EagerBackend(detector, torch.device("cpu")),
-        OnnxRuntimeBackend(export_onnx(detector, RECORD), threads=1),
+        OnnxRuntimeBackend(graph, threads=1),
     ):
         expected_boxes, expected_scores = other.run(images)
         torch.testing.assert_close(boxes, expected_boxes, rtol=1e-3, atol=1e-2)
@@ -71,12 +88,7 @@ def test_another_models_graph_is_refused(detector: Detector, package: Path) -> N
         check_backend(open_openvino(package), other, torch.rand(1, 3, 64, 96) * 255)
 
 
-def test_it_needs_no_network_and_leaves_nothing_behind(
-    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("nothing may be sent")
-
-    monkeypatch.setattr(socket.socket, "connect", refuse)
-    write_openvino(export_onnx(detector, RECORD), RECORD, tmp_path / "model.zip")
+@pytest.mark.usefixtures("_offline")
+def test_it_needs_no_network_and_leaves_nothing_behind(graph: bytes, tmp_path: Path) -> None:
+    write_openvino(graph, RECORD, tmp_path / "model.zip")
     assert [path.name for path in tmp_path.iterdir()] == ["model.zip"]
