@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from app.api import security
+from app.api import gate
 from app.database.session import Sessions
 from app.database.tables import ApiKey
 from app.keys.service import KeyMark, Scope, create_key, find_key, list_keys, revoke_key
@@ -63,7 +63,7 @@ def test_guessing_over_the_limit_asks_no_database(make_api: MakeApi, monkeypatch
         asked.append(mark)
         return find_key(reading, mark)
 
-    monkeypatch.setattr(security, "find_key", find)
+    monkeypatch.setattr(gate, "find_key", find)
     for number in range(5):
         statuses(api, 1, {"X-API-Key": f"guess-{number}"})
     assert asked == [KeyMark.of("guess-0"), KeyMark.of("guess-1")]
