@@ -75,7 +75,7 @@ ANSWER_HEADERS = (
 
 
 UNUSED_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False)
-"""Of FastAPI: what is to be known of requests is in the log and in /metrics. To find out with each request that
+"""Of FastAPI: what is to be known of requests is in the log and in /metrics. To find out for each request that
 nobody has set it up takes a twentieth of the time that the API spends on a picture."""
 
 
