@@ -12,7 +12,6 @@ from app.api.state import State
 from app.detect.accept import choose_format
 from app.detect.answers import respond
 from app.detect.bodies import read_request
-from app.detect.door import DetectDoor
 from app.detect.errors import (
     DamagedPictureError,
     ModelUnavailableError,
@@ -176,12 +175,8 @@ async def detect(request: Request, query: Annotated[DetectParameters, Query()]) 
     return await answer(request, query)
 
 
-def door() -> DetectDoor:
-    """Return the short way to the same answers."""
-    return DetectDoor(known_queries, answer)
-
-
 async def answer(request: Request, query: DetectParameters) -> Response:
+    """Answer a request whose query has been read: here, or before by the same words."""
     state = get_state(request)
     try:
         return await _dispatch(request, state, query)
