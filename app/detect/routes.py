@@ -21,8 +21,8 @@ from app.detect.errors import (
 from app.detect.formats import ALL as FORMS
 from app.detect.formats import Answer
 from app.detect.known_queries import KnownQueries
+from app.detect.leaving import ClientGoneError, while_connected
 from app.detect.schemas import DetectAnswer, DetectBody, DetectParameters
-from app.detect.service import ClientGoneError, while_connected
 from app.errors import (
     DrainingError,
     EngineUnavailableError,
