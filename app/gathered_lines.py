@@ -22,6 +22,8 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
     def __init__(self, stream: TextIO) -> None:
         self._out, self._kept = stream, io.StringIO()
         super().__init__(self._kept)
+        assert self.lock is not None, "every handler has made one by now"
+        self._lock = self.lock
         self._num_lines = 0
         self._is_keeping = False
         self._timer: threading.Timer | None = None
@@ -37,7 +39,7 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
 
     def keep(self, line: str) -> None:
         """Keep a line that was made elsewhere, of level INFO."""
-        with self.lock or threading.Lock():
+        with self._lock:
             self._kept.write(f"{line}\n")
             self._count(logging.INFO)
 
@@ -52,7 +54,7 @@ class GatheringHandler(logging.StreamHandler[TextIO]):
 
     def flush(self) -> None:
         """Write what has been kept, in its order."""
-        with self.lock or threading.Lock():
+        with self._lock:
             if self._is_keeping:
                 return
             if self._timer is not None:

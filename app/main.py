@@ -112,7 +112,6 @@ def create_app(
         telemetry=UNUSED_TELEMETRY,
     )
     app.state.service = state
-    app.router.routes.append(detect.door())
     for module in (
         datasets,
         training,
@@ -154,13 +153,12 @@ def _add_surroundings(app: FastAPI, state: State) -> None:
             allow_headers=REQUEST_HEADERS,
             expose_headers=ANSWER_HEADERS,
         )
+    app.add_middleware(
+        FrontDoor, gate=gate, settings=state.settings, known=detect.known_queries, answer=detect.answer
+    )
     if state.settings.root_path:
         check_prefix(state.settings.root_path, [*app.openapi()["paths"], *docs.PATHS, *web.PATHS])
         app.add_middleware(Prefix, prefix=state.settings.root_path)
-    else:
-        app.add_middleware(
-            FrontDoor, gate=gate, settings=state.settings, known=detect.known_queries, answer=detect.answer
-        )
     app.add_middleware(RequestContext, measures=state.measures)
     if state.settings.trusted_proxies:
         app.add_middleware(TrustedProxies, trusted=state.settings.trusted_proxies)

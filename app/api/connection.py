@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from asyncio import TimerHandle, Transport
 from enum import Enum, auto
 from typing import Any, ClassVar, cast
@@ -11,14 +10,12 @@ import httptools
 from starlette.types import ASGIApp, Scope
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from app.api.limits import SLOWEST_BYTES_PER_S
+from app.api.no_request import NoRequestError, bad_request, reason_of
 from app.api.presence import KEY as PRESENCE
 from app.api.presence import Presence
-from app.api.problems import MEDIA_TYPE, problem_body
 from app.api.short_bodies import GATHERING_S, Gathered, Gathering, short_length
+from app.api.unread_answers import UnreadAnswers
 from app.api.whole_answers import WholeAnswers
-from app.database.tables import new_id
-from app.errors import BadRequestError
 
 HEADER_BYTES = 16 * 1024
 MOST_PIECES = 20_000
@@ -37,10 +34,6 @@ class Part(Enum):
     BODY = auto()
     END = auto()
     """And before the first one."""
-
-
-class NoRequestError(Exception):
-    """What comes could be HTTP, and is still nothing that is read here."""
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -62,14 +55,15 @@ class PatientProtocol(HttpToolsProtocol):
     _is_deaf = False
     """Whether the client has said something after which nothing can be understood."""
     _deadline: TimerHandle | None = None
-    _reading_deadline: TimerHandle | None = None
     _gathering: Gathering | None = None
     _answers: WholeAnswers
+    _unread: UnreadAnswers
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._answers = WholeAnswers(transport, self.loop)
         self.transport = cast(Transport, self._answers)
+        self._unread = UnreadAnswers(self.transport, self.loop, self.timeout_s)
         if len(self.connections) > self.max_connections:
             (self.app,) = self.app_when_full
         self._expect_header()
@@ -83,13 +77,13 @@ class PatientProtocol(HttpToolsProtocol):
             self._feed(data)
             self._count_header(len(data), began_in, self._num_begun - num_before)
         except (httptools.HttpParserError, NoRequestError) as error:
-            self._refuse(_reason(error))
+            self._refuse(reason_of(error))
             return
         self._set_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
-        self._stop_watching()
+        self._unread.stop()
         self._stop_gathering()
         self.pipeline.clear()
         if self._running is not None:  # uvicorn tells the newest request only
@@ -130,7 +124,7 @@ class PatientProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self._answers.send()
-        self._watch_reading()
+        self._unread.watch()
         if self._part is Part.BODY and self.cycle is self._running:
             self._stop_waiting()
             self._deadline = self.loop.call_later(LONGEST_SKIP_S, self.transport.close)
@@ -138,13 +132,13 @@ class PatientProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._watch_reading()
+        self._unread.watch()
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._stop_watching()
+        self._unread.stop()
         if not self._is_answering:
-            self._watch_reading()
+            self._unread.watch()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
@@ -268,25 +262,6 @@ class PatientProtocol(HttpToolsProtocol):
             self._deadline.cancel()
             self._deadline = None
 
-    def _watch_reading(self) -> None:
-        """Begin to watch whether the client takes what waits for it; until then nothing is added to it."""
-        self._stop_watching()
-        waiting = self.transport.get_write_buffer_size()
-        if waiting:
-            self._reading_deadline = self.loop.call_later(self.timeout_s, self._check_reading, waiting)
-
-    def _check_reading(self, waited: int) -> None:
-        waiting = self.transport.get_write_buffer_size()
-        if waiting and waited - waiting < SLOWEST_BYTES_PER_S * self.timeout_s:
-            self.transport.abort()  # to close would wait for the client
-        else:
-            self._watch_reading()
-
-    def _stop_watching(self) -> None:
-        if self._reading_deadline is not None:
-            self._reading_deadline.cancel()
-            self._reading_deadline = None
-
 
 def patient_protocol(timeout_s: float, max_connections: int, app_when_full: ASGIApp) -> type[PatientProtocol]:
     """Return the protocol with these bounds: uvicorn makes its instances itself."""
@@ -297,27 +272,6 @@ def patient_protocol(timeout_s: float, max_connections: int, app_when_full: ASGI
         "gathered": Gathered(),
     }
     return type("BoundedProtocol", (PatientProtocol,), bounds)
-
-
-def bad_request(reason: str) -> bytes:
-    """Return the whole answer to a client whose words are no HTTP."""
-    request_id = new_id()
-    body = json.dumps(problem_body(BadRequestError(reason), request_id)).encode()
-    headers = {
-        "Content-Type": MEDIA_TYPE,
-        "Content-Length": str(len(body)),
-        "Connection": "close",
-        "X-Request-ID": request_id,
-    }
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    return f"HTTP/1.1 400 Bad Request\r\n{lines}\r\n".encode() + body
-
-
-def _reason(error: Exception) -> str:
-    inner = error.__context__ if isinstance(error, httptools.HttpParserCallbackError) else error
-    if isinstance(inner, NoRequestError):
-        return str(inner)
-    return "this is no HTTP request" + (f": {error}" if error is inner and str(error) else "")
 
 
 def _tell_gone(cycle: RequestResponseCycle) -> None:

@@ -180,7 +180,7 @@ def check_scope(request: Request, *scopes: Scope) -> None:
 def needs(*scopes: Scope) -> Any:
     """Return the dependency that lets callers with one of these scopes pass, with what is described."""
 
-    def check(request: Request) -> None:
+    async def check(request: Request) -> None:  # which takes no thread
         check_scope(request, *scopes)
         check_query(request)
 

@@ -49,8 +49,8 @@ class ImpatientConnection(psycopg.Connection[Any]):
             return value
 
 
-class _Door:
-    """Where connections are made: one thread at a time tries a server that did not answer.
+class _Connector:
+    """Makes connections: one thread at a time tries a server that did not answer.
 
     The others hear so at once. Waiting, they would take all the threads that there are for requests.
     """
@@ -81,7 +81,7 @@ class _Door:
 
 def give_up_on_silence(engine: Engine) -> None:
     """Have every connection of an engine that uses psycopg give up on a server that says nothing."""
-    event.listen(engine, "do_connect", _Door().connect)
+    event.listen(engine, "do_connect", _Connector().connect)
     event.listen(engine, "checkout", lambda connection, *_: _be_patient(connection, STATEMENT_S))
     event.listen(engine, "checkin", lambda connection, *_: _be_patient(connection, PING_S))
 

@@ -12,7 +12,6 @@ from app.api.state import State
 from app.detect.accept import choose_format
 from app.detect.answers import respond
 from app.detect.bodies import read_request
-from app.detect.door import DetectDoor
 from app.detect.errors import (
     DamagedPictureError,
     ModelUnavailableError,
@@ -22,8 +21,8 @@ from app.detect.errors import (
 from app.detect.formats import ALL as FORMS
 from app.detect.formats import Answer
 from app.detect.known_queries import KnownQueries
+from app.detect.leaving import ClientGoneError, while_connected
 from app.detect.schemas import DetectAnswer, DetectBody, DetectParameters
-from app.detect.service import ClientGoneError, while_connected
 from app.errors import (
     DrainingError,
     EngineUnavailableError,
@@ -176,12 +175,8 @@ async def detect(request: Request, query: Annotated[DetectParameters, Query()]) 
     return await answer(request, query)
 
 
-def door() -> DetectDoor:
-    """Return the short way to the same answers."""
-    return DetectDoor(known_queries, answer)
-
-
 async def answer(request: Request, query: DetectParameters) -> Response:
+    """Answer a request whose query has been read: here, or before by the same words."""
     state = get_state(request)
     try:
         return await _dispatch(request, state, query)

@@ -10,10 +10,8 @@ from typing import Any, TypeVar
 
 import msgspec
 from anyio import to_thread
-from fastapi import Request
 from prometheus_client import CollectorRegistry
 
-from app.api.presence import presence_of
 from app.api.problems import problem_body
 from app.database.changes import Changes
 from app.database.session import Sessions
@@ -35,10 +33,6 @@ Value = TypeVar("Value")
 PREPARE_S = 10.0
 """So long an alias waits for its model to be loaded; then it moves all the same."""
 PIXEL_DIGITS, SCORE_DIGITS, MS_DIGITS = 2, 4, 3
-
-
-class ClientGoneError(Exception):
-    """Nobody waits for the answer any more."""
 
 
 class Detection:
@@ -119,52 +113,6 @@ class Detection:
             return error
 
 
-async def while_connected(request: Request, work: Coroutine[Any, Any, Value]) -> Value:
-    """Return what `work` returns, or end it as soon as the client leaves; its body must have been read.
-
-    Raises:
-        ClientGoneError: it left before the answer.
-    """
-    presence = presence_of(request.scope)
-    if presence is None:
-        return await _while_nobody_says_otherwise(request, work)
-    if presence.has_left:
-        work.close()
-        raise ClientGoneError
-    here = _current_task()
-    presence.watch(here.cancel)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if presence.has_left and here.uncancel() == 0:
-            raise ClientGoneError from None
-        raise
-    finally:
-        presence.end_watch()
-
-
-async def _while_nobody_says_otherwise(request: Request, work: Coroutine[Any, Any, Value]) -> Value:
-    """As `while_connected`, where the connection tells nothing: a task asks it."""
-    here = _current_task()
-    leaving = asyncio.create_task(_client_leaves(request))
-    is_working = True
-
-    def end_the_work(left: asyncio.Task[None]) -> None:
-        if is_working and not left.cancelled():
-            here.cancel()
-
-    leaving.add_done_callback(end_the_work)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if leaving.done() and not leaving.cancelled() and here.uncancel() == 0:
-            raise ClientGoneError from None
-        raise
-    finally:
-        is_working = False
-        leaving.cancel()  # it has nothing to end, and the answer need not wait for it
-
-
 def answer_body(model_id: str, images: Sequence[Detected | HarrierError], request_id: str) -> bytes:
     """Return the JSON of an answer."""
     seen = [image for image in images if isinstance(image, Detected)]
@@ -193,17 +141,6 @@ async def _all_or_first_error(work: Sequence[Coroutine[Any, Any, Value]]) -> lis
     if failed:
         raise failed[0]
     return [task.result() for task in tasks]
-
-
-def _current_task() -> asyncio.Task[Any]:
-    task = asyncio.current_task()
-    assert task is not None, "every request has a task of its own"
-    return task
-
-
-async def _client_leaves(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        continue
 
 
 def _image(found: Detected) -> dict[str, Any]:

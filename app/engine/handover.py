@@ -70,7 +70,8 @@ class Handover:
     def _take(self, through: Future[Any], loop: asyncio.AbstractEventLoop) -> None:
         """Keep a result, and wake the loop when it is time; called from the thread."""
         self._through.append(through)
-        if len(self._through) >= self._num_threads or not self._many_wait:
+        are_enough = len(self._through) >= self._num_threads or not self._many_wait
+        if are_enough and not loop.is_closed():  # who left at once, at the end, left a thread behind
             loop.call_soon_threadsafe(self._hand_over)
 
     def _hand_over(self) -> None:

@@ -29,7 +29,7 @@ START_TIME = 19
 def note_check(settings: Settings, *, answers: bool) -> None:
     """Note how a check of the engine went, and kill the engine when it was silent for too many in a row.
 
-    One that has not answered yet is only starting.
+    One that has not answered yet is only starting, and one in another container cannot be killed from here.
     """
     notes = settings.engine_socket.with_suffix(".checks")
     if answers:
@@ -37,7 +37,7 @@ def note_check(settings: Settings, *, answers: bool) -> None:
     else:
         pid, started, unanswered = _read(notes)
         unanswered += 1
-        if started != _start_of(pid):
+        if not pid or started != _start_of(pid):  # to signal process 0 is to signal one's own group
             return
     if unanswered < MOST_UNANSWERED:
         notes.write_text(f"{pid} {_start_of(pid)} {unanswered}")

@@ -20,9 +20,9 @@ from app.detect.errors import (
     PictureTooLargeError,
     UnsupportedPictureError,
 )
+from app.detect.leaving import ClientGoneError, while_connected
 from app.detect.routes import ANSWER_HEADERS, CLIENT_GONE
 from app.detect.schemas import DetectParameters
-from app.detect.service import ClientGoneError, while_connected
 from app.errors import (
     DrainingError,
     EngineUnavailableError,

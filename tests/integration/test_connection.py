@@ -16,6 +16,7 @@ from uvicorn.server import ServerState
 
 from app.api import connection, short_bodies
 from app.api.connection import HEADER_BYTES, MOST_WAITING, patient_protocol
+from app.api.presence import presence_of
 from app.api.problems import problem_response
 from app.errors import OverloadedError
 from app.server import limited
@@ -155,6 +156,28 @@ def test_what_is_no_http_behind_a_request_does_not_spoil_its_answer() -> None:
         assert received.count(b"HTTP/1.1") == 1
 
     told(slow, story)
+
+
+@pytest.mark.parametrize("sent", [GET, GET * 3, b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n{}"])
+def test_the_connection_tells_of_its_end_unasked(sent: bytes) -> None:
+    begun, told_of = asyncio.Event(), asyncio.Event()
+
+    async def watching(scope: Scope, receive: Receive, send: Send) -> None:
+        presence = presence_of(scope)
+        assert presence is not None
+        presence.watch(told_of.set)
+        begun.set()
+        await told_of.wait()
+        assert presence.has_left
+
+    async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(sent)
+        await begun.wait()
+        assert not told_of.is_set()
+        writer.transport.abort()
+        await told_of.wait()
+
+    told(watching, story)
 
 
 def test_who_leaves_with_requests_waiting_is_missed_by_the_first() -> None:

@@ -45,22 +45,29 @@ def run(attempt: Attempt) -> None:
     beside = in_words(others_share)
     for line in filter(None, (beside, _outcome(verdict))):
         attempt.report.line(line)
-    facts = {
+    result = {
         "model_id": model.id,
+        **_where_measured(attempt),
+        "pictures": len(images),
+        "others_share": None if others_share is None else round(others_share, 3),
+        "beside": beside,
+        "wish": asdict(wish),
+        **_decided(rows, wish, verdict, pin=config["pin"]),
+    }
+    attempt.succeed(result, partial(_keep, result))
+
+
+def _where_measured(attempt: Attempt) -> dict[str, Any]:
+    """Return by which job, on what machine and on which pictures."""
+    return {
         "job_id": attempt.job.id,
         "made_at": utc_now().isoformat(),
         "device": attempt.device,
         "processor": processor_name(),
         "cores": len(os.sched_getaffinity(0)),
         "dataset_id": attempt.job.dataset_id,
-        "split": config["split"],
-        "pictures": len(images),
-        "others_share": None if others_share is None else round(others_share, 3),
-        "beside": beside,
-        "wish": asdict(wish),
+        "split": attempt.job.config["split"],
     }
-    result = {**facts, **_decided(rows, wish, verdict, pin=config["pin"])}
-    attempt.succeed(result, partial(_keep, result))
 
 
 def _decided(rows: Sequence[PlanRow], wish: PlanWish, verdict: Verdict, *, pin: bool) -> dict[str, Any]:

@@ -24,7 +24,6 @@ from app.api.state import State
 from app.database.tables import Dataset, Evaluation, Job, JobEvent, Model, ModelFile, new_id
 from app.database.upgrade import upgrade_database
 from app.datasets.contents import MANIFEST, REPORT, STATISTICS
-from app.detect.door import DetectDoor
 from app.jobs import protocol
 from app.jobs.states import JobKind
 from app.main import create_app
@@ -195,8 +194,8 @@ MakeApi = Callable[..., Api]
 def pattern(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FastAPI]:
     """An application that never starts; the others take over its routes and its description.
 
-    To make both takes seconds of each test. They are the same for any settings: all routes but the door
-    know their application only by the request.
+    To make both takes seconds of each test. They are the same for any settings: routes know their application
+    only by the request.
     """
     app = create_app(
         Settings(home=tmp_path_factory.mktemp("pattern"), _env_file=None),
@@ -218,10 +217,7 @@ def make_api(database: str, folder: Path, pattern: FastAPI) -> Iterator[MakeApi]
         values = {"home": folder / "home", "database_url": database, "min_free_bytes": 1, **settings}
         bell, engine = RecordingBell(), FakeEngine()
         app = create_app(Settings(**values, _env_file=None), bell=bell, engine=engine)
-        app.router.routes[:] = [
-            own if isinstance(own, DetectDoor) else shared
-            for own, shared in zip(app.router.routes, pattern.router.routes, strict=True)
-        ]
+        app.router.routes[:] = pattern.router.routes
         client = TestClient(app, base_url=HERE, raise_server_exceptions=False)
         if started:
             client.__enter__()

@@ -167,12 +167,22 @@ def test_those_who_come_too_often_are_counted_at_both_doors(make_api: MakeApi) -
     assert came == [200, 200, 200, 429, 429]
 
 
+def test_it_stands_behind_the_prefix_of_a_proxy(make_api: MakeApi, in_the_house: list[str]) -> None:
+    api = make_api(root_path="/vision")
+    api.model(alias="production")
+    for path in ("/vision/detect", "/detect"):  # one proxy keeps the prefix, another takes it off
+        assert ask(api, whole=True, path=path).status_code == 200
+    assert in_the_house == []
+
+
 def test_a_request_is_counted_as_any_other(api: Api) -> None:
     api.model(alias="production")
     for whole in (False, True):
         ask(api, whole=whole)
-    counted = 'harrier_requests_total{method="POST",route="/detect",status="200"} 2.0'
-    assert counted in api.get("/metrics").text
+        ask(api, whole=whole, headers={**RAW, "X-API-Key": "guessed"})
+    counted = api.get("/metrics").text
+    assert 'harrier_requests_total{method="POST",route="/detect",status="200"} 2.0' in counted
+    assert 'harrier_requests_total{method="POST",route="unknown",status="401"} 2.0' in counted
 
 
 def test_an_unread_query_is_read_by_fastapi_once(api: Api, in_the_house: list[str]) -> None:

@@ -25,6 +25,7 @@ from app.detect.wire import AskStatus, EngineStatus
 from app.engine.holds import Holds
 from app.engine.server import Connection
 from app.settings import Settings
+from app.supervisor import frozen_engine
 from app.supervisor.frozen_engine import note_check
 
 
@@ -136,6 +137,18 @@ def test_another_process_with_the_number_of_a_former_engine_is_let_alone(
     notes.unlink()
     note_check(settings, answers=False)
     assert listener.poll() is None
+
+
+def test_an_engine_in_another_container_is_let_alone(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    signalled: list[int] = []
+    monkeypatch.setattr(frozen_engine, "end_hung", signalled.append)
+    settings.engine_socket.parent.mkdir(parents=True)
+    note_check(settings, answers=True)  # the kernel does not tell who listens there, as if nobody did
+    for _ in range(frozen_engine.MOST_UNANSWERED):
+        note_check(settings, answers=False)
+    assert signalled == []
 
 
 def test_an_engine_that_is_not_there_is_not_healthy(settings: Settings) -> None:

@@ -152,6 +152,21 @@ def test_who_is_cancelled_twice_leaves_at_once() -> None:
     assert told(story) == []
 
 
+def test_a_thread_that_ends_after_the_loop_is_heard_by_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    running = Future[int]()
+    assert running.set_running_or_notify_cancel()
+
+    async def story() -> None:
+        waits = asyncio.create_task(Handover(THREADS).result(running, when_left=lambda: None))
+        for _ in range(2):
+            await settled()
+            waits.cancel()
+
+    asyncio.run(story())
+    running.set_result(0)
+    assert caplog.records == []
+
+
 def test_who_leaves_before_its_turn_costs_no_thread() -> None:
     async def story(bench: Bench) -> None:
         queued = Future[int]()

@@ -1,0 +1,135 @@
+"""Work ends when its client leaves, whether the connection says so or has to be asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from fastapi import Request
+from starlette.types import Message
+
+from app.api.presence import KEY, Presence
+from app.detect.leaving import ClientGoneError, while_connected
+from app.errors import OverloadedError
+
+
+class Client:
+    """Of one request, to a connection that tells of its end, or to one that has to be asked."""
+
+    def __init__(self, *, tells: bool) -> None:
+        self.num_listened = 0
+        self._messages: asyncio.Queue[Message] = asyncio.Queue()
+        self._messages.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+        self._presence = Presence(self._listen) if tells else None
+        scope = {"type": "http", "method": "POST", "path": "/", "headers": [], KEY: self._presence}
+        self.request = Request(scope, self._messages.get)
+
+    def leave(self) -> None:
+        if self._presence is None:
+            self._messages.put_nowait({"type": "http.disconnect"})
+        else:
+            self._presence.leave()
+
+    def _listen(self) -> None:
+        self.num_listened += 1
+
+
+Story = Callable[[Client], Awaitable[None]]
+
+
+def told(story: Story, *, tells: bool) -> None:
+    async def tell() -> None:
+        async with asyncio.timeout(10):
+            await story(Client(tells=tells))
+            await asyncio.sleep(0)  # what was cancelled ends with the next turn of the loop
+            assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(tell())
+
+
+either_way = pytest.mark.parametrize("tells", [True, False])
+
+
+@either_way
+def test_work_ends_when_its_client_leaves(tells: bool) -> None:
+    async def story(client: Client) -> None:
+        ended: list[str] = []
+
+        async def work() -> None:
+            asyncio.get_running_loop().call_soon(client.leave)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append("the work")
+
+        with pytest.raises(ClientGoneError):
+            await while_connected(client.request, work())
+        assert ended == ["the work"]
+        assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]
+
+    told(story, tells=tells)
+
+
+def test_work_for_a_client_that_has_left_is_not_begun() -> None:
+    async def story(client: Client) -> None:
+        async def work() -> None:
+            raise AssertionError("nobody waits for it")
+
+        client.leave()
+        with pytest.raises(ClientGoneError):
+            await while_connected(client.request, work())
+        assert client.num_listened == 0
+
+    told(story, tells=True)
+
+
+@either_way
+def test_work_that_is_done_is_answered(tells: bool) -> None:
+    async def story(client: Client) -> None:
+        async def work() -> int:
+            return 7
+
+        async def fail() -> int:
+            raise OverloadedError("full")
+
+        assert await while_connected(client.request, work()) == 7
+        with pytest.raises(OverloadedError):
+            await while_connected(client.request, fail())
+
+    told(story, tells=tells)
+
+
+@either_way
+def test_who_leaves_after_the_work_ends_nothing(tells: bool) -> None:
+    async def story(client: Client) -> None:
+        async def work() -> int:
+            return 7
+
+        assert await while_connected(client.request, work()) == 7
+        client.leave()
+        await asyncio.sleep(0)
+
+    told(story, tells=tells)
+
+
+@either_way
+def test_a_request_that_is_ended_from_outside_is_no_client_that_left(tells: bool) -> None:
+    async def story(client: Client) -> None:
+        request = asyncio.create_task(while_connected(client.request, asyncio.sleep(1000)))
+        await asyncio.sleep(0)
+        request.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await request
+
+    told(story, tells=tells)
+
+
+def test_the_connection_is_read_while_somebody_works() -> None:
+    async def story(client: Client) -> None:
+        async def work() -> int:
+            return client.num_listened
+
+        assert await while_connected(client.request, work()) == 1, "one that is not read tells of no end"
+
+    told(story, tells=True)
