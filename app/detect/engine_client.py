@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from app.detect.errors import ERRORS
+from app.detect.engine_room import EngineRoom
+from app.detect.errors import ERRORS, EngineFullError
 from app.detect.frames import Frame, FrameProtocol
 from app.detect.wire import (
     Answer,
@@ -62,6 +63,7 @@ class EngineClient:
         """The engine that is there, or was last; one that has just started may take its time."""
         self._held: Hold | None = None
         self._connecting = asyncio.Lock()
+        self._room = EngineRoom()
         self._numbers = itertools.count(1)
 
     async def detect(
@@ -101,9 +103,20 @@ class EngineClient:
                 passes=passes,
                 classifier=classifier,
                 instead=instead,
+                turned_away=self._room.take_turned_away(),
             )
 
-        return await self._ask(request, Detected, self._timeout_s)
+        self._room.check()
+        try:
+            detected = await self._ask(request, Detected, self._timeout_s)
+        except EngineFullError as full:
+            self._room.note_full(full)
+            raise
+        except HarrierError:
+            self._room.note_left()
+            raise
+        self._room.note_left()
+        return detected
 
     async def render(
         self, image: bytes, *, boxes: tuple[Box, ...] = (), max_side: int | None = None

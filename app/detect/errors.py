@@ -15,6 +15,10 @@ from app.errors import (
 )
 
 
+class EngineFullError(OverloadedError):
+    """The engine takes nothing until something leaves it; to clients it is as any other overload."""
+
+
 class UnsupportedPictureError(UnsupportedMediaError):
     code, title = "unsupported_image", "Not a picture of a known kind"
 
@@ -36,6 +40,7 @@ ERRORS: dict[Refusal, type[HarrierError]] = {
     Refusal.DAMAGED_IMAGE: DamagedPictureError,
     Refusal.IMAGE_TOO_LARGE: PictureTooLargeError,
     Refusal.OVERLOADED: OverloadedError,
+    Refusal.FULL: EngineFullError,
     Refusal.EXPIRED: OverloadedError,
     Refusal.DRAINING: DrainingError,
     Refusal.MODEL_UNAVAILABLE: ModelUnavailableError,

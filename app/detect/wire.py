@@ -73,6 +73,8 @@ class Detect(msgspec.Struct, frozen=True, tag="detect"):
     """Looks at every box afterwards."""
     instead: ServedModel | None = None
     """Looks when `model` is not in memory yet and this one is; `model` is loaded beside."""
+    turned_away: int = 0
+    """Pictures that were not brought here since the last one, for the engine was known to be full."""
 
 
 class Render(msgspec.Struct, frozen=True, tag="render"):
@@ -198,6 +200,8 @@ class Refusal(StrEnum):
     DAMAGED_IMAGE = "damaged_image"
     IMAGE_TOO_LARGE = "image_too_large"
     OVERLOADED = "overloaded"
+    FULL = "full"
+    """As overloaded; and nothing is let in until something leaves."""
     EXPIRED = "expired"
     DRAINING = "draining"
     MODEL_UNAVAILABLE = "model_unavailable"

@@ -86,10 +86,13 @@ class Admission:
         place.is_aside = True
 
     @contextmanager
-    def admit(self, size_bytes: int, refuse: Callable[[], object] = lambda: None) -> Iterator[Place]:
+    def admit(
+        self, size_bytes: int, refuse: Callable[[], object] = lambda: None, *, turned_away: int = 0
+    ) -> Iterator[Place]:
         """Hold a place for one picture.
 
         Args:
+            turned_away: how many more have come, and were sent away before they were here.
             refuse: called when it waits and must wait no longer; it ends the block by cancelling it.
 
         Raises:
@@ -97,7 +100,7 @@ class Admission:
         """
         if self._draining:
             raise RefusedError(Refusal.DRAINING, "the engine is stopping")
-        self._pressure.note_arrival()
+        self._pressure.note_arrivals(1 + turned_away)
         self._check_room(size_bytes)
         place = self._take(size_bytes, refuse)
         served = False
@@ -117,7 +120,9 @@ class Admission:
         await self._empty.wait()
 
     def _check_room(self, size_bytes: int) -> None:
-        if self.images >= self._max_images or self.bytes + size_bytes > self._max_bytes:
+        if self.images >= self._max_images:
+            raise self._overloaded(Refusal.FULL)
+        if self.bytes + size_bytes > self._max_bytes:
             raise self._overloaded()
         was_overload = self._pressure.is_overload
         if not self._pressure.judge(self.images, self._longest_wait_s()):
@@ -128,7 +133,7 @@ class Admission:
             for place in waiting[: max(self._num_together - self._most_under_overload, 0)]:
                 place.refuse()
         if self._num_together >= self._most_under_overload:
-            raise self._overloaded()
+            raise self._overloaded(Refusal.FULL)
 
     @property
     def _num_together(self) -> int:
@@ -160,9 +165,9 @@ class Admission:
         if not self.images:
             self._empty.set()
 
-    def _overloaded(self) -> RefusedError:
+    def _overloaded(self, reason: Refusal = Refusal.OVERLOADED) -> RefusedError:
         return RefusedError(
-            Refusal.OVERLOADED,
+            reason,
             "too many pictures are waiting already",
             retry_after_s=self._pressure.seconds_until_served(self.images),
         )

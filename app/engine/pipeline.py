@@ -107,7 +107,10 @@ class Pipeline:
             ImageError: the picture cannot be used.
         """
         watch = Stopwatch()
-        with self.admission.admit(len(request.image), _end_of_this_task()) as place:
+        admitted = self.admission.admit(
+            len(request.image), _end_of_this_task(), turned_away=request.turned_away
+        )
+        with admitted as place:
             looking = self._stock.stand_in(request)
             models = await self._stock.for_passes(request, looking)
             classifier = await self._stock.classifier(request.classifier)

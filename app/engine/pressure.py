@@ -17,13 +17,13 @@ SLOT_S = 0.02
 """What came and went is counted in slots of time."""
 MEMORY_SLOTS = 200
 """Growth of the queue counts within these: an offer of a fifth too much is noticed after seconds."""
-SHORT_SLOTS, LONG_SLOTS = 2, 25
+SHORT_SLOTS, LONG_SLOTS = 1, 25
 """In two such stretches, one after the other, more must have come than gone: short ones tell an offer of
 several times too much at once, long ones tell a little too much from chance."""
 MARGIN = 1.15
-BURST = 24
+BURST = 20
 """Pictures by which the queue may grow unasked. So many clients that wait are never refused."""
-LONGEST_WAIT_S = 0.06
+LONGEST_WAIT_S = 0.04
 """While the oldest has waited no longer, nothing is wrong."""
 LONGEST_HINT_S = 30
 """What becomes of an overload nobody knows for longer."""
@@ -50,8 +50,8 @@ class Pressure:
     def is_overload(self) -> bool:
         return self._since is not None
 
-    def note_arrival(self) -> None:
-        self._slot().came += 1
+    def note_arrivals(self, number: int) -> None:
+        self._slot().came += number
 
     def note_departure(self) -> None:
         """Count one that was served; what was refused came and never went."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from app.detect.wire import Refusal
 from app.engine.admission import Admission
 from app.engine.refusal import RefusedError
 
@@ -18,9 +19,11 @@ class Told:
 
     is_overload: bool = False
     begins: bool = False
+    arrivals: int = 0
     departures: int = 0
 
-    def note_arrival(self) -> None: ...
+    def note_arrivals(self, number: int) -> None:
+        self.arrivals += number
 
     def note_departure(self) -> None:
         self.departures += 1
@@ -94,3 +97,23 @@ def test_who_steps_aside_is_not_refused_when_it_is_no_overload(
         place = held.enter_context(admission.admit(1))
         admission.step_aside(place)
         admission.step_aside(place)  # for drawing
+
+
+def test_those_who_were_sent_away_before_they_came_have_come(
+    monkeypatch: pytest.MonkeyPatch, held: ExitStack
+) -> None:
+    admission, told = admission_of(monkeypatch, 2)
+    held.enter_context(admission.admit(1))
+    held.enter_context(admission.admit(1, turned_away=5))
+    assert told.arrivals == 7
+
+
+def test_one_that_finds_no_place_under_overload_says_that_nobody_would(
+    monkeypatch: pytest.MonkeyPatch, held: ExitStack
+) -> None:
+    admission, told = admission_of(monkeypatch, 1)
+    told.is_overload = True
+    held.enter_context(admission.admit(1))
+    with pytest.raises(RefusedError) as refused:
+        held.enter_context(admission.admit(1))
+    assert refused.value.reason is Refusal.FULL

@@ -56,9 +56,11 @@ class Pipeline:
         self.errors: dict[bytes, Exception] = {}
         self.held: list[tuple[str, ...]] = []
         self.expected: list[tuple[str, ...]] = []
+        self.turned_away: list[int] = []
 
     async def detect(self, request: Detect) -> Detected:
         self.begun.append(request.image)
+        self.turned_away.append(request.turned_away)
         if request.image.startswith(b"slow"):
             try:
                 await self.gate.wait()
@@ -297,6 +299,24 @@ def test_a_refusal_says_when_to_come_again(settings: Settings) -> None:
         with pytest.raises(OverloadedError) as raised:
             await wiring.detect(b"bad")
         assert raised.value.retry_after_s == 7
+
+    wired(settings, story)
+
+
+def test_a_full_engine_is_spared_what_it_would_refuse_and_hears_of_it(settings: Settings) -> None:
+    async def story(wiring: Wiring) -> None:
+        slow = asyncio.create_task(wiring.detect(b"slow"))
+        await wiring.begun(b"slow")
+        wiring.pipeline.errors[b"too much"] = RefusedError(Refusal.FULL, "a", retry_after_s=7)
+        for _ in range(3):
+            with pytest.raises(OverloadedError) as raised:
+                await wiring.detect(b"too much")
+            assert raised.value.retry_after_s == 7
+        assert wiring.pipeline.begun.count(b"too much") == 1
+        wiring.pipeline.gate.set()
+        await slow
+        await wiring.detect(b"quick")
+        assert wiring.pipeline.turned_away == [0, 0, 2]
 
     wired(settings, story)
 
