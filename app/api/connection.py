@@ -144,7 +144,8 @@ class PatientProtocol(HttpToolsProtocol):
         self._running = cycle
         cast(Scope, cycle.scope)[PRESENCE] = Presence(cycle.flow.resume_reading)
         length = short_length(cycle)
-        is_coming = self._part is Part.BODY and cycle is self.cycle
+        # Behind another request its body may have begun to come, and is then read as it comes.
+        is_coming = self._part is Part.BODY and cycle is self.cycle and not cycle.body
         if not is_coming or length is None or not self.gathered.has_room(length):
             super()._start_asgi_task(cycle, app)
             return

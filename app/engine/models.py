@@ -106,13 +106,18 @@ class ModelCache(Generic[Loaded]):
 
     async def _fill(self) -> None:
         while self._expected:
-            model, shape = self._expected.popleft()
-            if self.peek(model, shape) is None and not self.has_failed(model, shape):
-                room = self._max_bytes - self.size_bytes
+            if self._loading:  # what is held, or waited for, takes its room first
+                await asyncio.wait(tuple(self._loading.values()))
+                continue
+            expected, room = self._expected, self._max_bytes - self.size_bytes
+            model, shape = expected.popleft()
+            if room <= 0:
+                expected.clear()
+            elif self.peek(model, shape) is None and not self.has_failed(model, shape):
                 with suppress(RefusedError):  # it is in the log
                     loaded = await self.get(model, shape)
                     if loaded.size_bytes >= room:  # the next one would push out the first
-                        self._expected.clear()
+                        expected.clear()
 
     def drop(self, model: ServedModel, shape: ServingShape) -> None:
         """Forget a model in a shape in which it is not wanted any more, unless it is held."""

@@ -281,6 +281,26 @@ def test_a_body_that_comes_slowly_is_read_as_it_comes(monkeypatch: pytest.Monkey
     told(note, story)
 
 
+def test_a_body_that_began_while_an_earlier_request_was_answered_is_read_from_its_beginning() -> None:
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    async def slow_at_first(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "GET":
+            begun.set()
+            await gate.wait()
+        await read_pieces(scope, receive, send)
+
+    async def story(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(GET + b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nabc")
+        await begun.wait()
+        gate.set()
+        assert sizes_in(await head_of(reader)) == [0]
+        writer.write(b"def")
+        assert sum(sizes_in(await head_of(reader))) == 6
+
+    told(slow_at_first, story)
+
+
 @pytest.mark.parametrize(
     "head",
     [

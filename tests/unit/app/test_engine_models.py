@@ -154,6 +154,37 @@ def test_what_is_expected_is_loaded_unasked_while_there_is_room_and_evicted_like
     asyncio.run(story())
 
 
+def test_what_is_held_takes_its_room_before_what_is_expected() -> None:
+    async def story() -> None:
+        disk = Disk()
+        disk.gate.set()
+        cache = ModelCache(disk.load, max_bytes=20)
+        cache.hold([(named(name), SHAPE) for name in ("a", "b")])
+        cache.expect([(named("never"), SHAPE)])
+        await asyncio.sleep(0.01)
+        assert disk.loaded == ["a", "b"]
+
+    asyncio.run(story())
+
+
+def test_a_new_list_of_what_is_expected_does_not_end_with_the_former_one() -> None:
+    async def story() -> None:
+        disk = Disk()
+        disk.gate.set()
+        cache = ModelCache(disk.load, max_bytes=15)
+        await cache.get(named("asked for"), SHAPE)
+        disk.gate.clear()
+        cache.expect([(named("a"), SHAPE), (named("never"), SHAPE)])
+        while len(disk.loaded) < 2:
+            await asyncio.sleep(0)
+        cache.expect([(named("b"), SHAPE), (named("never"), SHAPE)])
+        disk.gate.set()
+        await asyncio.sleep(0.01)
+        assert disk.loaded == ["asked for", "a", "b"]
+
+    asyncio.run(story())
+
+
 def test_a_model_is_loaded_beside_while_nobody_waits() -> None:
     async def story() -> None:
         disk = Disk()
