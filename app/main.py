@@ -75,8 +75,8 @@ ANSWER_HEADERS = (
 
 
 UNUSED_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False)
-"""Of FastAPI: what is to be known of requests is in the log and in /metrics. To find out for each request that
-nobody has set it up takes a twentieth of the time that the API spends on a picture."""
+"""Of FastAPI: what is to be known of requests is in the log and in /metrics. To find out for each request
+that nobody has set it up takes a twentieth of the time that the API spends on a picture."""
 
 
 class SchemaError(Exception):
