@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
 
-from app.api.context import request_id_of
+from app.api.context import CLIENT_GONE, request_id_of
 from app.api.dependencies import CREATING, JOB_LOCATION, answers, create_router, get_state, needs
 from app.api.state import State
 from app.detect.accept import choose_format
@@ -45,7 +45,6 @@ router = create_router("detection")
 known_queries = KnownQueries()
 """What a query says is the same for every application."""
 
-CLIENT_GONE = 499
 ERRORS = (
     NotFoundError,
     NotAcceptableError,

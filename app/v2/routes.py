@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, Request, Response
 
 from app.api import health
+from app.api.context import CLIENT_GONE
 from app.api.dependencies import EVERYWHERE, ReadingDep, StateDep, create_router, needs
 from app.api.forms import inlined
 from app.api.state import State
@@ -21,7 +22,7 @@ from app.detect.errors import (
     UnsupportedPictureError,
 )
 from app.detect.leaving import ClientGoneError, while_connected
-from app.detect.routes import ANSWER_HEADERS, CLIENT_GONE
+from app.detect.routes import ANSWER_HEADERS
 from app.detect.schemas import DetectParameters
 from app.errors import (
     DrainingError,
