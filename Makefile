@@ -12,6 +12,7 @@ UV           ?= uv==0.13.8
 
 BIN      := .venv/bin
 PACKAGES := app worker detection
+PYTEST   := $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 # The same text in any locale, and the same order of sorting.
 export PYTHONUTF8 := 1
 
@@ -32,8 +33,6 @@ test: install-dev  ## run the whole test suite
 
 coverage: install-dev  ## run it and count the lines of ours that were executed, which takes half as long again
 	@$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=90 $(PYTEST_ARGS)
-
-PYTEST = $(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: install-dev  ## check format, style, types, imports and dependencies
 	@$(BIN)/ruff format --check --quiet . || { echo "make format puts these files right"; exit 1; }
