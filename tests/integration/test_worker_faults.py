@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import pairwise
+from pathlib import Path
 
 import psutil
 import pytest
@@ -115,11 +116,18 @@ def pause_between_transactions(home: Home, processes: list[psutil.Process]) -> N
     for _ in range(50):
         for process in processes:
             process.suspend()
+        wait_until(lambda: all(map(is_stopped, processes)), timeout_s=20)
         if home.can_write():
             return
         for process in processes:
             process.resume()
     raise AssertionError("the processes are always inside a transaction")
+
+
+def is_stopped(process: psutil.Process) -> bool:
+    """Return whether no thread runs any more: one inside a system call may still come out of it with a lock."""
+    states = [status.read_text() for status in Path(f"/proc/{process.pid}/task").glob("*/status")]
+    return all("\nState:\tT" in state for state in states)
 
 
 def test_a_paused_attempt_writes_nothing_and_a_cancelled_one_can_be_resumed(home: Home) -> None:
