@@ -125,7 +125,7 @@ def pause_between_transactions(home: Home, processes: list[psutil.Process]) -> N
 
 
 def is_stopped(process: psutil.Process) -> bool:
-    """Return whether no thread runs any more: one inside a system call may still come out of it with a lock."""
+    """Return whether no thread runs any more: one in a system call may still come out of it with a lock."""
     states = [status.read_text() for status in Path(f"/proc/{process.pid}/task").glob("*/status")]
     return all("\nState:\tT" in state for state in states)
 
