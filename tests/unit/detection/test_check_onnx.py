@@ -53,6 +53,7 @@ def exported_box(monkeypatch: pytest.MonkeyPatch) -> Tensor:
 
 
 def difference(detector: nn.Module | None = None) -> float:
+    # A stand-in has what the comparison uses, and none of what a network is trained with.
     return check_onnx(b"", detector or FixedDetector(), torch.zeros(1, 3, 32, 32))  # type: ignore[arg-type]
 
 
