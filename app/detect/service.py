@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from anyio import to_thread
 from prometheus_client import CollectorRegistry
@@ -18,6 +17,7 @@ from app.detect.engine_watch import EngineWatch
 from app.detect.measures import DetectMeasures
 from app.detect.model_choice import ModelChoice, class_ids
 from app.detect.stand_ins import StandIns
+from app.detect.together import Seen, look_together
 from app.detect.wire import Detected
 from app.errors import HarrierError, NotFoundError
 from app.logs import get_logger
@@ -26,7 +26,6 @@ from detection.inference.passes import PLAIN
 
 log = get_logger(__name__)
 
-Value = TypeVar("Value")
 PREPARE_S = 10.0
 """So long an alias waits for its model to be loaded; then it moves all the same."""
 
@@ -43,6 +42,7 @@ class Detection:
         registry: CollectorRegistry,
     ) -> None:
         self._engine = engine
+        self._patience_s = settings.engine_deadline_s
         self.models = ModelChoice(reading, changes)
         self.measures = DetectMeasures(registry)
         self._stand_ins = StandIns()
@@ -76,10 +76,10 @@ class Detection:
             passes=(PLAIN,) if parameters.tta is None else parameters.tta.passes,
             classifier=classifier,
         )
-        images = await _all_or_first_error([ask(image, instead=instead) for image in sent.images])
+        images = await self._look_at_all(sent.images, partial(ask, instead=instead))
         looked = {image.model_id for image in images if isinstance(image, Detected)}
         if len(looked) > 1:  # the model came into memory while the pictures were under way
-            images = await _all_or_first_error([ask(image) for image in sent.images])
+            images = await self._look_at_all(sent.images, ask)
             looked = {model.id}
         if model.id in looked:
             self._stand_ins.note(parameters.model, model)
@@ -96,7 +96,20 @@ class Detection:
         except HarrierError as error:
             log.warning("model_not_prepared", model_id=model_id, code=error.code, detail=error.detail)
 
-    async def _look(self, image: bytes | HarrierError, **asked: Any) -> Detected | HarrierError:
+    async def _look_at_all(
+        self,
+        images: Sequence[bytes | HarrierError],
+        look: Callable[[bytes | HarrierError], Coroutine[Any, Any, Seen]],
+    ) -> list[Seen]:
+        try:
+            return await look_together(
+                [partial(look, image) for image in images], patience_s=self._patience_s
+            )
+        except HarrierError as error:
+            self.measures.note_refused(error.code)
+            raise
+
+    async def _look(self, image: bytes | HarrierError, **asked: Any) -> Seen:
         """Return what is seen in a picture, or why it cannot be used; raise what is no fault of it."""
         if isinstance(image, HarrierError):
             return image
@@ -104,21 +117,5 @@ class Detection:
             return await self._engine.detect(image, **asked)
         except HarrierError as error:
             if error.status >= 500:
-                self.measures.note_refused(error.code)
                 raise
             return error
-
-
-async def _all_or_first_error(work: Sequence[Coroutine[Any, Any, Value]]) -> list[Value]:
-    """Return all results in order; the first error ends the rest."""
-    if len(work) == 1:
-        return [await work[0]]
-    failed: list[BaseException] = []
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(each) for each in work]
-    except* HarrierError as errors:
-        failed.extend(errors.exceptions)  # Python before 3.11.4 would wrap an error that is raised in here
-    if failed:
-        raise failed[0]
-    return [task.result() for task in tasks]
