@@ -86,8 +86,17 @@ def log_often(logger: str, event: str, **values: Any) -> None:
 
 
 def escape_control_characters(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-    """Write CR, LF, escape sequences and their kin as text; only our own tracebacks keep their lines."""
-    return {name: value if name == "exception" else _escaped(value) for name, value in event.items()}
+    """Write CR, LF, escape sequences and their kin as text.
+
+    Only tracebacks keep their lines, indented: the message of an exception may hold what a client sent.
+    """
+    return {
+        name: _indented(value) if name == "exception" else _escaped(value) for name, value in event.items()
+    }
+
+
+def _indented(trace: str) -> str:
+    return "\n".join(f"  {_escaped(line)}" for line in trace.split("\n"))
 
 
 def _escaped(value: Any) -> Any:

@@ -60,6 +60,19 @@ def test_a_client_cannot_forge_a_line(capsys: pytest.CaptureFixture[str], as_jso
     assert all("\x1b[2J" not in line and "\u2028" not in line for line in shown)
 
 
+def test_nor_by_what_an_exception_says_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging(Settings(_env_file=None))
+    try:
+        raise ValueError("no name\r\n2026-01-01 [info] admin logged in\x1b[2J")
+    except ValueError as error:
+        get_logger("app.test").error("failed", exc_info=error)
+    first, *trace = lines(capsys)
+    assert first.startswith("20") and "failed" in first
+    assert any("ValueError: no name" in line for line in trace)
+    assert all(line.startswith("  ") for line in trace)
+    assert "\x1b" not in "".join(trace)
+
+
 def test_libraries_speak_in_the_same_shape(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(Settings(log_json=True, _env_file=None))
     logging.getLogger("library").warning("saw %s", "something")
@@ -99,7 +112,7 @@ def test_plain_lines_are_those_of_structlog(more: dict[str, object]) -> None:
 
 
 def test_ordinary_text_is_left_alone() -> None:
-    event = {"event": "Grün, 漢字", "count": 3, "exception": "line\nline"}
+    event = {"event": "Grün, 漢字", "count": 3}
     assert escape_control_characters(None, "info", dict(event)) == event
 
 
