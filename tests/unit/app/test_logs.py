@@ -67,7 +67,8 @@ def test_nor_by_what_an_exception_says_of_it(capsys: pytest.CaptureFixture[str])
     except ValueError as error:
         get_logger("app.test").error("failed", exc_info=error)
     first, *trace = lines(capsys)
-    assert first.startswith("20") and "failed" in first
+    assert first.startswith("20")
+    assert "failed" in first
     assert any("ValueError: no name" in line for line in trace)
     assert all(line.startswith("  ") for line in trace)
     assert "\x1b" not in "".join(trace)
