@@ -7,6 +7,7 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
+from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
 
 from detection.devices import CPU
 from detection.errors import BackendError
@@ -74,6 +75,28 @@ def test_a_provider_that_does_not_work_is_told_instead_of_the_cpu_taken(
     monkeypatch.setattr(onnxruntime, "InferenceSession", Without)
     with pytest.raises(BackendError, match="cannot use its CUDAExecutionProvider here"):
         OnnxRuntimeBackend(tiny_graph(), providers=["CUDAExecutionProvider"])
+
+
+class FailsInARun:
+    """What computes behind a session, with a provider that fails; all else is as it was."""
+
+    def __init__(self, own: object) -> None:
+        self._own = own
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._own, name)
+
+    def run(self, *_: object) -> list[object]:
+        raise EPFail("CUDA failure 719: unspecified launch failure")
+
+
+def test_a_provider_that_fails_in_a_run_is_told_instead_of_the_cpu_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backend = OnnxRuntimeBackend(tiny_graph())
+    monkeypatch.setattr(backend._session, "_sess", FailsInARun(backend._session._sess))
+    with pytest.raises(EPFail):
+        backend.run(torch.zeros(1, 3, *RECORD.input_size_hw))
 
 
 def test_half_precision_is_that_of_the_convolutions_alone() -> None:
