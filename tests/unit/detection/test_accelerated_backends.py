@@ -8,13 +8,14 @@ import onnxruntime
 import pytest
 import torch
 from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
+from torch import Tensor
 
 from detection.devices import CPU
 from detection.errors import BackendError
-from detection.inference.backends import BACKENDS, check_use
+from detection.inference.backends import BACKENDS, check_use, tensorrt
 from detection.inference.backends.eager import EagerBackend
 from detection.inference.backends.onnx_runtime import OnnxRuntimeBackend
-from detection.inference.backends.tensorrt import PROVIDER, tensorrt_providers
+from detection.inference.backends.tensorrt import PROVIDER, TensorRtBackend, tensorrt_providers
 from detection.inference.serving import Precision
 from detection.model_record import ModelRecord
 from detection.models import create_served_model
@@ -57,6 +58,25 @@ def test_an_engine_is_built_once_for_every_batch(tmp_path: Path) -> None:
     assert isinstance(exact, dict)
     assert not exact["trt_fp16_enable"]
     assert "trt_engine_cache_path" not in exact
+
+
+@pytest.mark.parametrize(("count", "parts"), [(1, [1]), (2, [2]), (5, [2, 2, 1])])
+def test_a_batch_that_an_engine_was_not_built_for_is_computed_in_parts(
+    count: int, parts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the crops of a second stage, of which a hundred are one batch."""
+    images = 255 * torch.rand(count, 3, *RECORD.input_size_hw)
+    whole = OnnxRuntimeBackend(tiny_graph()).run(images)
+    run, computed = OnnxRuntimeBackend.run, list[int]()
+
+    def counted(backend: OnnxRuntimeBackend, part: Tensor) -> tuple[Tensor, ...]:
+        computed.append(len(part))
+        return run(backend, part)
+
+    monkeypatch.setattr(tensorrt, "LARGEST_BATCH", 2)
+    monkeypatch.setattr(OnnxRuntimeBackend, "run", counted)
+    torch.testing.assert_close(TensorRtBackend(tiny_graph()).run(images), whole)
+    assert computed == parts
 
 
 class Without:
