@@ -58,8 +58,8 @@ class OnnxRuntimeBackend:
         if wanted not in self._session.get_providers():
             raise BackendError(f"ONNX Runtime cannot use its {wanted} here: a library of it is missing")
 
-        # A provider that fails in a run would be replaced by the CPU for good, without a word to the caller: a
-        # model would be served there that was measured and accepted elsewhere.
+        # A provider that fails in a run would be replaced by the CPU for good, without a word to the caller:
+        # a model would be served there that was measured and accepted elsewhere.
         self._session.disable_fallback()
         # Names stand for sizes that are free: that of the batch always, height and width in no graph of ours.
         self._size_hw = tuple(self._session.get_inputs()[0].shape[2:])
