@@ -7,7 +7,7 @@ import torch
 
 
 def memory_in_use(device: torch.device) -> int:
-    """Return the bytes that the process holds: of the machine's memory, or what torch has of an accelerator's.
+    """Return the bytes that the process holds: of the machine's memory, or by torch of an accelerator's.
 
     ONNX Runtime and TensorRT have an allocator of their own there, which tells nothing.
     """
