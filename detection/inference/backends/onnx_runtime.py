@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
+from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
 from torch import Tensor
 
 from detection.errors import BackendError
@@ -51,10 +52,13 @@ class OnnxRuntimeBackend:
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if threads else "0")
         options.add_session_config_entry("session.force_spinning_stop", "1")
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            graph if isinstance(graph, bytes) else str(graph), options, providers=[*providers]
-        )
         wanted = provider_name(providers[0])
+        try:
+            self._session = onnxruntime.InferenceSession(
+                graph if isinstance(graph, bytes) else str(graph), options, providers=[*providers]
+            )
+        except EPFail as error:
+            raise BackendError(f"ONNX Runtime cannot use its {wanted} here: {error}") from error
         if wanted not in self._session.get_providers():
             raise BackendError(f"ONNX Runtime cannot use its {wanted} here: a library of it is missing")
 

@@ -97,6 +97,15 @@ def test_a_provider_that_does_not_work_is_told_instead_of_the_cpu_taken(
         OnnxRuntimeBackend(tiny_graph(), providers=["CUDAExecutionProvider"])
 
 
+def test_a_provider_that_cannot_make_anything_of_a_graph_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise EPFail("TensorRT EP could not build engine for fused node")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fail)
+    with pytest.raises(BackendError, match="its TensorrtExecutionProvider here: TensorRT EP could not"):
+        TensorRtBackend(tiny_graph(), providers=[PROVIDER])
+
+
 class FailsInARun:
     """What computes behind a session, with a provider that fails; all else is as it was."""
 
