@@ -16,6 +16,7 @@ from app.api.problems import problem_body
 from app.database.changes import Changes
 from app.database.session import Sessions
 from app.detect.bodies import DetectRequest, Room
+from app.detect.digits import PIXEL_DIGITS, SCORE_DIGITS
 from app.detect.engine_client import EngineClient
 from app.detect.engine_watch import EngineWatch
 from app.detect.measures import DetectMeasures
@@ -32,7 +33,7 @@ log = get_logger(__name__)
 Value = TypeVar("Value")
 PREPARE_S = 10.0
 """So long an alias waits for its model to be loaded; then it moves all the same."""
-PIXEL_DIGITS, SCORE_DIGITS, MS_DIGITS = 2, 4, 3
+MS_DIGITS = 3
 
 
 class Detection:
