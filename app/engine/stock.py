@@ -117,9 +117,9 @@ class Stock:
             own if view_size_hw(look, model.record) == size_hw else self.device.any_size_shape(own)
             for look in request.passes
         ]
-        ready = {shape: await _detector_in(self.models, model, shape) for shape in dict.fromkeys(shapes)}
+        ready = [await _detector_in(self.models, model, shape) for shape in shapes]
         self.formers.note(model)
-        return [ready[shape] for shape in shapes]
+        return ready
 
     async def classifier(self, wanted: ServedModel | None) -> ReadyClassifier | None:
         """Return a classifier, where one is wanted.
