@@ -21,7 +21,7 @@ from app.engine.models import ModelCache
 from app.engine.probation import Probation
 from app.engine.refusal import RefusedError
 from app.engine.second_stage import ReadyClassifier, line_up
-from app.engine.threads import lower_priority
+from app.engine.threads import Threads
 from app.engine.width import Width
 from detection.inference.predictor import Inferred, Prepared
 from detection.inference.serving import ServingShape
@@ -189,7 +189,7 @@ def _loading_with(
 ) -> Callable[[ServedModel, ServingShape], Awaitable[Ready]]:
     """Return what makes a model ready for pictures: each is loaded on one thread of their own."""
     # The threads that a backend makes inherit the priority of the one that loads, and keep it for good.
-    loading = ThreadPoolExecutor(1, "loader", initializer=lower_priority, initargs=(COMPUTING_NICENESS,))
+    loading = Threads(1, "loader", niceness=COMPUTING_NICENESS)
 
     async def load(model: ServedModel, shape: ServingShape) -> Ready:
         loaded = await asyncio.get_running_loop().run_in_executor(loading, loader.load, model, shape)

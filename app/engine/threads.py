@@ -1,7 +1,8 @@
-"""Threads that compute, and whether one of them will ever come back: a deadlock ends the engine.
+"""Threads that compute, and what no picture survives: one of them that never comes back, or a lost device.
 
-A thread that waits for ever inside a backend or a driver leaves the event loop answering, so that the engine
-looks well from outside while every picture waits in vain. Whoever has started it starts a new one.
+A thread that waits for ever inside a backend or a driver leaves the event loop answering, and so does an
+accelerator that fails every call from now on: the engine looks well from outside while each picture waits or
+fails in vain. It ends itself, and whoever has started it starts a new one.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from app.logs import get_logger
+from detection.inference.lost_device import DEVICE_ERRORS, is_device_lost
 
 log = get_logger(__name__)
 
@@ -47,6 +49,10 @@ class Threads(ThreadPoolExecutor):
         self.under_way.add(mark)
         try:
             return work(*args, **kwargs)
+        except DEVICE_ERRORS as error:
+            if is_device_lost(error):
+                _end_engine("the accelerator computes nothing more for this process", error)
+            raise
         finally:
             self.under_way.discard(mark)
 
@@ -84,6 +90,10 @@ async def end_when_stuck(pools: Iterable[Threads]) -> None:
     stuck = StuckWork(pools, lambda: time.process_time() - time.thread_time())
     while not stuck.look():
         await asyncio.sleep(LOOK_S)
-    log.error("engine ends: a thread never came back from a picture")
     faulthandler.dump_traceback()
+    _end_engine("a thread never came back from a picture")
+
+
+def _end_engine(reason: str, error: Exception | None = None) -> NoReturn:
+    log.error(f"engine ends: {reason}", exc_info=error)
     os._exit(os.EX_SOFTWARE)  # whatever waited for the threads would wait for ever

@@ -32,6 +32,22 @@ async def story():
 asyncio.run(asyncio.wait_for(story(), 30))
 """
 
+LOST_DEVICE = """
+import torch
+from app.engine.threads import Threads
+
+def compute(code):
+    error = torch.AcceleratorError("CUDA error: what it is called")
+    error.error_code = code
+    raise error
+
+pool = Threads(1, "device")
+assert isinstance(pool.submit(compute, 1).exception(), torch.AcceleratorError)
+print("goes on", flush=True)
+pool.submit(compute, 700).exception()
+print("and on")
+"""
+
 
 class Watched:
     """A pool, the watch over it, and what the processor was told to have done."""
@@ -99,3 +115,11 @@ def test_a_deadlocked_process_ends_and_shows_where_it_hangs() -> None:
     assert ended.returncode == os.EX_SOFTWARE, ended.stderr
     assert "a thread never came back" in ended.stderr + ended.stdout
     assert "_take_through" in ended.stderr
+
+
+def test_a_process_whose_accelerator_is_lost_ends_and_says_so() -> None:
+    ended = subprocess.run([sys.executable, "-c", LOST_DEVICE], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == os.EX_SOFTWARE, ended.stderr
+    assert "goes on" in ended.stdout
+    assert "and on" not in ended.stdout
+    assert "computes nothing more" in ended.stderr + ended.stdout
