@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
-from app.alive import END_FROZEN, TIMEOUT_S
+from app.alive import CHECKS, END_FROZEN, TIMEOUT_S
 from app.detect.engine_client import GRACE_S
 from app.settings import Settings
-from app.supervisor.frozen_engine import STACKS_S
+from app.supervisor.frozen import STACKS_S
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
@@ -112,11 +112,13 @@ def test_a_wrong_setting_is_found_before_anything_is_started_that_would_end_of_i
         assert check.get(shared) == service.get(shared), "another answer might be right there"
 
 
-@pytest.mark.parametrize("name", ["engine", "engine-gpu"])
-def test_a_frozen_engine_is_ended_by_its_health_check(name: str) -> None:
-    check = SERVICES[name]["healthcheck"]
-    assert check["test"] == ["CMD", "python", "-m", "app.alive", "engine", END_FROZEN]
-    assert int(check["timeout"].removesuffix("s")) > TIMEOUT_S + GRACE_S + STACKS_S, "it must come to its end"
+@pytest.mark.parametrize("name", sorted(OURS.keys() - ONCE))
+def test_a_frozen_process_is_ended_by_its_health_check(name: str) -> None:
+    check, program = SERVICES[name]["healthcheck"], name.partition("-")[0]
+    assert program in CHECKS
+    assert check["test"] == ["CMD", "python", "-m", "app.alive", program, END_FROZEN]
+    longest_s = TIMEOUT_S + max(TIMEOUT_S, GRACE_S) + STACKS_S
+    assert int(check["timeout"].removesuffix("s")) > longest_s, "it must come to its end"
     assert SERVICES[name]["init"] is True, "the first process of a container cannot be killed from inside"
 
 
