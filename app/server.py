@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import resource
+import signal
 import socket
 from collections.abc import Collection
 from contextlib import suppress
@@ -42,6 +44,7 @@ ANNOUNCING = frozenset({b"content-length", b"transfer-encoding"})
 def run_api(settings: Settings) -> None:
     """Serve the API until SIGTERM or SIGINT, then finish what was accepted."""
     configure_logging(settings, gathered=True)
+    faulthandler.register(signal.SIGUSR1)  # where it hangs: asked before it is killed for that
     _allow_many_files()
     app = create_app(settings)
     config = uvicorn.Config(

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from app.api.problems import problem_body
+from app.detect.digits import PIXEL_DIGITS, SCORE_DIGITS
 from app.detect.formats.answer_format import Answer, AnswerFormat, Drawing
-from app.detect.formats.digits import PIXEL_DIGITS, SCORE_DIGITS
 from app.detect.wire import Box, Classification, Detected
 
 MS_DIGITS = 3
