@@ -39,6 +39,8 @@ class LoadedModel:
     size_bytes: int
     batch_size: int = 1
     """Most pictures in one batch."""
+    on_cpu: bool = True
+    """Where it computes; its outputs may lie on the CPU all the same, as those of ONNX Runtime always do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class Loader:
         give_back(self._device.torch_device)  # what only larger batches needed that did not pay
         predictor.warm_up(batch_size)
         copies = 1 if narrow is predictor else 2
-        return LoadedModel(predictor, narrow, size_bytes(copies), batch_size)
+        return LoadedModel(predictor, narrow, size_bytes(copies), batch_size, self._device.on_cpu)
 
     def _copies(self, shape: ServingShape, load: Callable[[int | None], Warm]) -> tuple[Warm, Warm]:
         """Return what computes with all threads, and what computes with those of one stream; both warm."""

@@ -42,7 +42,7 @@ class ReadyModel:
     ) -> None:
         self.loaded, self.shape, self._alone, self._pool = loaded, shape, alone, pool
         self.record = loaded.predictor.record
-        self.takes_one_at_a_time = loaded.batch_size == 1 and loaded.predictor.backend.device.type == "cpu"
+        self.takes_one_at_a_time = loaded.batch_size == 1 and loaded.on_cpu
         # Where streams keep all cores busy, who waits is better off waiting for a thread itself.
         self.streams = asyncio.Semaphore(shape.streams) if shape.streams < num_cores() else nullcontext()
         self._width = Width()

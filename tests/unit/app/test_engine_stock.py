@@ -13,13 +13,17 @@ import pytest
 
 from app.detect.wire import AskStatus, ChosenBy, Detect, Detected, Prepare, Refusal, ServedModel
 from app.engine.device import choose_device, num_cores
+from app.engine.loader import LoadedModel, Loader
 from app.engine.pipeline import Pipeline
 from app.engine.refusal import RefusedError
+from app.engine.stock import ReadyModel
+from app.engine.straight import Straight
+from app.engine.threads import Threads
 from app.engine.width import Width
 from app.settings import Settings
 from app.storage import open_storage
 from detection.errors import DamagedImageError
-from detection.inference.predictor import Inferred, Predictor, Prepared
+from detection.inference.predictor import DetectOptions, Inferred, Predictor, Prepared
 from detection.inference.serving import Precision, ServingShape
 from tests.pictures import jpeg, noise, png
 from tests.published import publish
@@ -133,6 +137,25 @@ def test_the_status_tells_how_each_model_is_served_and_who_decided_it(settings: 
         assert "cannot be used here" in (await pipeline.status(AskStatus(1, 1.0))).served[0].reason
 
     piped(settings, story)
+
+
+@pytest.mark.parametrize("on_cpu", [True, False])
+def test_only_on_a_cpu_one_thread_takes_a_picture_all_the_way(settings: Settings, on_cpu: bool) -> None:
+    """ONNX Runtime hands its outputs to the CPU wherever it computes; decoding must not keep a GPU idle."""
+    device = choose_device(settings)
+    storage = open_storage(settings)
+    loader = Loader(storage, device, scratch=settings.scratch, max_pixels=1000)
+    loaded = loader.load(publish(storage), device.shape)
+    assert isinstance(loaded, LoadedModel)
+    assert loaded.on_cpu
+
+    async def story() -> None:
+        there = replace(loaded, on_cpu=on_cpu)
+        with Threads(1, "device") as pool:
+            ready = ReadyModel(there, device.shape, pool, alone=lambda: True, max_delay_s=0)
+        assert Straight.fits(ready, DetectOptions()) is on_cpu
+
+    asyncio.run(story())
 
 
 def test_what_is_held_is_loaded_without_being_asked_for(settings: Settings) -> None:
