@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import structlog
@@ -75,7 +77,7 @@ def log_often(logger: str, event: str, **values: Any) -> None:
     """Log what is said many times a second: the same line as by `get_logger`, by the shortest way to it.
 
     Args:
-        values: all that the line says; what is bound to the context is not added.
+        values: all that the line says, numbers and strings; what is bound to the context is not added.
     """
     if _straight is not None and _straight.is_in_use:
         _straight.write(logger, event, values)
@@ -103,7 +105,7 @@ def _renderers(settings: Settings) -> list[Processor]:
 
 
 class StraightLines:
-    """Makes a line of level INFO and hands it over, past the records and processors that make any other."""
+    """Hands over lines of level INFO before they are made, past the records and processors of any other."""
 
     def __init__(self, handler: GatheringHandler, renderer: Processor) -> None:
         self._handler, self._renderer = handler, renderer
@@ -114,10 +116,18 @@ class StraightLines:
         return self._handler in logging.getLogger().handlers
 
     def write(self, logger: str, event: str, values: EventDict) -> None:
-        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        said = {**values, "event": event, "level": "info", "logger": logger, "timestamp": now}
-        line = self._renderer(None, "info", escape_control_characters(None, "info", said))
-        self._handler.keep(str(line))
+        self._handler.keep(partial(self._line, time.time(), logger, event, values))
+
+    def _line(self, said_at: float, logger: str, event: str, values: EventDict) -> str:
+        timestamp = datetime.fromtimestamp(said_at, UTC).isoformat(timespec="microseconds")
+        said = {
+            **values,
+            "event": event,
+            "level": "info",
+            "logger": logger,
+            "timestamp": timestamp.replace("+00:00", "Z"),
+        }
+        return str(self._renderer(None, "info", escape_control_characters(None, "info", said)))
 
 
 _straight: StraightLines | None = None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import gc
 import resource
+import signal
 import socket
 from collections.abc import Collection
 from contextlib import suppress
@@ -35,11 +37,14 @@ BACKLOG = 512
 KEEP_ALIVE_S = 5
 GRACE_S = 30
 MOST_SKIPPED_BYTES = 4 * 1024 * 1024
+ANNOUNCING = frozenset({b"content-length", b"transfer-encoding"})
+"""Headers of a request that has a body."""
 
 
 def run_api(settings: Settings) -> None:
     """Serve the API until SIGTERM or SIGINT, then finish what was accepted."""
     configure_logging(settings, gathered=True)
+    faulthandler.register(signal.SIGUSR1)  # where it hangs: asked before it is killed for that
     _allow_many_files()
     app = create_app(settings)
     config = uvicorn.Config(
@@ -88,20 +93,31 @@ def limited(app: ASGIApp, max_requests: int, settings: Settings) -> ASGIApp:
 class RequestLimit:
     """Answers 503 with Retry-After instead of beginning more requests than one process can finish.
 
-    A stream of events is no longer counted once it has begun: it waits, and has bounds of its own.
+    A stream of events is no longer counted once it has begun: it waits, and has bounds of its own. Requests
+    whose bodies come while they are read are at most half: many slow ones keep out nobody else.
     """
 
     def __init__(self, app: ASGIApp, max_requests: int, *, free: Collection[str] = ()) -> None:
         self._app, self._max_requests, self._free = app, max_requests, frozenset(free)
-        self._num_requests = 0
+        self._num_requests = self._num_coming = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in self._free:
             await self._app(scope, receive, send)
-        elif self._num_requests >= self._max_requests:
+            return
+        is_coming = _is_coming(scope)
+        if self._num_requests >= self._max_requests or (is_coming and self._num_coming >= self._most_coming):
             await _refusal(scope)(scope, receive, send)
-        else:
+            return
+        self._num_coming += is_coming
+        try:
             await self._count(scope, receive, send)
+        finally:
+            self._num_coming -= is_coming
+
+    @property
+    def _most_coming(self) -> int:
+        return max(self._max_requests // 2, 1)
 
     async def _count(self, scope: Scope, receive: Receive, send: Send) -> None:
         counted = 1
@@ -118,6 +134,11 @@ class RequestLimit:
             await self._app(scope, receive, send_counting)
         finally:
             self._num_requests -= counted
+
+
+def _is_coming(scope: Scope) -> bool:
+    """Return whether a request has a body that was not there as a whole when it began."""
+    return whole_body(scope) is None and any(name in ANNOUNCING for name, _ in scope["headers"])
 
 
 def _refusal(scope: Scope) -> Response:

@@ -80,7 +80,7 @@ class Home:
     def start_worker(
         self, queue: Queue, *, program: Sequence[str] = ("-m", "worker"), **environment: str
     ) -> subprocess.Popen[bytes]:
-        """Start a worker, and return when it has shown its presence."""
+        """Start a worker, and return when it has registered."""
         worker = self._start([sys.executable, *program, "--queue", queue.value], **environment)
         wait_until(lambda: self._is_present(worker.pid), timeout_s=90)
         return worker

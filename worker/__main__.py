@@ -15,8 +15,8 @@ from worker.celery_app import configure
 from worker.context import create_context, set_context
 from worker.janitor import janitor_rounds
 from worker.lease import DATABASE_AWAY
-from worker.presence import end_presence
 from worker.prompt_stop import PromptStop
+from worker.registration import deregister_worker
 from worker.sweep import sweep_rounds
 
 STOP_S = 5.0
@@ -59,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
         for thread in threads:
             thread.stop(timeout_s=STOP_S)
         with suppress(*DATABASE_AWAY), context.sessions() as session:
-            end_presence(session, context)
+            deregister_worker(session, context)
     log.info("worker_stopped", name=context.name)
     return int(worker.exitcode or 0)
 

@@ -80,6 +80,7 @@ class Attempt:
             protocol.succeed(session, self.job.id, self.job.fence, result, reason=reason)
 
         self.report.flush(time_too=True)
+        self.control.last_word()
         self.lease.end(transaction)
 
     def fail(self, failure: Failure, add_rows: AddRows = lambda session: None) -> None:
@@ -90,11 +91,13 @@ class Attempt:
             protocol.fail(session, self.job.id, self.job.fence, failure)
 
         self.report.flush(time_too=True)
+        self.control.last_word()
         self.lease.end(transaction)
 
     def try_again(self, failure: Failure, *, delay_s: float) -> None:
         """Give the job back to the queue; after too many tries without progress this ends it."""
         self.report.flush(time_too=True)
+        self.control.last_word()
         self.lease.write(
             lambda session: protocol.requeue(
                 session, self.job.id, self.job.fence, failure, costs_attempt=True, delay_s=delay_s

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from detection.training.state import StopRequest
-from worker.control import LETTERS
+from worker.control import LAST_WORD, LETTERS
 
 READ_BYTES = 4096
 ENDING_S = 0.05
@@ -31,6 +31,8 @@ class Child:
         self._kill_at: float | None = None
         self.exit_code = 0
         """Once it is closed: negative for a signal."""
+        self.has_last_word = False
+        """Whether it has said that it ends its attempt itself."""
         self._line.setblocking(False)
 
     @property
@@ -49,8 +51,9 @@ class Child:
         if not readable:
             return 0
         with suppress(ConnectionError):
-            if pulses := len(self._line.recv(READ_BYTES)):
-                return pulses
+            if said := self._line.recv(READ_BYTES):
+                self.has_last_word = self.has_last_word or LAST_WORD in said
+                return len(said)
         time.sleep(min(timeout_s, ENDING_S))  # the line has ended: the process does, too
         return 0
 

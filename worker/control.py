@@ -1,4 +1,4 @@
-"""The line between a job process and its keeper: orders one way, signs of progress the other.
+"""The line between a job process and its keeper: orders one way, signs of progress and a last word the other.
 
 The line is one socket, and the standard input of the process. Its end means stop.
 """
@@ -6,9 +6,11 @@ The line is one socket, and the standard input of the process. Its end means sto
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import threading
+from contextlib import suppress
 from types import FrameType
 
 from app.logs import get_logger
@@ -22,6 +24,10 @@ STRENGTH = (StopRequest.FINISH, StopRequest.DRAIN, StopRequest.CANCEL)
 IMMEDIATE = {StopRequest.CANCEL: ExitCode.CANCELLED, StopRequest.DRAIN: ExitCode.DRAINED}
 """How a process ends that has nothing to save."""
 PULSE = b"."
+LAST_WORD = b"e"
+"""The process ends its attempt itself: from now on its lease may be gone without having been lost."""
+WORD_PATIENCE_S = 1.0
+"""How long the last word waits for room: unlike a pulse it is not said by those before it."""
 ORPHAN_GRACE_S = 1.5
 """How long a process lives on when its keeper is gone: long enough for a small checkpoint."""
 
@@ -91,6 +97,12 @@ class Control:
             return
         except OSError:
             self._order_at_least(StopRequest.DRAIN)
+
+    def last_word(self) -> None:
+        """Tell the keeper, before the database hears of it, that the process itself ends its attempt."""
+        select.select([], [self._line], [], WORD_PATIENCE_S)
+        with suppress(OSError):  # nobody listens any more, or not to anything
+            self._line.send(LAST_WORD, socket.MSG_DONTWAIT)
 
     def lose(self, error: Exception) -> None:
         """Stop at the next step, with the first such error: what this process does counts no longer."""

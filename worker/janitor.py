@@ -22,7 +22,7 @@ from app.logs import get_logger
 from app.storage import folder_of
 from app.videos.files import FOLDER, results_prefix
 from worker.context import WorkerContext
-from worker.presence import forget_silent_workers
+from worker.registration import forget_silent_workers
 from worker.retention import Retention
 from worker.rounds import Chore, Rounds
 from worker.scratch import jobs_scratch, scratch_name

@@ -137,13 +137,10 @@ class Keeper:
             child.tell(StopRequest.FINISH)
 
     def _end(self, child: Child) -> None:
-        """Let a process go home that has ended its job itself; one that lost it must do nothing more."""
-        try:
-            ended = self._lease.ended_as()
-        except DATABASE_AWAY:
-            return  # the next beat asks again
+        """Let a process go home that has ended its attempt itself; one that lost it must do nothing more."""
         self._over = True
-        if ended is not None:
+        child.wait(0.0)  # it may have said so after it was listened to, and before the database was asked
+        if child.has_last_word:
             child.allow(EXIT_GRACE_S)
             return
         log.warning("lease_lost", job_id=self._claim.job_id, fence=self._claim.fence)

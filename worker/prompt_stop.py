@@ -9,7 +9,7 @@ from contextlib import suppress
 from app.logs import get_logger
 from worker.context import WorkerContext
 from worker.lease import DATABASE_AWAY
-from worker.presence import end_presence
+from worker.registration import deregister_worker
 
 LOOK_S = 0.2
 IDLE_S = 3.0
@@ -35,7 +35,7 @@ class PromptStop(threading.Thread):
             idle_s = idle_s + LOOK_S if context.slots.all_free else 0.0
         log.warning("worker_stopped_without_the_broker", name=context.name)
         with suppress(*DATABASE_AWAY), context.sessions() as session:
-            end_presence(session, context)
+            deregister_worker(session, context)
         os._exit(0)
 
     def end(self) -> None:

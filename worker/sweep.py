@@ -13,7 +13,7 @@ from app.jobs import protocol
 from app.logs import get_logger
 from app.task_queue import announce
 from worker.context import WorkerContext
-from worker.presence import show_presence
+from worker.registration import register_worker
 from worker.rounds import Chore, Rounds
 from worker.taking import next_job, refuse_impossible, take_jobs
 
@@ -26,7 +26,7 @@ def sweep_rounds(context: WorkerContext) -> Rounds:
     return Rounds(
         "sweep",
         [
-            Chore(sweep.show_presence, every_s=settings.heartbeat_s),
+            Chore(sweep.register, every_s=settings.heartbeat_s),
             Chore(sweep.take_from_silent_owners, every_s=settings.sweep_s),
             Chore(sweep.ring_again, every_s=settings.sweep_s),
             Chore(sweep.take_unheard_job, every_s=settings.sweep_s),
@@ -41,9 +41,9 @@ class Sweep:
         self._context = context
         self._unheard = Unheard(context.settings.bell_patience_s)
 
-    def show_presence(self) -> None:
+    def register(self) -> None:
         with self._context.sessions() as session:
-            show_presence(session, self._context)
+            register_worker(session, self._context)
 
     def take_from_silent_owners(self) -> None:
         with self._context.reading() as session:

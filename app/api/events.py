@@ -14,6 +14,7 @@ from anyio import to_thread
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.database.changes import Changes
 from app.database.session import Sessions
 from app.database.tables import JobEvent
 from app.logs import get_logger
@@ -44,8 +45,10 @@ class Event:
 class EventHub:
     """Knows the newest events and wakes those who listen; nothing is queued per listener."""
 
-    def __init__(self, reading: Sessions) -> None:
-        self._reading = reading
+    def __init__(self, reading: Sessions, changes: Changes) -> None:
+        self._reading, self._changes = reading, changes
+        self._mark: int | None = None
+        """Of the database when there was nothing new in it."""
         self._recent: deque[Event] = deque(maxlen=REMEMBERED)
         self._position = self._remembers_after = 0
         self._horizon: tuple[int, float] | None = None
@@ -121,11 +124,20 @@ class EventHub:
     async def _poll(self) -> None:
         while not self.is_closing:
             try:
-                rows = await to_thread.run_sync(self._read, self._position, None, None)
-                self._take(self._settled(rows, time.monotonic()))
+                await self._look()
             except SQLAlchemyError as error:
                 log.warning("events_not_read", error=type(error).__name__)
             await _wait(self._closed, POLL_S)
+
+    async def _look(self) -> None:
+        """Take what is new; who has committed nothing since nothing was found need not be asked."""
+        mark = self._changes.mark()
+        if mark is not None and mark == self._mark:
+            return
+        self._mark = None
+        rows = await to_thread.run_sync(self._read, self._position, None, None)
+        self._take(self._settled(rows, time.monotonic()))
+        self._mark = None if rows else mark
 
     def _settled(self, rows: Sequence[Event], now: float) -> Sequence[Event]:
         """Return the rows before the first gap that may still be filled by a transaction under way."""

@@ -9,6 +9,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
+from app.api.noted import Noted
 from app.database.session import Sessions
 from app.database.tables import Dataset, Job, Model, OutboxRow, Worker
 
@@ -20,6 +21,7 @@ class Measures:
 
     def __init__(self, sessions: Sessions) -> None:
         self.registry = CollectorRegistry()
+        self._noted: Noted[tuple[str, str, int, float]] = Noted(self._count_request, self.registry)
         self._requests = Counter(
             "harrier_requests", "Requests answered.", ["method", "route", "status"], registry=self.registry
         )
@@ -32,6 +34,10 @@ class Measures:
 
     def note_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Count a request under its route's template: what a client makes up must not make series."""
+        self._noted.note((method, route, status, seconds))
+
+    def _count_request(self, request: tuple[str, str, int, float]) -> None:
+        method, route, status, seconds = request
         known = method if method in KNOWN_METHODS else "other"
         series = self._known.get((known, route, status))
         if series is None:

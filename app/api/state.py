@@ -84,6 +84,6 @@ def create_state(
         engine=engine,
         detection=Detection(settings, engine, reading, changes, measures.registry),
         contents=DatasetContents(storage),
-        events=EventHub(reading),
+        events=EventHub(reading, changes),
         measures=measures,
     )

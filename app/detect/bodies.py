@@ -37,6 +37,8 @@ MOST_BLANKS = 10_000
 """In the base64 of a picture that is too small for its line ends to count."""
 REPEATABLE_FIELDS = frozenset({"classes"})
 """Of a form, as in the query."""
+KEPT_FRACTION = 4
+"""One part in so many of the room for bytes is kept for bodies that are short and there already."""
 PLAINLY = DetectParameters()
 """What a body asks for that can hold nothing but a picture."""
 WAYS = (
@@ -59,40 +61,56 @@ class DetectRequest:
 
 
 class Room:
-    """How much one API process holds for `/detect` at a time; what does not fit is told to come back."""
+    """How much one API process holds for `/detect` at a time; what does not fit is told to come back.
+
+    Requests whose bodies are still coming have seats of their own, and leave some of the bytes to the others:
+    who sends slowly, or many who do, keep out nobody whose picture is here already.
+    """
 
     def __init__(self, *, max_requests: int, max_bytes: int) -> None:
         self._max_requests, self._max_bytes = max_requests, max_bytes
-        self._requests = self._held = 0
+        self._here = self._coming = self._held = 0
 
     @property
     def held_bytes(self) -> int:
         return self._held
 
     @contextmanager
-    def enter(self) -> Iterator[Callable[[int], None]]:
+    def enter(self, *, is_here: bool) -> Iterator[Callable[[int], None]]:
         """Yield a function that takes room for so many more bytes; all of it is given back at the end.
+
+        Args:
+            is_here: the whole body has come before the request began.
 
         Raises:
             OverloadedError: there are too many requests already; the function raises it for bytes.
         """
-        if self._requests >= self._max_requests:
-            raise OverloadedError("too many pictures are waiting already")
-        self._requests += 1
         taken = 0
 
         def take(num_bytes: int) -> None:
             nonlocal taken
-            if self._held + num_bytes > self._max_bytes:
+            # The only one that comes may be as long as there is room at all.
+            kept = 0 if is_here or self._coming == 1 else self._max_bytes // KEPT_FRACTION
+            if self._held + num_bytes > self._max_bytes - kept:
                 raise OverloadedError("too many pictures are on their way already")
             taken += num_bytes
             self._held += num_bytes
 
+        with self._seat(is_here):
+            try:
+                yield take
+            finally:
+                self._held -= taken
+
+    @contextmanager
+    def _seat(self, is_here: bool) -> Iterator[None]:
+        if (self._here if is_here else self._coming) >= self._max_requests:
+            raise OverloadedError("too many pictures are waiting already")
+        self._here, self._coming = self._here + is_here, self._coming + (not is_here)
         try:
-            yield take
+            yield
         finally:
-            self._requests -= 1
-            self._held -= taken
+            self._here, self._coming = self._here - is_here, self._coming - (not is_here)
 
 
 class OtherFile(Protocol):

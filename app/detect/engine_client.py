@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
+from app.deadlines import Deadlines
 from app.detect.engine_room import EngineRoom
 from app.detect.errors import ERRORS, EngineFullError
 from app.detect.frames import Frame, FrameProtocol
@@ -187,10 +188,11 @@ class _Line:
 
     def __init__(self) -> None:
         self._answers: dict[int, asyncio.Future[Answer]] = {}
+        self._deadlines = Deadlines(self._give_up)
         self._protocol = FrameProtocol(
             max_bytes=MAX_ANSWER_BYTES,
             on_frame=self._take,
-            on_end=lambda: self._fail_the_waiting("the engine ended while it worked on this"),
+            on_end=self._end,
         )
 
     @classmethod
@@ -210,15 +212,14 @@ class _Line:
     async def ask(self, request: Request, timeout_s: float) -> Answer:
         if self.is_closed:
             raise _gone("the engine ended")
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Answer] = loop.create_future()
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._answers[request.id] = answer
-        deadline = loop.call_later(timeout_s, self._give_up, request.id)
+        self._deadlines.begin(request.id, timeout_s)
         try:
             self.tell(request)  # what waits to be written is bounded by what the API may hold
             return await answer
         finally:
-            deadline.cancel()
+            self._deadlines.end(request.id)
             del self._answers[request.id]
             if answer.cancelled():
                 self.tell(Cancel(request.id))
@@ -247,6 +248,10 @@ class _Line:
         waiting = self._answers.get(answer.id)
         if waiting is not None and not waiting.done():
             waiting.set_result(answer)
+
+    def _end(self) -> None:
+        self._deadlines.close()
+        self._fail_the_waiting("the engine ended while it worked on this")
 
     def _fail_the_waiting(self, detail: str) -> None:
         for waiting in self._answers.values():

@@ -17,8 +17,9 @@ LENGTHS = struct.Struct(">II")
 """Of the message and of the picture, bytes."""
 SEND_BUFFER_BYTES = 1024 * 1024
 """Asked of the system, which may give less: a picture that goes out whole wakes each side once."""
-SCRATCH_BYTES = 64 * 1024
-"""Frames that are no longer are read many at a time; each longer one into memory of its own."""
+SCRATCH_BYTES = 1024 * 1024
+"""Frames that are no longer, which most pictures are, are read many at a time; each longer one into memory of
+its own, which is cleared before it is filled."""
 
 Frame = tuple[memoryview, bytes]
 """A message, which is gone after the call, and a picture, or nothing."""
@@ -118,7 +119,7 @@ class FrameProtocol(asyncio.BufferedProtocol):
                 self._on_frame((view[begin:middle], bytes(view[middle:end])))
         self._filled = len(view) - start
         if start:
-            self._scratch[: self._filled] = bytes(view[start:])
+            view[: self._filled] = view[start:]
 
 
 class _LongFrame:

@@ -7,7 +7,8 @@ from operator import attrgetter
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from app.detect.wire import Detected, EngineStatus
+from app.api.noted import Noted
+from app.detect.wire import Detected, EngineStatus, Timing
 from app.errors import HarrierError
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -21,6 +22,7 @@ class DetectMeasures:
     """The series of `/detect` in an application's registry; labels are looked up once."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        self._noted: Noted[tuple[Timing, int]] = Noted(self._count_detected, registry)
         stages = Histogram(
             "harrier_detect_stage_seconds",
             "Time of one picture in each stage.",
@@ -46,9 +48,11 @@ class DetectMeasures:
         self._rejected = Counter(
             "harrier_detect_rejected", "Requests turned away, by why.", ["reason"], registry=registry
         )
-        self._waiting = Gauge(
+        self._queue_images = 0
+        waiting = Gauge(
             "harrier_engine_queue_images", "Pictures in the engine when it last answered.", registry=registry
         )
+        waiting.set_function(lambda: self._queue_images)
         self._waiting_bytes = Gauge(
             "harrier_engine_queue_bytes", "Bytes of pictures in the engine, a moment ago.", registry=registry
         )
@@ -72,7 +76,8 @@ class DetectMeasures:
             if isinstance(image, HarrierError):
                 self.note_refused(image.code)
             else:
-                self._note_detected(image)
+                self._queue_images = image.queue_images
+                self._noted.note((image.timing, image.queue_images))
 
     def note_refused(self, code: str) -> None:
         """Count a picture that could not be used, or not now."""
@@ -84,17 +89,17 @@ class DetectMeasures:
 
     def note_status(self, status: EngineStatus) -> None:
         """Note how full the engine is."""
-        self._waiting.set(status.queue_images)
+        self._queue_images = status.queue_images
         self._waiting_bytes.set(status.queue_bytes)
         self._models.set(len(status.models))
         self._model_bytes.set(status.model_bytes)
 
-    def _note_detected(self, answer: Detected) -> None:
+    def _count_detected(self, answer: tuple[Timing, int]) -> None:
+        timing, queue_images = answer
         self._detected.inc()
-        self._waiting.set(answer.queue_images)
-        self._batches.observe(answer.timing.batch_size)
-        self._depths.observe(answer.queue_images)
+        self._batches.observe(timing.batch_size)
+        self._depths.observe(queue_images)
         for milliseconds_of, seconds in self._stages:
-            seconds.observe(milliseconds_of(answer.timing) / 1000)
-        if answer.timing.classify_ms:
-            self._classify.observe(answer.timing.classify_ms / 1000)
+            seconds.observe(milliseconds_of(timing) / 1000)
+        if timing.classify_ms:
+            self._classify.observe(timing.classify_ms / 1000)

@@ -8,6 +8,7 @@ from fastapi import Query, Request, Response
 
 from app.api.context import CLIENT_GONE, request_id_of
 from app.api.dependencies import CREATING, JOB_LOCATION, answers, create_router, get_state, needs
+from app.api.short_bodies import whole_body
 from app.api.state import State
 from app.detect.accept import choose_format
 from app.detect.answers import respond
@@ -197,7 +198,7 @@ async def _dispatch(request: Request, state: State, query: DetectParameters) -> 
 async def _look(
     request: Request, state: State, query: DetectParameters, video: VideoPart | None = None
 ) -> Response:
-    with state.detection.room.enter() as take:
+    with state.detection.room.enter(is_here=whole_body(request.scope) is not None) as take:
         sent = await read_request(request, query, state.settings, take, video)
         if video is not None and video.is_open:
             return await video.answer(sent)

@@ -11,6 +11,9 @@ from app.api.shapes import EXAMPLE_ID, ClassName, Shape, Wish, example
 from app.api.strict_json import strict_json
 from app.api.tta import Tta, TtaText
 
+MOST_EVERY = 10_000
+"""Frames of a video of which one is looked at."""
+
 
 def _class_list(value: Any) -> Any:
     """A form has the names one by one, in several fields of the same name; or in one field, as JSON."""
@@ -52,7 +55,7 @@ class DetectParameters(LookParameters):
     annotate: bool = False
     """Also return each picture with its detections drawn, as base64 of a JPEG. Of a video a video is made;
     there it is the default."""
-    every: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    every: Annotated[int, Field(ge=1, le=MOST_EVERY)] | None = None
     """Only with a video: look at every n-th frame, beginning with the first; null is every frame."""
 
 

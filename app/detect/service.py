@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-import msgspec
 from anyio import to_thread
 from prometheus_client import CollectorRegistry
 
-from app.api.problems import problem_body
 from app.database.changes import Changes
 from app.database.session import Sessions
 from app.detect.bodies import DetectRequest, Room
@@ -21,7 +18,7 @@ from app.detect.engine_watch import EngineWatch
 from app.detect.measures import DetectMeasures
 from app.detect.model_choice import ModelChoice, class_ids
 from app.detect.stand_ins import StandIns
-from app.detect.wire import Box, Classification, Detected
+from app.detect.wire import Detected
 from app.errors import HarrierError, NotFoundError
 from app.logs import get_logger
 from app.settings import Settings
@@ -32,7 +29,6 @@ log = get_logger(__name__)
 Value = TypeVar("Value")
 PREPARE_S = 10.0
 """So long an alias waits for its model to be loaded; then it moves all the same."""
-PIXEL_DIGITS, SCORE_DIGITS, MS_DIGITS = 2, 4, 3
 
 
 class Detection:
@@ -113,21 +109,6 @@ class Detection:
             return error
 
 
-def answer_body(model_id: str, images: Sequence[Detected | HarrierError], request_id: str) -> bytes:
-    """Return the JSON of an answer."""
-    seen = [image for image in images if isinstance(image, Detected)]
-    return msgspec.json.encode(
-        {
-            "model": model_id,
-            "images": [
-                _image(image) if isinstance(image, Detected) else {"error": problem_body(image, request_id)}
-                for image in images
-            ],
-            "timing": _timing(seen),
-        }
-    )
-
-
 async def _all_or_first_error(work: Sequence[Coroutine[Any, Any, Value]]) -> list[Value]:
     """Return all results in order; the first error ends the rest."""
     if len(work) == 1:
@@ -141,51 +122,3 @@ async def _all_or_first_error(work: Sequence[Coroutine[Any, Any, Value]]) -> lis
     if failed:
         raise failed[0]
     return [task.result() for task in tasks]
-
-
-def _image(found: Detected) -> dict[str, Any]:
-    image: dict[str, Any] = {
-        "width": found.width,
-        "height": found.height,
-        "detections": [_detection(box) for box in found.boxes],
-    }
-    if found.annotated is not None:
-        image["annotated"] = base64.b64encode(found.annotated).decode()
-    return image
-
-
-def _detection(box: Box) -> dict[str, Any]:
-    detection: dict[str, Any] = {
-        "label": box.label,
-        "class_id": box.class_id,
-        "score": round(box.score or 0.0, SCORE_DIGITS),
-        "box": {
-            "x1": round(box.x1, PIXEL_DIGITS),
-            "y1": round(box.y1, PIXEL_DIGITS),
-            "x2": round(box.x2, PIXEL_DIGITS),
-            "y2": round(box.y2, PIXEL_DIGITS),
-        },
-    }
-    if box.classification is not None:
-        detection["classification"] = _classification(box.classification)
-    return detection
-
-
-def _classification(second: Classification) -> dict[str, Any]:
-    return {
-        "label": second.label,
-        "class_id": second.class_id,
-        "score": round(second.score, SCORE_DIGITS),
-    }
-
-
-def _timing(seen: Sequence[Detected]) -> dict[str, float]:
-    stages = ("decode_ms", "queue_ms", "preprocess_ms", "inference_ms", "postprocess_ms", "classify_ms")
-    summed = {
-        stage: round(sum(getattr(image.timing, stage) for image in seen), MS_DIGITS) for stage in stages
-    }
-    most = {
-        name: max((getattr(image.timing, name) for image in seen), default=0)
-        for name in ("batch_size", "passes")
-    }
-    return {**summed, **most}

@@ -1,11 +1,12 @@
 """The engine: `python -m app.engine` takes picture bytes on a unix socket and answers with boxes.
 
 It is a process of its own, so that a hostile picture, a leak or an out-of-memory kill costs the engine and
-never the API.
+never the API. `python -m app.engine --check` only says whether it could start with these settings.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import faulthandler
 import os
@@ -22,11 +23,17 @@ from detection.heap import keep_freed_memory
 log = get_logger(__name__)
 
 
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
+    options = _parse(arguments)
     settings = get_settings()
     configure_logging(settings)
     faulthandler.register(signal.SIGUSR1)  # where it hangs: asked before it is killed for that
+    # As the workers number the accelerators; CUDA itself would begin with the fastest.
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     try:
+        if options.check:
+            _check(settings)
+            return
         with listen(settings.engine_socket) as listener:
             _serve(settings, listener)
     except EngineRunningError as error:
@@ -38,8 +45,6 @@ def main() -> None:
 
 
 def _serve(settings: Settings, listener: socket.socket) -> None:
-    # As the workers number the accelerators; CUDA itself would begin with the fastest.
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     keep_freed_memory()
     # Loading torch takes seconds. Clients can connect before: they wait instead of being turned away.
     import uvloop
@@ -48,6 +53,22 @@ def _serve(settings: Settings, listener: socket.socket) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(run(settings, listener))
+
+
+def _check(settings: Settings) -> None:
+    """Find what would end the engine again and again, for whoever starts it without looking at its status."""
+    from app.engine.device import choose_device
+
+    device = choose_device(settings)
+    log.info("engine can start", device=device.name, backend=device.shape.executor)
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m app.engine", description="Detect objects in pictures.")
+    parser.add_argument(
+        "--check", action="store_true", help="only say whether device and backend of the settings are there"
+    )
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""How many pictures a batch should have on an accelerator: measured once, when a model is loaded."""
+"""How many pictures a batch has on an accelerator: found out once, when a model is loaded."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-from detection.inference.out_of_memory import ALLOCATION_ERRORS, is_out_of_memory
+from detection.inference.out_of_memory import ALLOCATION_ERRORS, MemoryLimit, is_out_of_memory
 
 WORTH = 1.08
 """A batch twice as large is only worth its longer wait when so many times as many pictures get through."""
@@ -28,6 +28,25 @@ def learn_batch_size(
             break
         best, best_rate, size = size, rate, size * 2
     return best
+
+
+def fitting_batch_size(run: Callable[[int], None], *, wanted: int) -> int:
+    """Return the batch size that was decided on elsewhere, halved until there is memory for it.
+
+    Args:
+        run: computes one batch of so many pictures, and returns when it is through.
+    """
+    limit = MemoryLimit(wanted)
+    while limit.most > 1:
+        try:
+            run(limit.most)
+        except ALLOCATION_ERRORS as error:
+            if not is_out_of_memory(error):
+                raise
+            limit.halve(limit.most, error)
+        else:
+            break
+    return limit.most
 
 
 def _rate(run: Callable[[int], None], size: int, clock: Callable[[], float]) -> float:

@@ -7,7 +7,10 @@ import torch
 
 
 def memory_in_use(device: torch.device) -> int:
-    """Return the bytes that the process holds: of an accelerator's memory, or of the machine's."""
+    """Return the bytes that the process holds: of the machine's memory, or by torch of an accelerator's.
+
+    ONNX Runtime and TensorRT have an allocator of their own there, which tells nothing.
+    """
     if device.type == "cuda":
         return torch.cuda.memory_reserved(device)
     return int(psutil.Process().memory_info().rss)

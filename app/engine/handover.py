@@ -1,9 +1,9 @@
 """How results come from the threads that compute to the event loop: several together while many wait.
 
 Whoever is woken finds the caches of its core taken by the networks, and wakes the next: the loop the API, the
-API the client, who sends its next picture the same way. Three results at a time cost hardly more than one.
-Where pictures queue, nobody loses by it: a result waits for others about as long as one picture takes to
-compute, and what is not spent on waking serves the queue.
+API the client, who sends its next picture the same way. Six results at a time cost hardly more than one.
+Where pictures queue, nobody loses by it: what is not spent on waking serves the queue. The longer the queue,
+the more results come together; twice as many pictures keep the threads busy meanwhile.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-LONGEST_S = 0.03
+LONGEST_S = 0.06
 """So long a result waits for others."""
 
 Value = TypeVar("Value")
@@ -65,12 +65,16 @@ class Handover:
     @property
     def _many_wait(self) -> bool:
         """Whether every thread has work, and as much again waits."""
-        return len(self._answers) - len(self._through) >= 2 * self._num_threads
+        return self._num_unfinished >= 2 * self._num_threads
+
+    @property
+    def _num_unfinished(self) -> int:
+        return len(self._answers) - len(self._through)
 
     def _take(self, through: Future[Any], loop: asyncio.AbstractEventLoop) -> None:
         """Keep a result, and wake the loop when it is time; called from the thread."""
         self._through.append(through)
-        are_enough = len(self._through) >= self._num_threads or not self._many_wait
+        are_enough = 2 * len(self._through) >= self._num_unfinished or not self._many_wait
         if are_enough and not loop.is_closed():  # who left at once, at the end, left a thread behind
             loop.call_soon_threadsafe(self._hand_over)
 

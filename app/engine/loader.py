@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from app.detect.wire import ServedModel, WeightsFile
-from app.engine.batch_probe import learn_batch_size
+from app.engine.batch_probe import fitting_batch_size, learn_batch_size
 from app.engine.device import Device, num_cores
 from app.engine.footprint import give_back, memory_in_use
 from app.engine.models import unavailable
@@ -109,7 +109,7 @@ class Loader:
         predictor, narrow = self._copies(
             shape, lambda threads: self._predictor(folder, model, shape, threads)
         )
-        batch_size = self._batch_size(predictor, shape)
+        batch_size = self._batch_size(predictor, model, shape)
         give_back(self._device.torch_device)  # what only larger batches needed that did not pay
         predictor.warm_up(batch_size)
         copies = 1 if narrow is predictor else 2
@@ -147,10 +147,12 @@ class Loader:
         loaded = self._backend(folder, model, shape, threads)
         return Predictor(loaded, model.record, max_pixels=self._max_pixels)
 
-    def _batch_size(self, predictor: Predictor, shape: ServingShape) -> int:
-        if not self._device.learns_batch_size:
-            return shape.batch_size
-        return learn_batch_size(predictor.warm_up, most=shape.batch_size)
+    def _batch_size(self, predictor: Predictor, model: ServedModel, shape: ServingShape) -> int:
+        pinned = model.shape
+        is_pinned = pinned is not None and pinned.executor == shape.executor
+        if self._device.learns_batch_size and not is_pinned:
+            return learn_batch_size(predictor.warm_up, most=shape.batch_size)
+        return fitting_batch_size(predictor.warm_up, wanted=shape.batch_size)
 
 
 def _warm_up(model: Predictor | CropClassifier, *, side_by_side: int) -> None:

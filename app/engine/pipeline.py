@@ -67,8 +67,6 @@ class Pipeline:
         self._straight = Straight(self._lanes.ordinary, max_pixels=self._max_pixels)
         self._staged = Staged()
         device_pool = self._lanes.ordinary.pool if device.on_cpu else Threads(1, "device")
-        self.pools = {self._lanes.ordinary.pool, self._lanes.large.pool, device_pool}
-        """Where pictures are computed."""
         self._stock = open_stock(
             Loader(
                 storage,
@@ -84,6 +82,8 @@ class Pipeline:
             known=Acceptances(settings.cache / "accepted.json", hardware=device.hardware),
             max_delay_s=settings.engine_batch_delay_ms / 1000,
         )
+        self.pools = {self._lanes.ordinary.pool, self._lanes.large.pool, device_pool, self._stock.loading}
+        """Where pictures are computed, and models loaded."""
         cv2.setNumThreads(1)
         if device.on_cpu:  # of what is done around the models; those have threads of their own
             torch.set_num_threads(1)

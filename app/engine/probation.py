@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,6 +19,7 @@ from app.detect.wire import ChosenBy, ServedModel
 from app.engine.acceptances import Acceptance, Acceptances
 from app.engine.loader import LoadedModel
 from app.engine.refusal import RefusedError
+from app.engine.threads import Threads
 from detection.detections import Detections
 from detection.errors import ImageError
 from detection.inference.agreement import CONFIDENT, TOLERANCES, Agreement, Tolerance, compare_detections
@@ -125,7 +125,7 @@ class Probation:
         self._trials: dict[str, Trial | None] = {}
         self._shapes: dict[str, ServingShape] = {}
         self._running: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(1, "probation")
+        self._thread = Threads(1, "probation")
 
     def shape_of(self, model: ServedModel) -> ServingShape:
         """Return how a model is served now."""

@@ -78,7 +78,7 @@ async def classify_boxes(
     Raises:
         ImageError: the picture cannot be used.
     """
-    watch = Stopwatch(classifier.loaded.classifier.backend.device)
+    watch = Stopwatch()  # what is seen lies on the CPU; to wait for an accelerator would stop the event loop
     if not boxes:
         return (), 0.0
     crops = await turn.run(_cut_all, image, boxes, detector, classifier.loaded.classifier, max_pixels)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
+from app.deadlines import Deadlines
 from app.detect.frames import Frame, FrameProtocol
 from app.detect.wire import (
     Answer,
@@ -55,6 +56,7 @@ class Connection:
     ) -> None:
         self._pipeline, self._holds, self._when_over = pipeline, holds, when_over
         self._tasks: dict[int, asyncio.Task[Answer]] = {}
+        self._deadlines = Deadlines(self._expire)
         self.protocol = FrameProtocol(
             max_bytes=max_image_bytes + ENVELOPE_BYTES, on_frame=self._take, on_end=self._forget
         )
@@ -84,12 +86,11 @@ class Connection:
                 self._start(request)
 
     def _start(self, request: Work) -> None:
-        loop = asyncio.get_running_loop()
-        task = self._tasks[request.id] = loop.create_task(self._work(request))
-        deadline = loop.call_later(request.timeout_s, self._expire, request.id)
+        task = self._tasks[request.id] = asyncio.get_running_loop().create_task(self._work(request))
+        self._deadlines.begin(request.id, request.timeout_s)
 
         def answer(ended: asyncio.Task[Answer]) -> None:
-            deadline.cancel()
+            self._deadlines.end(request.id)
             if self._tasks.pop(request.id, None) is not None and not ended.cancelled():
                 self._send(_answer_of(request.id, ended))
 
@@ -110,6 +111,7 @@ class Connection:
     def _forget(self) -> None:
         for number in tuple(self._tasks):
             self._cancel(number)
+        self._deadlines.close()
         self._holds.forget(self)
         self._when_over(self)
 

@@ -21,7 +21,7 @@ from app.engine.models import ModelCache
 from app.engine.probation import Probation
 from app.engine.refusal import RefusedError
 from app.engine.second_stage import ReadyClassifier, line_up
-from app.engine.threads import lower_priority
+from app.engine.threads import WITH_MODELS, Threads
 from app.engine.width import Width
 from detection.inference.predictor import Inferred, Prepared
 from detection.inference.serving import ServingShape
@@ -82,6 +82,8 @@ class Stock:
     models: ModelCache[Ready]
     probation: Probation
     held: list[ServedModel]
+    loading: Threads
+    """Where models are loaded."""
     expected: list[ServedModel] = field(default_factory=list)
     formers: Formers = field(default_factory=Formers)
 
@@ -117,9 +119,9 @@ class Stock:
             own if view_size_hw(look, model.record) == size_hw else self.device.any_size_shape(own)
             for look in request.passes
         ]
-        ready = {shape: await _detector_in(self.models, model, shape) for shape in dict.fromkeys(shapes)}
+        ready = [await _detector_in(self.models, model, shape) for shape in shapes]
         self.formers.note(model)
-        return [ready[shape] for shape in shapes]
+        return ready
 
     async def classifier(self, wanted: ServedModel | None) -> ReadyClassifier | None:
         """Return a classifier, where one is wanted.
@@ -185,11 +187,14 @@ async def _detector_in(models: ModelCache[Ready], wanted: ServedModel, shape: Se
 
 
 def _loading_with(
-    loader: Loader, pool: ThreadPoolExecutor, *, alone: Callable[[], bool], max_delay_s: float
+    loader: Loader,
+    loading: Threads,
+    pool: ThreadPoolExecutor,
+    *,
+    alone: Callable[[], bool],
+    max_delay_s: float,
 ) -> Callable[[ServedModel, ServingShape], Awaitable[Ready]]:
-    """Return what makes a model ready for pictures: each is loaded on one thread of their own."""
-    # The threads that a backend makes inherit the priority of the one that loads, and keep it for good.
-    loading = ThreadPoolExecutor(1, "loader", initializer=lower_priority, initargs=(COMPUTING_NICENESS,))
+    """Return what makes a model ready for pictures."""
 
     async def load(model: ServedModel, shape: ServingShape) -> Ready:
         loaded = await asyncio.get_running_loop().run_in_executor(loading, loader.load, model, shape)
@@ -224,7 +229,9 @@ def open_stock(
         known: which backends were accepted for which models before.
         max_delay_s: that a batch may wait for more pictures.
     """
-    load = _loading_with(loader, pool, alone=alone, max_delay_s=max_delay_s)
+    # The threads that a backend makes inherit the priority of the one that loads, and keep it for good.
+    loading = Threads(1, "loader", niceness=COMPUTING_NICENESS, patience=WITH_MODELS)
+    load = _loading_with(loader, loading, pool, alone=alone, max_delay_s=max_delay_s)
     models = ModelCache(load, max_bytes=device.model_bytes)
     held: list[ServedModel] = []
 
@@ -243,4 +250,4 @@ def open_stock(
         swapped=lambda: models.hold([(model, probation.shape_of(model)) for model in held]),
         lost=models.drop,
     )
-    return Stock(device, models, probation, held)
+    return Stock(device, models, probation, held, loading)

@@ -1,7 +1,8 @@
-"""Threads that compute, and whether one of them will ever come back: a deadlock ends the engine.
+"""Threads that compute or load, and what no picture survives: one that never comes back, or a lost device.
 
-A thread that waits for ever inside a backend or a driver leaves the event loop answering, so that the engine
-looks well from outside while every picture waits in vain. Whoever has started it starts a new one.
+A thread that waits for ever inside a backend or a driver leaves the event loop answering, and so does an
+accelerator that fails every call from now on: the engine looks well from outside while pictures, or models,
+are waited for in vain. It ends itself, and whoever has started it starts a new one.
 """
 
 from __future__ import annotations
@@ -12,28 +13,46 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
 
 from app.logs import get_logger
+from detection.inference.lost_device import DEVICE_ERRORS, is_device_lost
 
 log = get_logger(__name__)
 
 LOOK_S = 5.0
-MOST_LOOKS = 120
-"""At the same piece of work, after which it is stuck whatever it does: ten minutes; pictures take less."""
-IDLE_COUNTS = 12
-"""Looks, for one before which nothing was computed: who only waits is stuck after fifty seconds."""
 COMPUTING = 0.05
 """Of a core: who computes takes more, however busy the machine is."""
 
 Value = TypeVar("Value")
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a piece of work may take before it counts as stuck."""
+
+    most_looks: int
+    """At the same piece of work, whatever it does."""
+    idle_counts: int
+    """Looks, for one before which nothing was computed."""
+
+
+WITH_PICTURES = Patience(most_looks=120, idle_counts=12)
+"""They take less than ten minutes; who only waits is stuck after fifty seconds."""
+WITH_MODELS = Patience(most_looks=720, idle_counts=1)
+"""Building for an accelerator takes many minutes, and who waits for a file from far away computes nothing:
+only what has taken an hour is stuck. What TensorRT has built by then is in its cache."""
+
+
 class Threads(ThreadPoolExecutor):
     """A pool that tells what is under way in it."""
 
-    def __init__(self, count: int, name: str, *, niceness: int = 0) -> None:
+    def __init__(
+        self, count: int, name: str, *, niceness: int = 0, patience: Patience = WITH_PICTURES
+    ) -> None:
         super().__init__(count, name, initializer=lower_priority, initargs=(niceness,))
+        self.name, self.patience = name, patience
         self.under_way: set[object] = set()
         """A mark for each piece of work that a thread has begun and not ended."""
 
@@ -47,6 +66,10 @@ class Threads(ThreadPoolExecutor):
         self.under_way.add(mark)
         try:
             return work(*args, **kwargs)
+        except DEVICE_ERRORS as error:
+            if is_device_lost(error):
+                _end_engine("the accelerator computes nothing more for this process", exc_info=error)
+            raise
         finally:
             self.under_way.discard(mark)
 
@@ -69,21 +92,31 @@ class StuckWork:
         self._before_s = computed_s()
         self._looks: dict[object, int] = {}
 
-    def look(self) -> bool:
-        """Return whether a piece of work is stuck."""
+    def look(self) -> str | None:
+        """Return the name of a pool in which a piece of work is stuck."""
         now_s = self._computed_s()
-        counts = 1 if now_s - self._before_s > COMPUTING * LOOK_S else IDLE_COUNTS
+        is_idle = now_s - self._before_s <= COMPUTING * LOOK_S
         self._before_s = now_s
-        marks = [mark for pool in self._pools for mark in tuple(pool.under_way)]
-        self._looks = {mark: self._looks.get(mark, 0) + counts for mark in marks}
-        return max(self._looks.values(), default=0) >= MOST_LOOKS
+        before, self._looks = self._looks, {}
+        stuck: str | None = None
+        for pool in self._pools:
+            for mark in tuple(pool.under_way):
+                looks = before.get(mark, 0) + (pool.patience.idle_counts if is_idle else 1)
+                self._looks[mark] = looks
+                if looks >= pool.patience.most_looks:
+                    stuck = pool.name
+        return stuck
 
 
 async def end_when_stuck(pools: Iterable[Threads]) -> None:
     """End this process, with the stacks of its threads in the log, when one of them never comes back."""
     stuck = StuckWork(pools, lambda: time.process_time() - time.thread_time())
-    while not stuck.look():
+    while (pool := stuck.look()) is None:
         await asyncio.sleep(LOOK_S)
-    log.error("engine ends: a thread never came back from a picture")
     faulthandler.dump_traceback()
+    _end_engine("a thread never came back", pool=pool)
+
+
+def _end_engine(reason: str, **more: object) -> NoReturn:
+    log.error(f"engine ends: {reason}", **more)
     os._exit(os.EX_SOFTWARE)  # whatever waited for the threads would wait for ever

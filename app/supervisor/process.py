@@ -18,7 +18,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 from app.settings import Settings
 from app.supervisor.configuration import supervisor_configuration, supervisor_socket
-from app.supervisor.frozen_engine import end_hung
+from app.supervisor.frozen import end_hung
 from app.supervisor.leash import PARENT
 from app.supervisor.programs import LEASH, Program
 

@@ -13,6 +13,7 @@ from app.api import health
 from app.api.context import CLIENT_GONE
 from app.api.dependencies import EVERYWHERE, ReadingDep, StateDep, create_router, needs
 from app.api.forms import inlined
+from app.api.short_bodies import whole_body
 from app.api.state import State
 from app.detect.bodies import DetectRequest
 from app.detect.errors import (
@@ -262,7 +263,7 @@ async def infer(request: Request, state: StateDep, asked: ModelDep) -> Response:
 
 
 async def _look(request: Request, state: State, asked: AskedModel) -> Response:
-    with state.detection.room.enter() as take:
+    with state.detection.room.enter(is_here=whole_body(request.scope) is not None) as take:
         wish = await read_inference(request, state.settings, take)
         sent = DetectRequest(wish.images, _parameters(wish.request, asked))
         try:

@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
-PIXEL_DIGITS, SCORE_DIGITS, TIME_DIGITS = 2, 4, 3
+from app.detect.digits import PIXEL_DIGITS, SCORE_DIGITS
+
+TIME_DIGITS = 3
 LINE_END = b"\n"
 
 FoundBox = tuple[Sequence[float], float, int]

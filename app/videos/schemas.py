@@ -8,10 +8,9 @@ from pydantic import Field
 
 from app.api.faults import invalid_input
 from app.api.shapes import EXAMPLE_ID, Shape, example
-from app.detect.schemas import Detection, DetectParameters
+from app.detect.schemas import MOST_EVERY, Detection, DetectParameters
 from app.errors import Place, Problem
 
-MOST_EVERY = 10_000
 FOR_PICTURES = {
     "tta": "test-time augmentation is for pictures; a video is looked at plainly",
     "classifier": "a second stage looks at the boxes of pictures, not of videos",

@@ -8,9 +8,15 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
+from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeException
 
-ALLOCATION_ERRORS: tuple[type[Exception], ...] = (torch.OutOfMemoryError, MemoryError, Fail, RuntimeException)
+ALLOCATION_ERRORS: tuple[type[Exception], ...] = (
+    torch.OutOfMemoryError,
+    MemoryError,
+    EPFail,
+    Fail,
+    RuntimeException,
+)
 """What can mean it. ONNX Runtime has no error of its own for it: there the message decides."""
 _ALLOCATION_FAILURES = ("failed to allocate memory", "out of memory", "bad allocation")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -124,13 +125,21 @@ def why_not(row: PlanRow, wish: PlanWish, winner: PlanRow | None) -> str | None:
     if row is winner:
         return None
     if not row.agrees:
-        return f"differs from the reference: {row.same_boxes:.1%} of the boxes are the same"
+        return _difference(row)
     missed = _missed(row, wish)
     if missed:
         return "; ".join(missed)
     if winner is not None and row.pictures_per_s < AS_FAST * winner.pictures_per_s:
         return "fewer pictures a second"
     return "no faster than the best, and its p95 is longer"
+
+
+def _difference(row: PlanRow) -> str:
+    if row.same_boxes == 1.0:
+        return "too few boxes were found to tell whether it finds what the reference finds"
+    # rounded down: one box of thousands is a difference, too
+    same = math.floor(1000 * row.same_boxes) / 10
+    return f"differs from the reference: {same:.1f}% of the boxes are the same"
 
 
 def _missed(row: PlanRow, wish: PlanWish) -> list[str]:

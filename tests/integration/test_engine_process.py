@@ -174,15 +174,25 @@ def test_a_second_engine_on_the_same_socket_says_so(settings: Settings, engine: 
     assert "another engine listens" in second.stderr
 
 
-def test_a_setting_that_cannot_be_used_is_named_and_has_an_exit_status_of_its_own() -> None:
+@pytest.mark.parametrize("options", [[], ["--check"]])
+def test_a_setting_that_cannot_be_used_is_named_and_has_an_exit_status_of_its_own(options: list[str]) -> None:
     with short_folder() as home:
         environment = {**os.environ, "HARRIER_HOME": str(home), "HARRIER_BACKEND": "openvino:fp16x"}
-        refused = subprocess.run(
-            [sys.executable, "-m", "app.engine"], env=environment, capture_output=True, text=True, timeout=60
-        )
+        command = [sys.executable, "-m", "app.engine", *options]
+        refused = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     assert refused.returncode == os.EX_CONFIG
     assert "HARRIER_BACKEND=openvino:fp16x: unknown precision 'fp16x'" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_settings_that_can_be_used_are_checked_beside_an_engine(
+    settings: Settings, engine: EngineProcess
+) -> None:
+    environment = {**os.environ, "HARRIER_HOME": str(settings.home), "HARRIER_DEVICE": "cpu"}
+    command = [sys.executable, "-m", "app.engine", "--check"]
+    checked = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
+    assert checked.returncode == 0, checked.stderr
+    assert "engine can start" in checked.stdout + checked.stderr
 
 
 def test_batches_answer_like_single_pictures() -> None:

@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.server import ServerState
 
+from app.api.short_bodies import WHOLE
 from app.database.upgrade import upgrade_database
 from app.server import RequestLimit, limited, patient_protocol
 from app.settings import Settings
@@ -140,9 +141,16 @@ def is_served(port: int, client_port: int) -> bool:
 class Asked:
     """What one request to an ASGI application was answered."""
 
-    def __init__(self, app: ASGIApp, path: str = "/") -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        path: str = "/",
+        *,
+        headers: list[tuple[bytes, bytes]] | None = None,
+        **more: bytes,
+    ) -> None:
         self.sent: list[Message] = []
-        scope = {"type": "http", "method": "GET", "path": path, "headers": []}
+        scope = {"type": "http", "method": "GET", "path": path, "headers": headers or [], **more}
         self.done = asyncio.ensure_future(app(scope, self._receive, self._send))
 
     @property
@@ -182,6 +190,25 @@ def test_open_streams_leave_room_for_everybody_else() -> None:
         gate.set()
         await asyncio.gather(later.done, *(each.done for each in streams))
         again = Asked(app)
+        await again.done
+        assert again.status == 200
+
+    asyncio.run(story())
+
+
+def test_many_slow_bodies_leave_room_for_everybody_else() -> None:
+    async def story() -> None:
+        gate = asyncio.Event()
+        app = limited(endless(b"text/plain", gate), 4, Settings(_env_file=None))
+        announced = [(b"content-length", b"9")]
+        slow = [Asked(app, headers=announced) for _ in range(3)]
+        others = [Asked(app, "/jobs"), Asked(app, headers=announced, **{WHOLE: b"a picture"})]
+        one_more = Asked(app, "/jobs")
+        await asyncio.gather(slow[2].done, one_more.done)
+        assert [each.status for each in (*slow, *others, one_more)] == [200, 200, 503, 200, 200, 503]
+        gate.set()
+        await asyncio.gather(*(each.done for each in (*slow, *others)))
+        again = Asked(app, headers=announced)
         await again.done
         assert again.status == 200
 

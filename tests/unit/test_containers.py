@@ -10,16 +10,19 @@ from typing import Any
 import pytest
 import yaml
 
-from app.alive import END_FROZEN, TIMEOUT_S
+from app.alive import CHECKS, END_FROZEN, TIMEOUT_S
 from app.detect.engine_client import GRACE_S
 from app.settings import Settings
-from app.supervisor.frozen_engine import STACKS_S
+from app.supervisor.frozen import STACKS_S
 
 ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, Any] = COMPOSE["services"]
 OURS = {name: service for name, service in SERVICES.items() if "build" in service}
-RUNNING = sorted(SERVICES.keys() - {"migrate"})
+ONCE = {"migrate", "check", "check-gpu"}
+RUNNING = sorted(SERVICES.keys() - ONCE)
+CHECKED = {"engine": "check", "worker-train": "check", "engine-gpu": "check-gpu", "worker-gpu": "check-gpu"}
+"""What computes, and which service tries its settings before."""
 FROM = re.compile(r"^FROM (\S+) AS (\S+)$", re.MULTILINE)
 
 
@@ -94,11 +97,28 @@ def test_a_service_is_there_again_after_a_crash_and_after_a_restart_of_the_host(
     assert SERVICES[name]["restart"] == "unless-stopped"
 
 
-@pytest.mark.parametrize("name", ["engine", "engine-gpu"])
-def test_a_frozen_engine_is_ended_by_its_health_check(name: str) -> None:
-    check = SERVICES[name]["healthcheck"]
-    assert check["test"] == ["CMD", "python", "-m", "app.alive", "engine", END_FROZEN]
-    assert int(check["timeout"].removesuffix("s")) > TIMEOUT_S + GRACE_S + STACKS_S, "it must come to its end"
+@pytest.mark.parametrize("name", sorted(ONCE))
+def test_what_is_done_once_is_not_tried_again(name: str) -> None:
+    assert SERVICES[name]["restart"] == "no"
+    assert "healthcheck" not in SERVICES[name]
+
+
+@pytest.mark.parametrize("name", CHECKED)
+def test_a_wrong_setting_is_found_before_anything_is_started_that_would_end_of_it(name: str) -> None:
+    service, check = SERVICES[name], SERVICES[CHECKED[name]]
+    assert service["depends_on"][CHECKED[name]] == {"condition": "service_completed_successfully"}
+    assert check["command"] == ["python", "-m", "app.engine", "--check"]
+    for shared in ("image", "environment", "profiles", "deploy"):
+        assert check.get(shared) == service.get(shared), "another answer might be right there"
+
+
+@pytest.mark.parametrize("name", sorted(OURS.keys() - ONCE))
+def test_a_frozen_process_is_ended_by_its_health_check(name: str) -> None:
+    check, program = SERVICES[name]["healthcheck"], name.partition("-")[0]
+    assert program in CHECKS
+    assert check["test"] == ["CMD", "python", "-m", "app.alive", program, END_FROZEN]
+    longest_s = TIMEOUT_S + max(TIMEOUT_S, GRACE_S) + STACKS_S
+    assert int(check["timeout"].removesuffix("s")) > longest_s, "it must come to its end"
     assert SERVICES[name]["init"] is True, "the first process of a container cannot be killed from inside"
 
 
@@ -157,7 +177,7 @@ def test_either_profile_serves_every_queue_and_detects(profile: str) -> None:
     assert [command[-1] for command in commands].count("app.engine") == 1
 
 
-@pytest.mark.parametrize("name", ["worker-gpu", "engine-gpu"])
+@pytest.mark.parametrize("name", ["worker-gpu", "engine-gpu", "check-gpu"])
 def test_the_gpu_is_reserved(name: str) -> None:
     (device,) = SERVICES[name]["deploy"]["resources"]["reservations"]["devices"]
     assert device["capabilities"] == ["gpu"]

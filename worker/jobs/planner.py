@@ -14,6 +14,7 @@ import torch
 from detection.analysis.serving_speed import Speed, measure_speed
 from detection.data.records import ImageRecord
 from detection.detections import Detections
+from detection.errors import BackendError
 from detection.evaluation.coco import measure_detections
 from detection.evaluation.evaluate import ReadPicture, detect_in_all
 from detection.inference.agreement import TOLERANCES, Agreement, agreement_in_all
@@ -80,13 +81,22 @@ class Planner:
         reference: Truth | None = None
         for executor in executors:
             loaded = Predictors(partial(self._predictor, executor))
-            truth = self._find(executor, loaded[self._cores])
+            own = [each for each in shapes if (each.backend, each.precision) == executor]
+            try:
+                truth = self._find(executor, loaded[self._cores])
+            except BackendError as error:
+                if reference is None:
+                    raise
+                # Built into a library, as TensorRT into ONNX Runtime: that it does not work shows only now.
+                self._attempt.report.line(f"{executor_name(*executor)} is not measured: {error}")
+                progress.did(1 + len(own))
+                continue
             reference = reference or truth
-            progress.did_one()
-            for shape in [each for each in shapes if (each.backend, each.precision) == executor]:
+            progress.did(1)
+            for shape in own:
                 busy = self._time(shape, loaded, truth)
                 rows += [] if busy is None else [self._row(shape, busy, truth, reference)]
-                progress.did_one()
+                progress.did(1)
         return rows
 
     def _executors(self) -> list[Executor]:
@@ -165,8 +175,8 @@ class PlanProgress:
     def __init__(self, attempt: Attempt, steps: int) -> None:
         self._attempt, self._steps, self._pace, self._done = attempt, steps, Pace(), 0
 
-    def did_one(self) -> None:
-        self._done += 1
+    def did(self, steps: int) -> None:
+        self._done += steps
         self._attempt.control.pulse()
         self._attempt.report.progress(
             {"step": self._done, "steps": self._steps, "fraction": ALL_SEEN * self._done / self._steps},

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
+from app.detect.digits import PIXEL_DIGITS, SCORE_DIGITS
 from app.detect.formats.answer_format import Answer, AnswerFormat
-from app.detect.formats.digits import PIXEL_DIGITS, SCORE_DIGITS
 from app.detect.wire import Box, Detected
 
 FIRST_CATEGORY = 1

@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
+from app.detect.digits import PERCENT_DIGITS, SCORE_DIGITS
 from app.detect.formats.answer_format import Answer, AnswerFormat
-from app.detect.formats.digits import PERCENT_DIGITS, SCORE_DIGITS
 from app.detect.wire import Box, Detected
 from app.errors import HarrierError
 

@@ -64,7 +64,9 @@ def capture_graph(run: RunNetwork, images_BCHW: Tensor) -> CapturedGraph:
     Raises:
         RuntimeError: the network does something that cannot be captured, or there is not memory enough.
     """
-    with torch.cuda.device(images_BCHW.device):
+    device = images_BCHW.device
+    # The stream as well: in older versions of torch a capture that fails leaves the thread on its own one.
+    with torch.cuda.device(device), torch.cuda.stream(torch.cuda.current_stream(device)):
         aside = torch.cuda.Stream()
         aside.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(aside):

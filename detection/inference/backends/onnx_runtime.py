@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import torch
+from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
 from torch import Tensor
 
 from detection.errors import BackendError
@@ -51,13 +52,19 @@ class OnnxRuntimeBackend:
         options.add_session_config_entry("session.intra_op.allow_spinning", "1" if threads else "0")
         options.add_session_config_entry("session.force_spinning_stop", "1")
         options.log_severity_level = 3
-        self._session = onnxruntime.InferenceSession(
-            graph if isinstance(graph, bytes) else str(graph), options, providers=[*providers]
-        )
         wanted = provider_name(providers[0])
+        try:
+            self._session = onnxruntime.InferenceSession(
+                graph if isinstance(graph, bytes) else str(graph), options, providers=[*providers]
+            )
+        except EPFail as error:
+            raise BackendError(f"ONNX Runtime cannot use its {wanted} here: {error}") from error
         if wanted not in self._session.get_providers():
             raise BackendError(f"ONNX Runtime cannot use its {wanted} here: a library of it is missing")
 
+        # A provider that fails in a run would be replaced by the CPU for good, without a word to the caller:
+        # a model would be served there that was measured and accepted elsewhere.
+        self._session.disable_fallback()
         # Names stand for sizes that are free: that of the batch always, height and width in no graph of ours.
         self._size_hw = tuple(self._session.get_inputs()[0].shape[2:])
 

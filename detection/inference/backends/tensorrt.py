@@ -7,6 +7,7 @@ from pathlib import Path
 
 import onnxruntime
 import torch
+from torch import Tensor
 
 from detection.inference.backends.backend import BACKENDS, NeededFile, check_use
 from detection.inference.backends.onnx_runtime import OnnxRuntimeBackend, Provider, cuda_provider
@@ -17,6 +18,15 @@ from detection.model_record import ModelRecord
 PROVIDER = "TensorrtExecutionProvider"
 USUAL_BATCH, LARGEST_BATCH = 8, 64
 """An engine is built for batches of 1 up to the largest, and is fastest at the usual one."""
+
+
+class TensorRtBackend(OnnxRuntimeBackend):
+    """An engine; a batch that is larger than what it was built for is computed in parts."""
+
+    def run(self, images_BCHW: Tensor) -> tuple[Tensor, ...]:
+        run = super().run
+        parts = [run(part) for part in images_BCHW.split(LARGEST_BATCH)]
+        return parts[0] if len(parts) == 1 else tuple(torch.cat(each) for each in zip(*parts, strict=True))
 
 
 class TensorRtKind:
@@ -41,11 +51,11 @@ class TensorRtKind:
         threads: int | None,
         precision: Precision = Precision.FP32,
         cache: Path | None = None,
-    ) -> OnnxRuntimeBackend:
+    ) -> TensorRtBackend:
         """Build the engine of a model's graph, or take it from the cache."""
         check_use("tensorrt", device, precision)
         providers = tensorrt_providers(record, device, precision, cache)
-        return OnnxRuntimeBackend(folder / ONNX_FILE, threads=threads, providers=providers)
+        return TensorRtBackend(folder / ONNX_FILE, threads=threads, providers=providers)
 
 
 BACKENDS.add("tensorrt", TensorRtKind())

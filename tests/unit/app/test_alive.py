@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import platform
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -17,16 +20,18 @@ from typing import Any
 import pytest
 
 from app import alive
+from app.database.clock import database_now
 from app.database.session import create_database_engine, create_sessions
-from app.database.tables import Worker, utc_now
+from app.database.tables import Job, Worker, utc_now
 from app.database.upgrade import upgrade_database
 from app.detect.frames import FrameProtocol
 from app.detect.wire import AskStatus, EngineStatus
 from app.engine.holds import Holds
 from app.engine.server import Connection
+from app.jobs.states import JobKind, JobStatus, Queue
 from app.settings import Settings
-from app.supervisor import frozen_engine
-from app.supervisor.frozen_engine import note_check
+from app.supervisor import frozen
+from app.supervisor.listeners import tcp_listener
 
 
 @pytest.fixture
@@ -34,12 +39,26 @@ def settings(tmp_path: Path) -> Settings:
     return Settings(home=tmp_path / "home", port=9, heartbeat_s=10.0)
 
 
-def see_worker(settings: Settings, *, ago_s: float, hostname: str) -> None:
+def note(settings: Settings, *, is_well: bool, finds: int = 0, is_silent: bool = True) -> None:
+    frozen.note_check(
+        settings, "engine", is_well=is_well, find=lambda: finds, is_silent=lambda pid: is_silent
+    )
+
+
+def notes(settings: Settings) -> Path:
+    return settings.home_path / "run" / f"engine@{platform.node()}.checks"
+
+
+def see_worker(settings: Settings, *, ago_s: float, hostname: str, lease_s: float | None = None) -> None:
     upgrade_database(settings)
     engine = create_database_engine(settings)
     seen_at = utc_now() - timedelta(seconds=ago_s)
     with create_sessions(engine)() as session:
         session.add(Worker(name="w", queue="cpu", hostname=hostname, pid=1, seen_at=seen_at))
+        if lease_s is not None:
+            job = Job(kind=JobKind.TRAIN, queue=Queue.CPU, status=JobStatus.RUNNING, lease_owner="w")
+            job.lease_until = database_now() + lease_s
+            session.add(job)
         session.commit()
     engine.dispose()
 
@@ -111,10 +130,11 @@ def listener(settings: Settings) -> Iterator[subprocess.Popen[str]]:
 def test_an_engine_that_falls_silent_is_ended_by_its_checks(
     settings: Settings, listener: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    healthy = [False] * 5 + [True] + [False] * 2 + [True] + [False] * 3
+    well = [False] * 5 + [True] + [False] * 2 + [True] + [False] * 3
     monkeypatch.setattr(alive, "get_settings", lambda: settings)
-    monkeypatch.setitem(alive.CHECKS, "engine", lambda settings: healthy.pop(0))
-    while len(healthy) > 1:
+    asked = replace(alive.CHECKS["engine"], is_well=lambda settings: well.pop(0))
+    monkeypatch.setitem(alive.CHECKS, "engine", asked)
+    while len(well) > 1:
         alive.main(["engine", "--end-frozen"])
     assert listener.poll() is None, "it was starting, then late, and three times in a row makes it frozen"
     assert alive.main(["engine", "--end-frozen"]) == 1
@@ -123,19 +143,29 @@ def test_an_engine_that_falls_silent_is_ended_by_its_checks(
     assert listener.stdout.readline() == "stacks\n"
 
 
+def test_what_is_not_the_fault_of_a_process_begins_the_row_anew(
+    settings: Settings, listener: subprocess.Popen[str]
+) -> None:
+    note(settings, is_well=True, finds=listener.pid)
+    for is_silent in (True, True, False, True, True):
+        note(settings, is_well=False, is_silent=is_silent)
+    assert listener.poll() is None
+    note(settings, is_well=False)
+    assert listener.wait(20) == -signal.SIGKILL
+
+
 def test_another_process_with_the_number_of_a_former_engine_is_let_alone(
     settings: Settings, listener: subprocess.Popen[str]
 ) -> None:
-    note_check(settings, answers=True)
-    notes = settings.engine_socket.with_suffix(".checks")
-    pid, started, _ = notes.read_text().split()
+    note(settings, is_well=True, finds=listener.pid)
+    pid, started, _ = notes(settings).read_text().split()
     assert int(pid) == listener.pid
-    notes.write_text(f"{pid} {int(started) - 1} 2")
-    note_check(settings, answers=False)
-    notes.write_text(f"{pid} {started}")
-    note_check(settings, answers=False)
-    notes.unlink()
-    note_check(settings, answers=False)
+    notes(settings).write_text(f"{pid} {int(started) - 1} 2")
+    note(settings, is_well=False)
+    notes(settings).write_text(f"{pid} {started}")
+    note(settings, is_well=False)
+    notes(settings).unlink()
+    note(settings, is_well=False)
     assert listener.poll() is None
 
 
@@ -143,12 +173,73 @@ def test_an_engine_in_another_container_is_let_alone(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     signalled: list[int] = []
-    monkeypatch.setattr(frozen_engine, "end_hung", signalled.append)
-    settings.engine_socket.parent.mkdir(parents=True)
-    note_check(settings, answers=True)  # the kernel does not tell who listens there, as if nobody did
-    for _ in range(frozen_engine.MOST_UNANSWERED):
-        note_check(settings, answers=False)
+    monkeypatch.setattr(frozen, "end_hung", signalled.append)
+    note(settings, is_well=True, finds=0)  # the kernel does not tell who listens there, as if nobody did
+    for _ in range(frozen.MOST_SILENT):
+        note(settings, is_well=False)
     assert signalled == []
+
+
+def test_notes_of_containers_that_are_gone_go(settings: Settings) -> None:
+    note(settings, is_well=True, finds=1)
+    old, new = (notes(settings).with_name(f"api@{name}.checks") for name in ("gone", "here"))
+    for path in (old, new):
+        path.touch()
+    os.utime(old, times=(0, 0))
+    note(settings, is_well=True, finds=1)
+    assert {path.name for path in notes(settings).parent.iterdir()} == {notes(settings).name, new.name}
+
+
+def test_a_check_needs_no_disk_to_be_passed(settings: Settings) -> None:
+    settings.home_path.mkdir(parents=True)
+    (settings.home_path / "run").touch()
+    note(settings, is_well=True, finds=1)
+    note(settings, is_well=False)
+
+
+def test_an_api_that_listens_and_does_not_answer_is_silent(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alive, "TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        frozen_api = settings.model_copy(update={"port": listening.getsockname()[1]})
+        assert tcp_listener(frozen_api.port) == os.getpid()
+        assert alive.api_is_silent(frozen_api, os.getpid())
+        assert not alive.api_is_silent(frozen_api, 1), "another one has taken its place"
+    assert not alive.api_is_silent(frozen_api, os.getpid()), "it stops, or only starts"
+
+
+def test_an_api_that_answers_badly_is_not_silent() -> None:
+    class Busy(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(503)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Keep the test's output clean."""
+
+    with HTTPServer(("127.0.0.1", 0), Busy) as server:
+        Thread(target=server.handle_request).start()
+        assert not alive.api_is_silent(Settings(port=server.server_port), os.getpid())
+
+
+@pytest.mark.parametrize(
+    ("ago_s", "lease_s", "silent"),
+    [(5, None, False), (31, None, True), (31, 20, False), (31, -1, True)],
+    ids=["seen", "unseen", "keeps a job", "has lost its job"],
+)
+def test_a_worker_that_writes_nothing_is_silent_unless_it_keeps_a_job(
+    settings: Settings, ago_s: float, lease_s: float | None, silent: bool
+) -> None:
+    see_worker(settings, ago_s=ago_s, hostname=platform.node(), lease_s=lease_s)
+    assert alive.worker_process(settings) == 1
+    assert alive.worker_is_silent(settings, 1) is silent
+    assert not alive.worker_is_silent(settings, 2)
+
+
+def test_a_worker_that_cannot_reach_the_database_is_not_silent(settings: Settings) -> None:
+    assert alive.worker_process(settings) == 0
+    assert not alive.worker_is_silent(settings, 1)
 
 
 def test_an_engine_that_is_not_there_is_not_healthy(settings: Settings) -> None:
@@ -177,7 +268,10 @@ def test_a_worker_without_a_database_is_not_healthy(settings: Settings) -> None:
 
 
 def test_the_exit_status_is_what_a_container_wants(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(alive.CHECKS, "api", lambda settings: True)
-    monkeypatch.setitem(alive.CHECKS, "engine", lambda settings: False)
-    asked = [["api"], ["engine"], ["broker"], [], ["api", "--end-frozen"], ["engine", "--what"]]
+    for name, is_well in (("api", True), ("engine", False)):
+        check = alive.Check(
+            lambda settings, well=is_well: well, lambda settings: 0, lambda settings, pid: True
+        )
+        monkeypatch.setitem(alive.CHECKS, name, check)
+    asked = [["api"], ["engine"], ["broker"], [], ["api", "--what"], ["engine", "--end-frozen", "--what"]]
     assert [alive.main(arguments) for arguments in asked] == [0, 1, 2, 2, 2, 2]

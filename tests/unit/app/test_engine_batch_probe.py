@@ -1,4 +1,4 @@
-"""The batch size of an accelerator: as large as it pays, as small as the memory wants it."""
+"""The batch size of an accelerator: as was decided, or as large as it pays, and never more than fits."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import cast
 import numpy as np
 import pytest
 import torch
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 from torch import Tensor, nn
 
-from app.engine.batch_probe import learn_batch_size
+from app.engine.batch_probe import fitting_batch_size, learn_batch_size
 from detection.devices import CPU
 from detection.inference.backends import eager
 from detection.inference.backends.cuda_graphs import GraphedNetwork, Outputs, RunNetwork
@@ -60,6 +61,25 @@ def test_no_more_is_tried_than_allowed() -> None:
 def test_a_model_that_does_not_fit_at_all_is_an_error() -> None:
     with pytest.raises(torch.OutOfMemoryError):
         Accelerator(side_by_side=1, fits=0).learn()
+
+
+@pytest.mark.parametrize(
+    ("fits", "found", "tried"), [(64, 32, [32]), (10, 8, [32, 16, 8]), (0, 1, [32, 16, 8, 4, 2])]
+)
+def test_a_size_that_was_decided_on_is_only_halved_where_it_does_not_fit(
+    fits: int, found: int, tried: list[int]
+) -> None:
+    small = Accelerator(side_by_side=1, fits=fits)
+    assert fitting_batch_size(small.run, wanted=32) == found
+    assert small.tried == tried
+
+
+def test_what_is_no_lack_of_memory_ends_the_search() -> None:
+    def fail(size: int) -> None:
+        raise Fail("Node () Op (Conv) invalid shape")
+
+    with pytest.raises(Fail):
+        fitting_batch_size(fail, wanted=8)
 
 
 Run = tuple[str, int, torch.dtype]

@@ -85,10 +85,10 @@ def test_while_few_wait_each_comes_at_once() -> None:
 def test_while_many_wait_they_come_together() -> None:
     async def story(bench: Bench) -> None:
         await bench.begin(16)
-        await bench.end(0, 1)
+        await bench.end(0, 1, 2, 3, 4)
         assert bench.answered == []
-        await bench.end(2)
-        assert bench.answered == [0, 10, 20]
+        await bench.end(5)
+        assert bench.answered == [0, 10, 20, 30, 40, 50], "ten are left, and half as many again came"
 
     told(story)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 
@@ -263,6 +264,29 @@ def test_a_torch_module_computes_with_the_threads_of_its_shape(
     backend = loaded.predictor.backend
     monkeypatch.setattr(backend, "_compute", lambda images: (torch.tensor(torch.get_num_threads()),))
     assert backend.run(torch.zeros(1, 3, 64, 96))[0].item() == 3
+
+
+@pytest.mark.parametrize(
+    ("is_pinned", "learns", "served"),
+    [(True, True, 4), (False, True, 2), (False, False, 4)],
+    ids=["a plan has measured it", "it is learned", "a setting says it"],
+)
+def test_a_batch_is_as_large_as_was_decided_and_only_else_as_large_as_is_learned(
+    settings: Settings,
+    storage: Storage,
+    monkeypatch: pytest.MonkeyPatch,
+    is_pinned: bool,
+    learns: bool,
+    served: int,
+) -> None:
+    monkeypatch.setattr("app.engine.loader.learn_batch_size", lambda run, *, most: most // 2)
+    shape = ServingShape("onnxruntime", Precision.FP32, streams=1, threads=1, batch_size=4)
+    device = replace(choose_device(settings), learns_batch_size=learns)
+    loader = Loader(storage, device, scratch=settings.scratch, max_pixels=1000)
+    model = msgspec.structs.replace(publish(storage), shape=shape if is_pinned else None)
+    loaded = loader.load(model, shape)
+    assert isinstance(loaded, LoadedModel)
+    assert loaded.batch_size == served
 
 
 def lose(storage: Storage, file: WeightsFile) -> None:

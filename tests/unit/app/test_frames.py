@@ -7,7 +7,16 @@ import random
 
 import pytest
 
-from app.detect.frames import LENGTHS, SCRATCH_BYTES, FrameProtocol
+from app.detect import frames
+from app.detect.frames import LENGTHS, FrameProtocol
+
+SCRATCH_BYTES = 64 * 1024
+"""Less than in truth: what happens at the edge happens sooner."""
+
+
+@pytest.fixture(autouse=True)
+def _small_scratch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frames, "SCRATCH_BYTES", SCRATCH_BYTES)
 
 
 class Recorder:

@@ -1,4 +1,4 @@
-"""Work ends when its client leaves, whether the connection says so or has to be asked."""
+"""Work ends when the connection says that its client has left."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 from fastapi import Request
-from starlette.types import Message
 
 from app.api.presence import KEY, Presence
 from app.detect.leaving import ClientGoneError, while_connected
@@ -15,21 +14,15 @@ from app.errors import OverloadedError
 
 
 class Client:
-    """Of one request, to a connection that tells of its end, or to one that has to be asked."""
+    """Of one request."""
 
-    def __init__(self, *, tells: bool) -> None:
+    def __init__(self) -> None:
         self.num_listened = 0
-        self._messages: asyncio.Queue[Message] = asyncio.Queue()
-        self._messages.put_nowait({"type": "http.request", "body": b"", "more_body": False})
-        self._presence = Presence(self._listen) if tells else None
-        scope = {"type": "http", "method": "POST", "path": "/", "headers": [], KEY: self._presence}
-        self.request = Request(scope, self._messages.get)
+        self._presence = Presence(self._listen)
+        self.request = Request({"type": "http", KEY: self._presence})
 
     def leave(self) -> None:
-        if self._presence is None:
-            self._messages.put_nowait({"type": "http.disconnect"})
-        else:
-            self._presence.leave()
+        self._presence.leave()
 
     def _listen(self) -> None:
         self.num_listened += 1
@@ -38,21 +31,17 @@ class Client:
 Story = Callable[[Client], Awaitable[None]]
 
 
-def told(story: Story, *, tells: bool) -> None:
+def told(story: Story) -> None:
     async def tell() -> None:
         async with asyncio.timeout(10):
-            await story(Client(tells=tells))
+            await story(Client())
             await asyncio.sleep(0)  # what was cancelled ends with the next turn of the loop
             assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(tell())
 
 
-either_way = pytest.mark.parametrize("tells", [True, False])
-
-
-@either_way
-def test_work_ends_when_its_client_leaves(tells: bool) -> None:
+def test_work_ends_when_its_client_leaves() -> None:
     async def story(client: Client) -> None:
         ended: list[str] = []
 
@@ -70,7 +59,7 @@ def test_work_ends_when_its_client_leaves(tells: bool) -> None:
         assert here is not None
         assert here.cancelling() == 0, "what the client's leaving began ended with the work"
 
-    told(story, tells=tells)
+    told(story)
 
 
 def test_work_for_a_client_that_has_left_is_not_begun() -> None:
@@ -83,11 +72,10 @@ def test_work_for_a_client_that_has_left_is_not_begun() -> None:
             await while_connected(client.request, work())
         assert client.num_listened == 0
 
-    told(story, tells=True)
+    told(story)
 
 
-@either_way
-def test_work_that_is_done_is_answered_and_who_leaves_afterwards_ends_nothing(tells: bool) -> None:
+def test_work_that_is_done_is_answered_and_who_leaves_afterwards_ends_nothing() -> None:
     async def story(client: Client) -> None:
         async def work() -> int:
             return 7
@@ -101,11 +89,10 @@ def test_work_that_is_done_is_answered_and_who_leaves_afterwards_ends_nothing(te
         client.leave()
         await asyncio.sleep(0)
 
-    told(story, tells=tells)
+    told(story)
 
 
-@either_way
-def test_a_request_that_is_ended_from_outside_is_no_client_that_left(tells: bool) -> None:
+def test_a_request_that_is_ended_from_outside_is_no_client_that_left() -> None:
     async def story(client: Client) -> None:
         request = asyncio.create_task(while_connected(client.request, asyncio.sleep(1000)))
         await asyncio.sleep(0)
@@ -113,7 +100,7 @@ def test_a_request_that_is_ended_from_outside_is_no_client_that_left(tells: bool
         with pytest.raises(asyncio.CancelledError):
             await request
 
-    told(story, tells=tells)
+    told(story)
 
 
 def test_the_connection_is_read_while_somebody_works() -> None:
@@ -123,4 +110,11 @@ def test_the_connection_is_read_while_somebody_works() -> None:
 
         assert await while_connected(client.request, work()) == 1, "one that is not read tells of no end"
 
-    told(story, tells=True)
+    told(story)
+
+
+def test_work_is_done_for_a_client_that_no_connection_tells_of() -> None:
+    async def work() -> int:
+        return 7
+
+    assert asyncio.run(while_connected(Request({"type": "http"}), work())) == 7

@@ -7,6 +7,7 @@ import json
 import logging
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -174,9 +175,23 @@ def test_a_gathered_line_waits_for_a_moment_only() -> None:
     stream = io.StringIO()
     handler = GatheringHandler(stream)
     handler.handle(logging.makeLogRecord({"msg": "alone", "levelno": logging.INFO}))
-    assert handler._timer is not None
-    handler._timer.join(10)
+    deadline = time.monotonic() + 10
+    while not stream.getvalue() and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert stream.getvalue() == "alone\n"
+
+
+def test_lines_that_are_made_later_keep_their_place() -> None:
+    stream = io.StringIO()
+    handler = GatheringHandler(stream)
+    logger = logging.Logger("gathered")
+    logger.addHandler(handler)
+    handler.keep(lambda: "first")
+    logger.info("second")
+    handler.keep(lambda: "third")
+    assert stream.getvalue() == ""
+    logger.warning("fourth")
+    assert stream.getvalue() == "first\nsecond\nthird\nfourth\n"
 
 
 def test_the_end_of_the_process_writes_what_was_gathered() -> None:

@@ -7,13 +7,15 @@ from pathlib import Path
 import onnxruntime
 import pytest
 import torch
+from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
+from torch import Tensor
 
 from detection.devices import CPU
 from detection.errors import BackendError
-from detection.inference.backends import BACKENDS, check_use
+from detection.inference.backends import BACKENDS, check_use, tensorrt
 from detection.inference.backends.eager import EagerBackend
 from detection.inference.backends.onnx_runtime import OnnxRuntimeBackend
-from detection.inference.backends.tensorrt import PROVIDER, tensorrt_providers
+from detection.inference.backends.tensorrt import PROVIDER, TensorRtBackend, tensorrt_providers
 from detection.inference.serving import Precision
 from detection.model_record import ModelRecord
 from detection.models import create_served_model
@@ -58,6 +60,25 @@ def test_an_engine_is_built_once_for_every_batch(tmp_path: Path) -> None:
     assert "trt_engine_cache_path" not in exact
 
 
+@pytest.mark.parametrize(("count", "parts"), [(1, [1]), (2, [2]), (5, [2, 2, 1])])
+def test_a_batch_that_an_engine_was_not_built_for_is_computed_in_parts(
+    count: int, parts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the crops of a second stage, of which a hundred are one batch."""
+    images = 255 * torch.rand(count, 3, *RECORD.input_size_hw)
+    whole = OnnxRuntimeBackend(tiny_graph()).run(images)
+    run, computed = OnnxRuntimeBackend.run, list[int]()
+
+    def counted(backend: OnnxRuntimeBackend, part: Tensor) -> tuple[Tensor, ...]:
+        computed.append(len(part))
+        return run(backend, part)
+
+    monkeypatch.setattr(tensorrt, "LARGEST_BATCH", 2)
+    monkeypatch.setattr(OnnxRuntimeBackend, "run", counted)
+    torch.testing.assert_close(TensorRtBackend(tiny_graph()).run(images), whole)
+    assert computed == parts
+
+
 class Without:
     """A session whose first provider could not be loaded."""
 
@@ -74,6 +95,37 @@ def test_a_provider_that_does_not_work_is_told_instead_of_the_cpu_taken(
     monkeypatch.setattr(onnxruntime, "InferenceSession", Without)
     with pytest.raises(BackendError, match="cannot use its CUDAExecutionProvider here"):
         OnnxRuntimeBackend(tiny_graph(), providers=["CUDAExecutionProvider"])
+
+
+def test_a_provider_that_cannot_make_anything_of_a_graph_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise EPFail("TensorRT EP could not build engine for fused node")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", fail)
+    with pytest.raises(BackendError, match="its TensorrtExecutionProvider here: TensorRT EP could not"):
+        TensorRtBackend(tiny_graph(), providers=[PROVIDER])
+
+
+class FailsInARun:
+    """What computes behind a session, with a provider that fails; all else is as it was."""
+
+    def __init__(self, own: object) -> None:
+        self._own = own
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._own, name)
+
+    def run(self, *_: object) -> list[object]:
+        raise EPFail("CUDA failure 719: unspecified launch failure")
+
+
+def test_a_provider_that_fails_in_a_run_is_told_instead_of_the_cpu_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    backend = OnnxRuntimeBackend(tiny_graph())
+    monkeypatch.setattr(backend._session, "_sess", FailsInARun(backend._session._sess))
+    with pytest.raises(EPFail):
+        backend.run(torch.zeros(1, 3, *RECORD.input_size_hw))
 
 
 def test_half_precision_is_that_of_the_convolutions_alone() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, RuntimeException
+from onnxruntime.capi.onnxruntime_pybind11_state import EPFail, Fail, RuntimeException
 
 from detection.inference.out_of_memory import MemoryLimit, is_out_of_memory
 
@@ -19,6 +19,7 @@ from detection.inference.out_of_memory import MemoryLimit, is_out_of_memory
         (MemoryError(), True),
         (RuntimeException("BFCArena::AllocateRawInternal Failed to allocate memory for buffer"), True),
         (Fail("CUDA failure 2: out of memory"), True),
+        (EPFail("CUDA failure 2: out of memory"), True),
         (Fail("Node () Op (Conv) invalid shape"), False),
         (RuntimeError("out of memory, says somebody else"), False),
         (ValueError("out of memory"), False),

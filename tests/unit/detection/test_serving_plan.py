@@ -78,6 +78,19 @@ def test_who_does_not_win_is_told_why() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("same", "told"),
+    [
+        (1.0, "too few boxes were found to tell whether it finds what the reference finds"),
+        (2999 / 3000, "differs from the reference: 99.9% of the boxes are the same"),
+        (0.0, "differs from the reference: 0.0% of the boxes are the same"),
+    ],
+)
+def test_who_is_not_known_to_be_right_is_told_what_is_known(same: float, told: str) -> None:
+    unsure = row("other", 300.0, 5.0, agrees=False, same_boxes=same)
+    assert why_not(unsure, PlanWish(), ROW) == told
+
+
 def test_where_nothing_wins_each_is_told_which_wish_it_misses() -> None:
     wish = PlanWish(p95_ms=15.0, rps=80.0)
     assert [why_not(each, wish, judge(ROWS, wish).winner) for each in ROWS] == [

@@ -5,13 +5,14 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 
 import pytest
 
 from app.jobs.protocol import LostLeaseError
 from detection.training.state import StopRequest
-from worker.control import LETTERS, Control, StoppedError
+from worker.control import LAST_WORD, LETTERS, PULSE, Control, StoppedError
 from worker.exit_codes import ExitCode
 
 CHILD = """
@@ -57,6 +58,28 @@ def test_a_full_line_has_said_enough(line: tuple[Control, socket.socket]) -> Non
     for _ in range(100_000):
         control.pulse()
     assert control.request() is None
+
+
+def test_the_last_word_waits_for_room(line: tuple[Control, socket.socket]) -> None:
+    control, ours = line
+    ours.settimeout(5)
+    for _ in range(1000):
+        control.pulse()
+    speaking = threading.Thread(target=control.last_word)
+    speaking.start()
+    heard = b""
+    while LAST_WORD not in heard:
+        heard += ours.recv(4096)
+    speaking.join()
+    assert heard.endswith(LAST_WORD)
+    assert set(heard[:-1]) == set(PULSE)
+
+
+def test_the_last_word_may_find_nobody(line: tuple[Control, socket.socket]) -> None:
+    control, ours = line
+    ours.close()
+    control.last_word()
+    assert control.request() is StopRequest.DRAIN
 
 
 def test_a_stronger_order_replaces_a_weaker_one(line: tuple[Control, socket.socket]) -> None:

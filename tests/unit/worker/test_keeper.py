@@ -12,6 +12,7 @@ from typing import Any
 
 import psutil
 import pytest
+import structlog
 from sqlalchemy import select, update
 
 from app.database.clock import database_now
@@ -34,8 +35,10 @@ IGNORES = READY + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(60)
 LEAVES_A_GRANDCHILD = (
     READY + "print(subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']).pid, flush=True)"
 )
+LAST_WORD = "line.send(b'e')\n"
 ENDS_ITS_JOB = (
     READY
+    + LAST_WORD
     + """
 from app.database.session import create_database_engine, create_sessions
 from app.jobs import protocol
@@ -48,6 +51,10 @@ time.sleep({lingers_s})
 
 FAILS_ITS_JOB = ENDS_ITS_JOB.replace("succeed(", "fail(").replace(
     "{{}})", "protocol.Failure('video_unusable', 'no frame'))"
+)
+GIVES_ITS_JOB_BACK = ENDS_ITS_JOB.replace("succeed(", "requeue(").replace(
+    "{{}})",
+    "protocol.Failure('no_space', 'the disk is full', retryable=True), costs_attempt=True, delay_s=60)",
 )
 
 
@@ -175,6 +182,26 @@ def test_a_job_that_ended_itself_is_left_alone(
     keep(job_id, context, ON_CPU)
     assert job(context).status == JobStatus.SUCCEEDED
     assert len(reasons(context)) == 3
+
+
+GOES_HOME = "print('at home', flush=True)\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "is_lost"),
+    [(GIVES_ITS_JOB_BACK, False), (GIVES_ITS_JOB_BACK.replace(LAST_WORD, ""), True)],
+    ids=["given back", "taken"],
+)
+def test_a_lease_that_was_given_back_is_not_lost(
+    job_id: str, context: WorkerContext, children: Callable[..., None], script: str, is_lost: bool
+) -> None:
+    children(script + GOES_HOME, lingers_s=2)
+    with structlog.testing.capture_logs() as lines:
+        keep(job_id, context, ON_CPU)
+    assert job(context).status == JobStatus.QUEUED
+    assert ("lease_lost" in [line["event"] for line in lines]) is is_lost
+    log = context.settings.job_logs / f"{job_id}.log"
+    assert ("at home" in log.read_text()) is not is_lost, "what has lost its job is ended at once"
 
 
 def test_a_cancel_is_passed_on(job_id: str, context: WorkerContext, children: Callable[..., None]) -> None:

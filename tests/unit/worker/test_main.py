@@ -16,7 +16,7 @@ from detection.errors import DeviceError
 from worker import __main__ as entry
 from worker import prompt_stop
 from worker.context import WorkerContext
-from worker.presence import show_presence
+from worker.registration import register_worker
 from worker.rounds import Chore, Rounds
 
 PATIENCE_S = 20.0
@@ -65,7 +65,7 @@ def run_worker(context: WorkerContext, forced: threading.Event, monkeypatch: pyt
     monkeypatch.setattr(entry, "set_context", lambda current: None)
     monkeypatch.setattr(entry, "sweep_rounds", lambda _: Rounds("sweep", [Chore(int, every_s=60)]))
     with context.sessions() as session:
-        show_presence(session, context)
+        register_worker(session, context)
     return run
 
 

@@ -10,8 +10,8 @@ from sqlalchemy import select
 from app.database.tables import Worker
 from worker import prompt_stop
 from worker.context import WorkerContext
-from worker.presence import show_presence
 from worker.prompt_stop import PromptStop
+from worker.registration import register_worker
 
 PATIENCE_S = 20.0
 
@@ -28,7 +28,7 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 def test_an_idle_worker_ends_and_is_no_longer_listed(context: WorkerContext, ended: threading.Event) -> None:
     with context.sessions() as session:
-        show_presence(session, context)
+        register_worker(session, context)
     thread = PromptStop(context)
     thread.start()
     context.draining.set()

@@ -21,7 +21,7 @@ from tests.unit.worker.conftest import RecordingBell
 from worker import rounds
 from worker import sweep as sweep_module
 from worker.context import WorkerContext
-from worker.presence import end_presence
+from worker.registration import deregister_worker
 from worker.rounds import Chore, Rounds
 from worker.sweep import Sweep, Unheard
 
@@ -109,14 +109,14 @@ def test_waiting_begins_anew_with_every_other_head() -> None:
 
 def test_a_worker_shows_that_it_is_there(context: WorkerContext) -> None:
     sweep = Sweep(context)
-    sweep.show_presence()
-    sweep.show_presence()
+    sweep.register()
+    sweep.register()
     with context.sessions() as session:
         row = session.scalars(select(Worker)).one()
         assert (row.name, row.queue, row.pid) == (context.name, "gpu", os.getpid())
         assert row.versions["torch"]
         assert row.memory["worker_bytes"] > 0
-        end_presence(session, context)
+        deregister_worker(session, context)
         assert session.scalars(select(Worker)).all() == []
 
 

@@ -19,7 +19,7 @@ from app.jobs.states import JobKind, JobStatus
 from tests.fake_driver import FakeDriver
 from worker import nvml, taking
 from worker.context import WorkerContext
-from worker.presence import show_presence
+from worker.registration import register_worker
 from worker.slots import Slots
 from worker.taking import Turn, next_job, refuse_impossible, take_jobs
 
@@ -161,7 +161,7 @@ def test_a_device_that_no_worker_has_is_a_failure_that_lists_what_there_is(
     worker: MakeWorker, sessions: Sessions, done: list[object]
 ) -> None:
     with sessions() as session:
-        show_presence(session, worker("3", name="gpu@there:1", host="there"))
+        register_worker(session, worker("3", name="gpu@there:1", host="there"))
     missing, several, twice, here, there = queued(sessions, "7", "1,3", "0,0", "0", "3")
     take_jobs(worker("01"))
     failure = job(sessions, missing).failure
@@ -188,7 +188,7 @@ def test_a_device_that_no_worker_has_is_a_failure_that_lists_what_there_is(
 
 def test_a_device_of_a_worker_that_is_gone_counts_no_more(worker: MakeWorker, sessions: Sessions) -> None:
     with sessions() as session:
-        show_presence(session, worker("3", name="gpu@there:1", host="there"))
+        register_worker(session, worker("3", name="gpu@there:1", host="there"))
     (job_id,) = queued(sessions, "3")
     refuse_impossible(worker("01", started_at=utc_now() - timedelta(hours=1)))
     assert job(sessions, job_id).status == JobStatus.QUEUED

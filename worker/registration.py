@@ -21,7 +21,7 @@ FORGOTTEN_AFTER = timedelta(hours=1)
 """A worker that was silent for this long is no longer listed."""
 
 
-def show_presence(session: Session, context: WorkerContext) -> None:
+def register_worker(session: Session, context: WorkerContext) -> None:
     """Insert or refresh the worker's row."""
     row = session.get(Worker, context.name) or Worker(name=context.name, versions=library_versions())
     row.queue, row.hostname, row.pid = context.queue.value, context.host, os.getpid()
@@ -32,7 +32,7 @@ def show_presence(session: Session, context: WorkerContext) -> None:
     session.commit()
 
 
-def end_presence(session: Session, context: WorkerContext) -> None:
+def deregister_worker(session: Session, context: WorkerContext) -> None:
     """Remove the row of a worker that stops in an orderly way."""
     session.execute(delete(Worker).where(Worker.name == context.name))
     session.commit()
