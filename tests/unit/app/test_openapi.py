@@ -94,6 +94,8 @@ def test_every_call_documents_its_errors(document: dict[str, Any]) -> None:
         assert set(call["responses"]) >= EVERYWHERE, name
         for status, response in call["responses"].items():
             if int(status) >= 400:
+                said = response["description"].split("; ")
+                assert len(said) == len(set(said)), (name, said)
                 content = response["content"]["application/problem+json"]
                 assert content["schema"] == {"$ref": "#/components/schemas/Problem"}, (name, status)
                 assert content["examples"], (name, status)
