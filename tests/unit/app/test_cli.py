@@ -729,11 +729,11 @@ class TestBench:
     @pytest.mark.parametrize(
         ("changes", "line"),
         [
-            ({}, "served with openvino bf16, 2 x 1 threads, batches of 1 from now on"),
-            ({"pinned": None}, "best is openvino bf16, 2 x 1 threads, batches of 1; nothing was pinned"),
+            ({}, "served with openvino bf16, 2 x 1 thread, batches of 1 from now on"),
+            ({"pinned": None}, "best is openvino bf16, 2 x 1 thread, batches of 1; nothing was pinned"),
             (
                 {"pinned": None, "winner": None, "closest": PLAN_ROW, "unmet": ["rps: too few"]},
-                "closest is openvino bf16, 2 x 1 threads, batches of 1; nothing was pinned",
+                "closest is openvino bf16, 2 x 1 thread, batches of 1; nothing was pinned",
             ),
         ],
     )
