@@ -100,7 +100,7 @@ def documented(*kinds: type[HarrierError]) -> dict[int | str, dict[str, Any]]:
     """Return what OpenAPI says about the errors a path can answer, one example per code."""
     found: dict[int | str, dict[str, Any]] = {}
     for status in sorted({kind.status for kind in kinds}):
-        of_status = [kind for kind in kinds if kind.status == status]
+        of_status = [kind for kind in dict.fromkeys(kinds) if kind.status == status]
         found[status] = {
             "description": _description(of_status),
             "content": {

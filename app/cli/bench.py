@@ -115,7 +115,8 @@ def _outcome(plan: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _named(shape: Mapping[str, Any]) -> str:
+    threads = f"{shape['threads']} thread{'' if shape['threads'] == 1 else 's'}"
     return (
-        f"{shape['backend']} {shape['precision']}, {shape['streams']} x {shape['threads']} threads, "
+        f"{shape['backend']} {shape['precision']}, {shape['streams']} x {threads}, "
         f"batches of {shape['batch_size']}"
     )

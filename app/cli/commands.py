@@ -26,12 +26,12 @@ server.add_to(app)
 training.add_to(app)
 detect.add_to(app)
 app.command()(bench.bench)
-app.add_typer(datasets.app, name="datasets", help="Upload and list datasets.")
+app.add_typer(datasets.app, name="datasets", help="Upload and list datasets, read what was wrong with them.")
 app.add_typer(jobs.app, name="jobs", help="Watch, cancel and resume jobs.")
 analysis.add_to(models.app)
 app.add_typer(models.app, name="models", help=MODELS)
 app.add_typer(keys.app, name="keys", help="API keys of this home.")
-app.add_typer(weights.app, name="weights", help="Pretrained weights of the original project.")
+app.add_typer(weights.app, name="weights", help="Pretrained weights of the original projects.")
 
 
 def main() -> None:

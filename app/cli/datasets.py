@@ -1,4 +1,4 @@
-"""`harrier datasets`: upload a folder or an archive, list what is there."""
+"""`harrier datasets`: upload a folder or an archive, list what is there, and what was wrong with it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,15 @@ def add(
         dataset = api.get(f"/datasets/{dataset['id']}")
         for split, counts in dataset["splits"].items():
             say(f"  {split}: {counts['images']} pictures, {counts['boxes']} boxes")
+        _say_findings(api, dataset["id"])
     show(dataset["id"])
+
+
+def _say_findings(api: Api, dataset_id: str) -> None:
+    counts = api.get(f"/datasets/{dataset_id}/report")["counts"]
+    if counts:
+        found = ", ".join(f"{number} × {code}" for code, number in counts.items())
+        say(f"  findings: {found}; see harrier datasets report {dataset_id}")
 
 
 def _own_name(source: Path) -> str | None:
@@ -79,3 +87,23 @@ def list_all(
             for row in rows
         ),
     )
+
+
+@app.command("report")
+def report(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print what was wrong with a dataset, and what was done about it."""
+    found = Api(get_settings()).get(f"/datasets/{dataset}/report")
+    if as_json:
+        show_json(found)
+        return
+    columns = ("severity", "action", "code", "file", "where", "message")
+    rows = [[finding[column] for column in columns] for finding in found["findings"]]
+    if rows:
+        show_table([column.upper() for column in columns], rows)
+    if (only_counted := sum(found["counts"].values()) - len(rows)) > 0:
+        say(f"  and {only_counted} more, which were only counted")
+    elif not rows:
+        say("  nothing was found wrong")

@@ -28,8 +28,8 @@ def list_all(
         show_json(rows)
         return
     show_table(
-        ("ID", "KIND", "STATUS", "STAGE", "FACTS", "NAME"),
-        ((row["id"], row["kind"], row["status"], row["stage"], _facts(row), row["name"]) for row in rows),
+        ("ID", "KIND", "STATUS", "STAGE", "NAME", "FACTS"),  # the last one may be a long sentence
+        ((row["id"], row["kind"], row["status"], row["stage"], row["name"], _facts(row)) for row in rows),
     )
 
 

@@ -177,7 +177,10 @@ def check_weights_head(head: bytes) -> None:
 async def import_model(
     request: Request, response: Response, state: StateDep, author: AuthorDep, once: OnceDep
 ) -> object:
-    """Import weights of the original project. Nothing in the file is run; reading it is a job."""
+    """Import weights of the original projects or of torchvision.
+
+    Nothing in the file is run; reading it is a job.
+    """
     settings = state.settings
     rules = UploadRules(
         field="weights",

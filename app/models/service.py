@@ -53,8 +53,14 @@ if TYPE_CHECKING:
 def get_model(session: Session, model_id: str) -> Model:
     model = session.get(Model, model_id)
     if model is None:
-        raise NotFoundError(f"there is no model {model_id}")
+        raise NotFoundError(f"there is no model {model_id}{_by_alias(session, model_id)}")
     return model
+
+
+def _by_alias(session: Session, name: str) -> str:
+    """Return which id was meant by an alias: names move, and what is changed or measured must not."""
+    meant = session.scalars(select(Model.id).where(Model.alias == name)).one_or_none()
+    return f"; here an id is needed, and that alias means {meant} now" if meant else ""
 
 
 def read_model(session: Session, model: Model) -> ModelRead:

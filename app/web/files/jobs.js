@@ -7,6 +7,7 @@ import { GOING_ON, percent, progressLine, state } from "./progress.js";
 import { seen } from "./videos.js";
 
 const LAST_LINES = 20;
+const MOST_SIGNS = 120;
 
 export async function showJobs() {
   const page = await get("jobs?limit=100");
@@ -57,10 +58,15 @@ async function lastLines(id) {
   return [element("h2", {}, "Last lines of its log"), element("pre", {}, lines.join("\n"))];
 }
 
+/** In a list; the job's own view has all of it. */
+function brief(text) {
+  return text.length > MOST_SIGNS ? element("span", { title: text }, `${text.slice(0, MOST_SIGNS - 1)}…`) : text;
+}
+
 const COLUMNS = [
   { title: "Job", value: (job) => element("a", { href: `#job/${encodeURIComponent(job.id)}` }, job.name || job.id), long: true },
   { title: "Kind", value: (job) => job.kind, from: "medium" },
-  { title: "Status", value: state, long: true },
+  { title: "Status", value: (job) => brief(state(job)), long: true },
   { title: "Done", value: (job) => percent(job.progress.fraction), digits: 0 },
   { title: "Device", value: device, from: "wide" },
   { title: "Asked for", value: (job) => day(job.created_at, { timeStyle: "short" }), from: "medium" },

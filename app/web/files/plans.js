@@ -29,8 +29,11 @@ export function planned(plan) {
   );
 }
 
+/** What stands in columns of their own where there is room. */
+const inShort = (row) => `${row.streams} × ${row.threads}, batches of ${row.batch_size}`;
+
 const COLUMNS = [
-  { title: "Backend", value: (row) => executor(row) },
+  { title: "Backend", value: (row) => [executor(row), element("small", { class: "narrow" }, inShort(row))] },
   { title: "Streams", value: (row) => `${row.streams} × ${row.threads}`, from: "medium" },
   { title: "Batch", value: (row) => row.batch_size, digits: 0, from: "medium" },
   { title: "Images/s", value: (row) => row.pictures_per_s, digits: 1 },

@@ -14,20 +14,21 @@ const CHOSEN_BY = {
   default: "the default here",
 };
 
-/** Return how each model in the engine's memory is served, by id; nothing when the engine is away. */
+/** Return how each model in the engine's memory is served, by id; null when the engine is away. */
 export async function servedNow() {
   try {
     const { models } = await get("serving");
     return Object.fromEntries(models.map((served) => [served.model_id, served]));
   } catch (error) {
-    if (error.status === 503) return {};
+    if (error.status === 503) return null;
     throw error;
   }
 }
 
 export const servedBy = (model, now) => {
-  const shape = now[model.id] ?? model.serving;
-  return shape && `${executor(shape)}${model.serving ? ", pinned" : ""}`;
+  const shape = now?.[model.id] ?? model.serving;
+  if (!shape) return now && "not in memory";
+  return `${executor(shape)}${model.serving ? ", pinned" : ""}`;
 };
 
 /** Draw the section of a detector; a classifier has none. */
@@ -40,8 +41,8 @@ export async function serving(model, signal) {
   const draw = async () => {
     const [shownModel, now, plan] = await Promise.all([get(here), servedNow(), lastPlan(here)]);
     const unpin = shownModel.serving ? element("button", { type: "button", onclick: () => work(unpinned) }, "Unpin it") : null;
-    if (!signal.aborted) place.replaceChildren(...described(shownModel, now[model.id], unpin), ...lastOf(plan));
-    return { pinned: shownModel.serving, now: now[model.id] };
+    if (!signal.aborted) place.replaceChildren(...described(shownModel, now?.[model.id], unpin), ...lastOf(plan));
+    return { pinned: shownModel.serving, now: now?.[model.id] };
   };
   let wasInMemory = false;
   /** What is pinned serves as soon as the engine has loaded it: look until then, for a while. */

@@ -50,6 +50,14 @@ def test_models_are_listed_newest_first(api: Api) -> None:
     assert all(model["files"] for model in first["items"])
 
 
+def test_an_alias_where_an_id_is_needed_is_told_from_nothing(api: Api) -> None:
+    model = api.model()
+    api.client.patch(f"/models/{model}", json={"alias": "production"})
+    problem = assert_problem(api.client.post("/models/production/plan"), 404, "not_found")
+    assert problem["detail"].endswith(f"an id is needed, and that alias means {model} now")
+    assert_problem(api.client.get("/models/nothing"), 404, "not_found")
+
+
 def test_an_alias_moves(api: Api) -> None:
     first, second = api.model(), api.model()
     api.client.patch(f"/models/{first}", json={"alias": "production"})

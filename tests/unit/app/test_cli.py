@@ -37,6 +37,21 @@ JOB = {
     "failure": None,
     "result": {"model_id": "m1"},
 }
+REPORT = {
+    "status": "ready",
+    "counts": {"box_empty": 3},
+    "findings": [
+        {
+            "code": "box_empty",
+            "severity": "warning",
+            "action": "dropped",
+            "file": "a.txt",
+            "where": "line 3",
+            "message": "the box has no area",
+            "image_id": "a",
+        }
+    ],
+}
 PROBLEM = {
     "title": "The request is not valid",
     "detail": "2 faults",
@@ -251,6 +266,13 @@ class TestLists:
         assert heading.startswith("ID" + " " * 88)
         assert row.startswith("x" * 90 + "  train  succeeded")
 
+    def test_a_long_reason_moves_no_other_column(self, server: FakeServer, run: Run) -> None:
+        failed = {**JOB, "id": "j2", "failure": {"message": "why " * 100}}
+        server.answer("/jobs", page(JOB, failed))
+        heading, row, _ = run("jobs", "list").splitlines()
+        assert heading.split() == ["ID", "KIND", "STATUS", "STAGE", "NAME", "FACTS"]
+        assert len(row) < 100
+
     def test_datasets_and_models(self, server: FakeServer, run: Run) -> None:
         dataset = {"id": "d1", "status": "ready", "format": "voc", "classes": ["a"], "name": "cells"}
         server.answer(
@@ -276,6 +298,7 @@ class TestDatasets:
         server.answer("/datasets", {"id": "d1", "job_id": "j1"}, 202)
         server.answer("/jobs/j1", JOB)
         server.answer("/datasets/d1", {"id": "d1", "splits": {"train": {"images": 1, "boxes": 2}}})
+        server.answer("/datasets/d1/report", REPORT)
         assert run("datasets", "add", tmp_path / "cells", "--seed", 7).strip() == "d1"
         (body,) = server.bodies("/datasets")
         assert b'name="name"\r\n\r\ncells' in body
@@ -295,6 +318,29 @@ class TestDatasets:
         assert b'name="name"' not in server.bodies("/datasets")[1]  # the server makes one: cells
         assert b'filename="cells.tar"' in server.bodies("/datasets")[0]
         assert b"an archive" in server.bodies("/datasets")[0]
+
+    def test_what_was_wrong_is_said_after_the_import_and_in_full_on_demand(
+        self, server: FakeServer, run: Run, tmp_path: Path
+    ) -> None:
+        (tmp_path / "cells.tar").write_bytes(b"an archive")
+        server.answer("/datasets", {"id": "d1", "job_id": "j1"}, 202)
+        server.answer("/jobs/j1", JOB)
+        server.answer("/datasets/d1", {"id": "d1", "splits": {}})
+        server.answer("/datasets/d1/report", REPORT)
+        done = CliRunner().invoke(commands.app, ["datasets", "add", str(tmp_path / "cells.tar")])
+        assert "findings: 3 × box_empty; see harrier datasets report d1" in done.stderr
+        done = CliRunner().invoke(commands.app, ["datasets", "report", "d1"])
+        heading, row = done.stdout.splitlines()
+        assert heading.split() == ["SEVERITY", "ACTION", "CODE", "FILE", "WHERE", "MESSAGE"]
+        assert row == "warning   dropped  box_empty  a.txt  line 3  the box has no area"
+        assert "and 2 more" in done.stderr
+        assert json.loads(run("datasets", "report", "d1", "--json")) == REPORT
+
+    def test_a_dataset_without_a_fault_is_said_to_have_none(self, server: FakeServer, run: Run) -> None:
+        server.answer("/datasets/d1/report", {"status": "ready", "counts": {}, "findings": []})
+        assert run("datasets", "report", "d1") == ""
+        done = CliRunner().invoke(commands.app, ["datasets", "report", "d1"])
+        assert "nothing was found wrong" in done.stderr
 
     def test_what_is_not_there_is_named_by_its_whole_path(self, run: Run, tmp_path: Path) -> None:
         run("datasets", "add", "nowhere", fails=str(tmp_path / "nowhere"))
@@ -397,7 +443,9 @@ class TestJobs:
     def test_the_list_says_why_a_job_failed(self, server: FakeServer, run: Run) -> None:
         failure = {"code": "device_missing", "message": "device '7':\nno live worker has it"}
         server.answer("/jobs", page({**JOB, "status": "failed", "failure": failure}))
-        assert "AP50 0.750  device '7': no live worker has it  night" in run("jobs", "list")
+        assert "night  epoch 2/2  loss 4.500  AP 0.500  AP50 0.750  device '7': no live worker has it" in run(
+            "jobs", "list"
+        )
 
 
 class TestGauges:
@@ -681,11 +729,11 @@ class TestBench:
     @pytest.mark.parametrize(
         ("changes", "line"),
         [
-            ({}, "served with openvino bf16, 2 x 1 threads, batches of 1 from now on"),
-            ({"pinned": None}, "best is openvino bf16, 2 x 1 threads, batches of 1; nothing was pinned"),
+            ({}, "served with openvino bf16, 2 x 1 thread, batches of 1 from now on"),
+            ({"pinned": None}, "best is openvino bf16, 2 x 1 thread, batches of 1; nothing was pinned"),
             (
                 {"pinned": None, "winner": None, "closest": PLAN_ROW, "unmet": ["rps: too few"]},
-                "closest is openvino bf16, 2 x 1 threads, batches of 1; nothing was pinned",
+                "closest is openvino bf16, 2 x 1 thread, batches of 1; nothing was pinned",
             ),
         ],
     )
