@@ -1,7 +1,7 @@
 """How results come from the threads that compute to the event loop: several together while many wait.
 
 Whoever is woken finds the caches of its core taken by the networks, and wakes the next: the loop the API, the
-API the client, who sends its next picture the same way. Six results at a time cost hardly more than one.
+API the client, who sends its next picture the same way. Three results at a time cost hardly more than one.
 Where pictures queue, nobody loses by it: what is not spent on waking serves the queue. The longer the queue,
 the more results come together; twice as many pictures keep the threads busy meanwhile.
 """
@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
-LONGEST_S = 0.06
+LONGEST_S = 0.03
 """So long a result waits for others."""
 
 Value = TypeVar("Value")
