@@ -46,7 +46,7 @@ class Deadlines:
         self._timer = None
         late = [number for number, due in self._due.items() if due <= when]
         for number in late:
-            self._due.pop(number, None)
-            self._expire(number)
+            if self._due.pop(number, None) is not None:  # another late one may have ended it
+                self._expire(number)
         if self._due and self._timer is None:
             self._look_at(min(self._due.values()))
