@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -344,8 +345,10 @@ def usual(tmp_path_factory: pytest.TempPathFactory) -> Usual:
     def look(settings: Mapping[str, Any], example: Example) -> object:
         key = json.dumps([settings, example.steps, example.val, example.shows.__name__], sort_keys=True)
         if key not in known:
-            outcome = run(tmp_path_factory.mktemp("usual"), settings, example.steps, example.val)
+            folder = tmp_path_factory.mktemp("usual")
+            outcome = run(folder, settings, example.steps, example.val)
             known[key] = example.shows(outcome)
+            shutil.rmtree(folder)
         return known[key]
 
     return look

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,11 +26,18 @@ def install() -> ModuleType:
 
 @pytest.fixture
 def steps(install: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The commands that an installation runs, recorded instead of run."""
+    """The commands that an installation runs, recorded instead of run, on a machine that lacks nothing."""
     commands: list[list[str]] = []
     monkeypatch.setattr(install, "_run", commands.append)
     monkeypatch.setattr(install, "missing_libraries", list)
+    free_on_the_disk(install.BYTES_NEEDED, install, monkeypatch)
     return commands
+
+
+def free_on_the_disk(free: int, install: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have so many bytes free wherever it installs, whatever the disk below the tests has left."""
+    usage = shutil.disk_usage("/")._replace(free=free)
+    monkeypatch.setattr(install.shutil, "disk_usage", lambda path: usage)
 
 
 @pytest.fixture
@@ -144,8 +152,8 @@ def test_a_full_disk_is_noticed_first(
     tmp_path: Path,
     lock: Path,
 ) -> None:
-    monkeypatch.setattr(install, "BYTES_NEEDED", 2**62)
-    with pytest.raises(install.CannotInstallError, match="free"):
+    free_on_the_disk(install.BYTES_NEEDED - 1, install, monkeypatch)
+    with pytest.raises(install.CannotInstallError, match=r"about 9 GB in .*venv, but only 8\.6 GB are free"):
         install.prepare(tmp_path / ".venv", [lock])
     assert steps == []
 
