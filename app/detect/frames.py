@@ -13,6 +13,8 @@ import struct
 from collections.abc import Callable
 from typing import cast
 
+from app.detect.outgoing import Outgoing
+
 LENGTHS = struct.Struct(">II")
 """Of the message and of the picture, bytes."""
 SEND_BUFFER_BYTES = 1024 * 1024
@@ -43,18 +45,21 @@ class FrameProtocol(asyncio.BufferedProtocol):
         self._filled = 0
         self._long: _LongFrame | None = None
         self._transport: asyncio.Transport | None = None
+        self._outgoing: Outgoing | None = None
         self._may_write = asyncio.Event()
         self._may_write.set()
         self.ended = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's has the methods, not the class
-        held: socket.socket | None = transport.get_extra_info("socket")
-        if held is not None:
-            held.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        held: socket.socket = transport.get_extra_info("socket")
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        self._outgoing = Outgoing(self._transport)
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._transport = None
+        if self._outgoing is not None:
+            self._outgoing.end()
+        self._transport = self._outgoing = None
         self._may_write.set()
         self.ended.set()
         self._on_end()
@@ -79,10 +84,11 @@ class FrameProtocol(asyncio.BufferedProtocol):
             self._on_frame(frame)
 
     def send(self, message: bytes, picture: bytes = b"") -> None:
-        """Write a frame; without a connection it goes nowhere."""
-        if self._transport is not None:
+        """Write a frame, from any thread; without a connection it goes nowhere."""
+        outgoing = self._outgoing
+        if outgoing is not None:
             begin = LENGTHS.pack(len(message), len(picture)) + message
-            self._transport.writelines([begin, picture] if picture else [begin])
+            outgoing.write([begin, picture] if picture else [begin])
 
     async def sent(self) -> None:
         """Return when the other side has taken most of what was written, or is gone."""
@@ -90,7 +96,8 @@ class FrameProtocol(asyncio.BufferedProtocol):
 
     def close(self) -> None:
         """Hang up when everything is written."""
-        if self._transport is not None:
+        if self._transport is not None and self._outgoing is not None:
+            self._outgoing.pass_on()
             self._transport.close()
 
     def abort(self) -> None:

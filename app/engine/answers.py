@@ -16,7 +16,7 @@ def boxes_of(prediction: Prediction, classes: Sequence[str]) -> tuple[Box, ...]:
     )
 
 
-def timing_of(prediction: Prediction, total_ms: float, classify_ms: float) -> Timing:
+def timing_of(prediction: Prediction, total_ms: float) -> Timing:
     """Waiting is what no stage accounts for: for a slot, for the model to load, for a thread, for a batch."""
     timing = prediction.timing
     worked_ms = timing.decode_ms + timing.preprocess_ms + timing.inference_ms + timing.postprocess_ms
@@ -28,5 +28,4 @@ def timing_of(prediction: Prediction, total_ms: float, classify_ms: float) -> Ti
         postprocess_ms=timing.postprocess_ms,
         batch_size=timing.batch_size,
         passes=timing.passes,
-        classify_ms=classify_ms,
     )

@@ -29,27 +29,34 @@ class Handover:
         self._through: deque[Future[Any]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    async def result(self, running: Future[Value], *, when_left: Callable[[], object]) -> Value:
+    async def result(
+        self,
+        running: Future[Value],
+        *,
+        when_left: Callable[[], object],
+        tell: Callable[[Value], object] = lambda _: None,
+    ) -> Value:
         """Return what a thread returns or raises.
 
         Who is cancelled leaves when the thread is through, and at once when cancelled a second time.
 
         Args:
             when_left: called when nobody waits any more, and the thread is at work.
+            tell: called with the result in the thread, before the loop is woken for it, while few wait.
         """
         try:
-            return await self._expect(running)
+            return await self._expect(running, tell)
         except asyncio.CancelledError:
             if not running.cancel():
                 when_left()
                 await asyncio.wait({self._expect_again(running)})
             raise
 
-    def _expect(self, running: Future[Value]) -> asyncio.Future[Value]:
+    def _expect(self, running: Future[Value], tell: Callable[[Value], object]) -> asyncio.Future[Value]:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Value] = loop.create_future()
         self._answers[running] = answer
-        running.add_done_callback(lambda through: self._take(through, loop))
+        running.add_done_callback(lambda through: self._take(through, loop, tell))
         self._watch()
         return answer
 
@@ -71,12 +78,19 @@ class Handover:
     def _num_unfinished(self) -> int:
         return len(self._answers) - len(self._through)
 
-    def _take(self, through: Future[Any], loop: asyncio.AbstractEventLoop) -> None:
+    def _take(
+        self, through: Future[Value], loop: asyncio.AbstractEventLoop, tell: Callable[[Value], object]
+    ) -> None:
         """Keep a result, and wake the loop when it is time; called from the thread."""
         self._through.append(through)
-        are_enough = 2 * len(self._through) >= self._num_unfinished or not self._many_wait
-        if are_enough and not loop.is_closed():  # who left at once, at the end, left a thread behind
-            loop.call_soon_threadsafe(self._hand_over)
+        few_wait = not self._many_wait
+        try:
+            if few_wait and not (through.cancelled() or through.exception()):
+                tell(through.result())
+        finally:
+            are_enough = few_wait or 2 * len(self._through) >= self._num_unfinished
+            if are_enough and not loop.is_closed():  # who left at once, at the end, left a thread behind
+                loop.call_soon_threadsafe(self._hand_over)
 
     def _hand_over(self) -> None:
         while self._through:

@@ -83,9 +83,14 @@ class Lane:
         """
         return await _outcome(self.pool.submit(work, *args, **kwargs), lambda: None)
 
-    async def take(self, work: Callable[[], Value], *, when_left: Callable[[], object]) -> Value:
-        """Return what `work` returns in a thread; `when_left` is called while it works when nobody waits."""
-        return await self._handover.result(self.pool.submit(work), when_left=when_left)
+    async def take(
+        self, work: Callable[[], Value], *, when_left: Callable[[], object], tell: Callable[[Value], object]
+    ) -> Value:
+        """Return what `work` returns in a thread; `when_left` is called while it works when nobody waits.
+
+        `tell` is called with it from the thread, unless many wait.
+        """
+        return await self._handover.result(self.pool.submit(work), when_left=when_left, tell=tell)
 
     def _take_back(self, turn: Turn) -> None:
         if not turn.let_in.cancelled():

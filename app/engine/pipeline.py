@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import cv2
 import torch
+from msgspec.structs import replace
 
 from app.detect.wire import (
     AskStatus,
@@ -99,8 +101,11 @@ class Pipeline:
             "batch_size": shape.batch_size,
         }
 
-    async def detect(self, request: Detect) -> Detected:
+    async def detect(self, request: Detect, *, tell: Callable[[Detected], object]) -> Detected:
         """Find objects in one picture.
+
+        Args:
+            tell: may be called with the answer from the thread that has it, before it is returned.
 
         Raises:
             RefusedError: no room, or no model.
@@ -114,25 +119,14 @@ class Pipeline:
             looking = self._stock.stand_in(request)
             models = await self._stock.for_passes(request, looking)
             classifier = await self._stock.classifier(request.classifier)
-            prediction = await self._predict(request, models, place)
-            spent_ms = watch.lap_ms()
-            boxes, classify_ms = boxes_of(prediction, looking.record.classes), 0.0
-            annotated = None
-            if classifier is not None:
-                boxes, classify_ms = await self._classify(request, looking.record, boxes, classifier)
-            if request.annotate:
-                annotated = await self._draw(request.image, boxes)
+            answer = partial(self._answer, request.id, looking, watch)
+            if classifier is None and not request.annotate:
+                detected = await self._predict(request, models, place, answer=answer, tell=tell)
+            else:
+                detected = await self._predict(request, models, place, answer=answer, tell=_nobody)
+                detected = await self._add(request, looking.record, detected, classifier)
         self._stock.probation.saw(looking, request.image)
-        return Detected(
-            id=request.id,
-            width=prediction.width,
-            height=prediction.height,
-            boxes=boxes,
-            timing=timing_of(prediction, spent_ms, classify_ms),
-            queue_images=self.admission.images,
-            model_id=looking.id,
-            annotated=annotated,
-        )
+        return detected
 
     async def render(self, request: Render) -> Rendered:
         """Draw boxes into a picture and shrink it.
@@ -174,11 +168,42 @@ class Pipeline:
             served=self._stock.served(),
         )
 
-    async def _predict(self, request: Detect, models: Sequence[ReadyModel], place: Place) -> Prediction:
+    def _answer(self, number: int, model: ServedModel, watch: Stopwatch, prediction: Prediction) -> Detected:
+        return Detected(
+            id=number,
+            width=prediction.width,
+            height=prediction.height,
+            boxes=boxes_of(prediction, model.record.classes),
+            timing=timing_of(prediction, watch.lap_ms()),
+            queue_images=self.admission.images - 1,
+            model_id=model.id,
+        )
+
+    async def _add(
+        self, request: Detect, detector: ModelRecord, detected: Detected, classifier: ReadyClassifier | None
+    ) -> Detected:
+        """Return an answer with what a classifier says, or with the picture, as the request wants it."""
+        if classifier is not None:
+            boxes, classify_ms = await self._classify(request, detector, detected.boxes, classifier)
+            timing = replace(detected.timing, classify_ms=classify_ms)
+            detected = replace(detected, boxes=boxes, timing=timing)
+        if request.annotate:
+            detected = replace(detected, annotated=await self._draw(request.image, detected.boxes))
+        return detected
+
+    async def _predict(
+        self,
+        request: Detect,
+        models: Sequence[ReadyModel],
+        place: Place,
+        *,
+        answer: Callable[[Prediction], Detected],
+        tell: Callable[[Detected], object],
+    ) -> Detected:
         options, model = _options(request), models[0]
         if self._straight.fits(model, options):
-            seen = await self._straight.look(request.image, model, options, place)
-            if isinstance(seen, Prediction):
+            seen = await self._straight.look(request.image, model, options, place, answer=answer, tell=tell)
+            if isinstance(seen, Detected):
                 return seen
             header = seen
         else:
@@ -187,7 +212,7 @@ class Pipeline:
         if len(request.passes) > 1:
             size_bytes += view_bytes(request.passes, model.record)
         async with self._lane(header, size_bytes, place).turn(size_bytes) as turn:
-            return await self._staged.look(request.image, header, models, options, turn, place)
+            return answer(await self._staged.look(request.image, header, models, options, turn, place))
 
     def _lane(self, header: ImageHeader, size_bytes: int, place: Place | None) -> Lane:
         """Return the lane of a picture; a large one lets the others pass.
@@ -227,6 +252,10 @@ class Pipeline:
             if place is not None:
                 place.begin()
             return await turn.run(draw_picture, image, boxes, max_side=max_side, max_pixels=self._max_pixels)
+
+
+def _nobody(_: Detected) -> None:
+    """Be told of an answer that is not complete yet."""
 
 
 def _end_of_this_task() -> Callable[[], object]:

@@ -89,12 +89,19 @@ class Connection:
         task = self._tasks[request.id] = asyncio.get_running_loop().create_task(self._work(request))
         self._deadlines.begin(request.id, request.timeout_s)
 
-        def answer(ended: asyncio.Task[Answer]) -> None:
+        def end(ended: asyncio.Task[Answer]) -> None:
             self._deadlines.end(request.id)
-            if self._tasks.pop(request.id, None) is not None and not ended.cancelled():
-                self._send(_answer_of(request.id, ended))
+            if ended.cancelled():
+                self._tasks.pop(request.id, None)
+            else:
+                self._answer(_answer_of(request.id, ended))
 
-        task.add_done_callback(answer)
+        task.add_done_callback(end)
+
+    def _answer(self, answer: Answer) -> None:
+        """Send what became of a request, unless it has its answer already; from any thread."""
+        if self._tasks.pop(answer.id, None) is not None:
+            self._send(answer)
 
     def _cancel(self, number: int) -> None:
         task = self._tasks.get(number)
@@ -103,10 +110,10 @@ class Connection:
 
     def _expire(self, number: int) -> None:
         """Answer now; a thread that works on the picture may take a while to notice."""
-        task = self._tasks.pop(number, None)
+        task = self._tasks.get(number)
         if task is not None:
             task.cancel()
-            self._send(_expired(number))
+            self._answer(_expired(number))
 
     def _forget(self) -> None:
         for number in tuple(self._tasks):
@@ -123,7 +130,7 @@ class Connection:
         await self.protocol.sent()
         match request:
             case Detect():
-                return await self._pipeline.detect(request)
+                return await self._pipeline.detect(request, tell=self._answer)
             case Render():
                 return await self._pipeline.render(request)
             case Prepare():

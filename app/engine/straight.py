@@ -8,7 +8,8 @@ quicker.
 from __future__ import annotations
 
 import threading
-from functools import partial
+from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,8 @@ from detection.inference.predictor import DetectOptions, Prediction
 
 MOST_BUFFERS = 4
 """Input sizes that a thread keeps memory for."""
+
+Value = TypeVar("Value")
 
 
 class GivenUpError(Exception):
@@ -42,16 +45,35 @@ class Straight:
         return model.takes_one_at_a_time and tuple(options.passes) == (PLAIN,)
 
     async def look(
-        self, image: bytes, model: ReadyModel, options: DetectOptions, place: Place
-    ) -> Prediction | ImageHeader:
+        self,
+        image: bytes,
+        model: ReadyModel,
+        options: DetectOptions,
+        place: Place,
+        *,
+        answer: Callable[[Prediction], Value],
+        tell: Callable[[Value], object],
+    ) -> Value | ImageHeader:
         """Return what the model sees; of a large picture, which is not for this way, only its header.
+
+        Args:
+            answer: makes of it what is returned; called in the thread.
+            tell: called with that, in the thread, before the loop learns of it; not while many wait.
 
         Raises:
             ImageError: the picture cannot be used.
         """
+
+        def through() -> Value | ImageHeader:
+            seen = self._take_through(image, model, options, place)
+            return seen if isinstance(seen, ImageHeader) else answer(seen)
+
+        def tell_of_it(seen: Value | ImageHeader) -> None:
+            if not isinstance(seen, ImageHeader):
+                tell(seen)
+
         async with model.streams:
-            through = partial(self._take_through, image, model, options, place)
-            return await self._lane.take(through, when_left=place.leave)
+            return await self._lane.take(through, when_left=place.leave, tell=tell_of_it)
 
     def _take_through(
         self, image: bytes, model: ReadyModel, options: DetectOptions, place: Place

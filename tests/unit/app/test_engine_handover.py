@@ -23,6 +23,7 @@ class Bench:
     def __init__(self) -> None:
         self.handover = Handover(THREADS)
         self.left: list[int] = []
+        self.told: list[int] = []
         self.running: list[Future[int]] = []
         self.waiting: list[asyncio.Task[int]] = []
 
@@ -30,7 +31,9 @@ class Bench:
         for _ in range(how_many):
             number, running = len(self.running), Future[int]()
             assert running.set_running_or_notify_cancel()
-            waits = self.handover.result(running, when_left=lambda number=number: self.left.append(number))
+            waits = self.handover.result(
+                running, when_left=lambda number=number: self.left.append(number), tell=self.told.append
+            )
             self.running.append(running)
             self.waiting.append(asyncio.create_task(waits))
         await settled()
@@ -77,7 +80,35 @@ def test_while_few_wait_each_comes_at_once() -> None:
         await bench.begin(ALL_BUSY)
         for number in range(ALL_BUSY):
             await bench.end(number)
-            assert bench.answered == [10 * each for each in range(number + 1)]
+            assert bench.answered == bench.told == [10 * each for each in range(number + 1)]
+
+    told(story)
+
+
+def test_a_thread_tells_of_its_result_before_the_loop_is_woken() -> None:
+    async def story(bench: Bench) -> None:
+        await bench.begin(2)
+        bench.running[0].set_result(1)
+        assert bench.told == [1]
+        assert not bench.waiting[0].done()
+        bench.running[1].set_exception(ValueError("no result"))
+        await settled()
+        assert bench.told == [1]
+        assert isinstance(bench.waiting[1].exception(), ValueError)
+
+    told(story)
+
+
+def test_a_result_that_cannot_be_told_is_not_lost() -> None:
+    async def story(bench: Bench) -> None:
+        def fail(_: int) -> None:
+            raise RuntimeError("nobody listens")
+
+        running = Future[int]()
+        waits = asyncio.create_task(bench.handover.result(running, when_left=lambda: None, tell=fail))
+        await settled()
+        running.set_result(3)
+        assert await waits == 3
 
     told(story)
 
@@ -86,7 +117,7 @@ def test_while_many_wait_they_come_together() -> None:
     async def story(bench: Bench) -> None:
         await bench.begin(16)
         await bench.end(0, 1, 2, 3, 4)
-        assert bench.answered == []
+        assert bench.answered == bench.told == []
         await bench.end(5)
         assert bench.answered == [0, 10, 20, 30, 40, 50], "ten are left, and half as many again came"
 

@@ -58,7 +58,7 @@ class Pipeline:
         self.expected: list[tuple[str, ...]] = []
         self.turned_away: list[int] = []
 
-    async def detect(self, request: Detect) -> Detected:
+    async def detect(self, request: Detect, *, tell: Callable[[Detected], object]) -> Detected:
         self.begun.append(request.image)
         self.turned_away.append(request.turned_away)
         if request.image.startswith(b"slow"):
@@ -68,7 +68,11 @@ class Pipeline:
                 self.ended.append(request.image)
         if request.image in self.errors:
             raise self.errors[request.image]
-        return Detected(request.id, 4, 3, (Box(0, 0, 1, 1, 0, "cat", 0.5),), TIMING, 0, request.model.id)
+        detected = Detected(request.id, 4, 3, (Box(0, 0, 1, 1, 0, "cat", 0.5),), TIMING, 0, request.model.id)
+        if request.image.startswith(b"told"):
+            await asyncio.to_thread(tell, detected)
+            await self.gate.wait()
+        return detected
 
     async def render(self, request: Render) -> Rendered:
         return Rendered(request.id, request.image[::-1])
@@ -161,6 +165,47 @@ def test_a_slow_picture_holds_up_no_other(settings: Settings) -> None:
         assert (await slow).width == 4
 
     wired(settings, story)
+
+
+def test_what_a_thread_tells_is_the_answer_and_the_only_one(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[bytes] = []
+    send = FrameProtocol.send
+
+    def send_counted(line: FrameProtocol, message: bytes, picture: bytes = b"") -> None:
+        sent.append(message)
+        send(line, message, picture)
+
+    async def story(wiring: Wiring) -> None:
+        for _ in range(3):
+            assert (await wiring.detect(b"told")).width == 4, "the engine is not done with it yet"
+        monkeypatch.setattr(FrameProtocol, "send", send_counted)
+        wiring.pipeline.gate.set()
+        await wiring.client.status()
+        assert len(sent) == 2, "the question for the status, and its answer"
+
+    wired(settings, story)
+
+
+def test_what_a_thread_tells_too_late_goes_nowhere(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late: list[Callable[[], object]] = []
+
+    async def story(wiring: Wiring) -> None:
+        async def detect(request: Detect, *, tell: Callable[[Detected], object]) -> Detected:
+            late.append(lambda: tell(Detected(request.id, 9, 9, (), TIMING, 0, "m1")))
+            await wiring.pipeline.gate.wait()
+            raise AssertionError
+
+        monkeypatch.setattr(wiring.pipeline, "detect", detect)
+        with pytest.raises(OverloadedError, match="longer"):
+            await wiring.detect(b"slow")
+        await asyncio.to_thread(late[0])
+        assert (await wiring.client.status()).models == ("m1",)
+
+    wired(settings.model_copy(update={"engine_deadline_s": 0.05}), story)
 
 
 @pytest.mark.parametrize(
