@@ -2,7 +2,8 @@
 
 `python -m tests.benchmarks.bound FOLDER EXECUTOR PICTURE…` loads the model and then obeys its input, a line
 each: `busy SECONDS` runs one stream per core with one thread each, `full SECONDS` has as many callers for
-them as Harrier, `idle SECONDS` takes one picture after the other with all threads, as Harrier's default is.
+them as Harrier, `idle TIMES` takes all pictures so many times, one after the other, with all threads, as
+Harrier's default is.
 Each line is answered by one of JSON.
 """
 
@@ -21,6 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from app.engine.device import num_callers, num_cores
 from detection.devices import CPU
@@ -42,7 +44,7 @@ class Bound:
     """The bare work, with the threads that Harrier gives it."""
 
     def __init__(self, folder: Path, executor: str, pictures: list[bytes]) -> None:
-        self._pictures = pictures
+        self._pictures, self._own = pictures, threading.local()
         self._wide = load(folder, executor, threads=CORES)
         self._narrow = load(folder, executor, threads=1)
 
@@ -54,10 +56,10 @@ class Bound:
         """Return the same with callers that wait while a stream computes for another."""
         return self._side_by_side(num_callers(), seconds)
 
-    def idle(self, seconds: float) -> dict[str, Any]:
-        """Return milliseconds of each picture, one after the other."""
+    def idle(self, times: float) -> dict[str, Any]:
+        """Return milliseconds of each picture, one after the other; each is looked at equally often."""
         self._look_until(self._wide, time.perf_counter() + WARM_UP_S)
-        return {"times_ms": self._look_until(self._wide, time.perf_counter() + seconds)}
+        return {"times_ms": [self._time(self._wide, picture) for picture in self._pictures * int(times)]}
 
     def _side_by_side(self, callers: int, seconds: float) -> dict[str, Any]:
         began = time.perf_counter() + WARM_UP_S
@@ -79,13 +81,23 @@ class Bound:
 
     def _look_until(self, predictor: Predictor, end: float, offset: int = 0) -> list[float]:
         times_ms: list[float] = []
-        buffer = np.empty((3, *predictor.record.input_size_hw), np.float32)
-        while (started := time.perf_counter()) < end:
+        while time.perf_counter() < end:
             picture = self._pictures[(offset + len(times_ms)) % len(self._pictures)]
-            prepared = predictor.prepare(picture, out=buffer)
-            predictor.finish(prepared, predictor.infer([prepared])[0], OPTIONS)
-            times_ms.append((time.perf_counter() - started) * 1000)
+            times_ms.append(self._time(predictor, picture))
         return times_ms
+
+    def _time(self, predictor: Predictor, picture: bytes) -> float:
+        started = time.perf_counter()
+        prepared = predictor.prepare(picture, out=self._buffer())
+        predictor.finish(prepared, predictor.infer([prepared])[0], OPTIONS)
+        return (time.perf_counter() - started) * 1000
+
+    def _buffer(self) -> NDArray[np.float32]:
+        """Return the memory that this thread's pictures are fitted into."""
+        if not hasattr(self._own, "buffer"):
+            self._own.buffer = np.empty((3, *self._wide.record.input_size_hw), np.float32)
+        buffer: NDArray[np.float32] = self._own.buffer
+        return buffer
 
 
 def load(folder: Path, executor: str, *, threads: int | None) -> Predictor:
@@ -114,11 +126,11 @@ class BoundProcess:
         if self._process.stdout.readline() != READY:
             raise NotStartedError(f"the bound with {executor} did not start")
 
-    def ask(self, what: str, seconds: float) -> dict[str, Any]:
+    def ask(self, what: str, how_much: float) -> dict[str, Any]:
         """Return what it measured: `busy`, `full` or `idle`."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(f"{what} {seconds}\n")
+        self._process.stdin.write(f"{what} {how_much}\n")
         self._process.stdin.flush()
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
@@ -149,8 +161,8 @@ def main() -> None:
     sys.stdout.flush()
     measures = {"busy": bound.busy, "full": bound.full, "idle": bound.idle}
     for line in sys.stdin:
-        what, seconds = line.split()
-        print(json.dumps(measures[what](float(seconds))), flush=True)
+        what, how_much = line.split()
+        print(json.dumps(measures[what](float(how_much))), flush=True)
 
 
 if __name__ == "__main__":

@@ -103,7 +103,8 @@ def speed(figures: Figures) -> str:
         "not answered by 200",
     ]
     about = (
-        f"{setting['rounds']} rounds of {setting['seconds']:g} s with {many} clients, half as long with one. "
+        f"{setting['rounds']} rounds of {setting['seconds']:g} s with {many} clients, "
+        f"every picture once with one. "
         f"Harrier chose `{setting['executor']}` for itself. "
         f"The sender took {setting['client_cpu_ms']:.2f} ms of processor time a request. "
         "Shown are the median and the lowest–highest of the rounds."
