@@ -81,13 +81,17 @@ class Handover:
     def _take(
         self, through: Future[Value], loop: asyncio.AbstractEventLoop, tell: Callable[[Value], object]
     ) -> None:
-        """Keep a result, and wake the loop when it is time; called from the thread."""
-        self._through.append(through)
-        few_wait = not self._many_wait
+        """Keep a result, and wake the loop when it is time; called from the thread.
+
+        It is told first: another thread may wake the loop meanwhile, and nobody may take for answered
+        what is only about to be.
+        """
+        few_wait = self._num_unfinished - 1 < 2 * self._num_threads
         try:
             if few_wait and not (through.cancelled() or through.exception()):
                 tell(through.result())
         finally:
+            self._through.append(through)
             are_enough = few_wait or 2 * len(self._through) >= self._num_unfinished
             if are_enough and not loop.is_closed():  # who left at once, at the end, left a thread behind
                 loop.call_soon_threadsafe(self._hand_over)

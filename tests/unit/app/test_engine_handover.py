@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any
@@ -97,6 +98,28 @@ def test_a_thread_tells_of_its_result_before_the_loop_is_woken() -> None:
         assert isinstance(bench.waiting[1].exception(), ValueError)
 
     told(story)
+
+
+def test_nobody_takes_for_answered_what_is_only_being_told() -> None:
+    async def story(bench: Bench) -> None:
+        telling, go_on, running = threading.Event(), threading.Event(), Future[int]()
+
+        def tell_slowly(_: int) -> None:
+            telling.set()
+            assert go_on.wait(10)
+
+        slow = asyncio.create_task(bench.handover.result(running, when_left=lambda: None, tell=tell_slowly))
+        await bench.begin(1)
+        thread = asyncio.create_task(asyncio.to_thread(running.set_result, 7))
+        await asyncio.to_thread(telling.wait, 10)
+        await bench.end(0)
+        assert bench.answered == [0], "the loop has been woken"
+        assert not slow.done()
+        go_on.set()
+        await thread
+        assert await slow == 7
+
+    assert told(story) == []
 
 
 def test_a_result_that_cannot_be_told_is_not_lost() -> None:
