@@ -54,7 +54,10 @@ class FrameProtocol(asyncio.BufferedProtocol):
         self._transport = cast(asyncio.Transport, transport)  # uvloop's has the methods, not the class
         held: socket.socket = transport.get_extra_info("socket")
         held.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        self._outgoing = Outgoing(self._transport)
+        try:
+            self._outgoing = Outgoing(self._transport)
+        except OSError:  # too many files are open: who connects anew may have more luck
+            self._transport.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._outgoing is not None:

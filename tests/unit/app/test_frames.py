@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 import socket
 from collections.abc import Iterator
@@ -127,5 +128,21 @@ def test_a_full_connection_is_waited_for() -> None:
         assert not waiting.done()
         protocol.resume_writing()
         await waiting
+
+    asyncio.run(story())
+
+
+def test_a_connection_for_which_no_file_is_left_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> int:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr("app.detect.outgoing.os.dup", full)
+
+    async def story() -> None:
+        recorder, wire = Recorder(), Wire()
+        with wire.between(recorder.protocol):
+            recorder.protocol.send(b"goes nowhere")
+            assert wire.aborted
+        assert recorder.ends == 1
 
     asyncio.run(story())
