@@ -15,14 +15,16 @@ from app.engine.refusal import RefusedError
 class Place:
     """One picture's place in the engine, from its arrival to its answer."""
 
-    def __init__(self, since: float, refuse: Callable[[], object]) -> None:
-        self.since = since
+    def __init__(self, since: float, size_bytes: int, refuse: Callable[[], object]) -> None:
+        self.since, self.size_bytes = since, size_bytes
         self.has_begun = False
         """A thread works on it."""
         self.is_refused = False
         self.is_left = False
         self.is_aside = False
         """It is long on its way, and those who are not pass it."""
+        self.is_answered = False
+        """Whoever sent it may send the next one already."""
         self._refuse = refuse
 
     def begin(self) -> None:
@@ -66,11 +68,29 @@ class Admission:
         self._most_under_overload, self._clock = most_under_overload, clock
         self._pressure = Pressure(clock)
         self._places: dict[Place, None] = {}
+        self._unanswered: dict[Place, None] = {}
+        """Of the places; threads take from it as well."""
         self._draining = False
         self._empty = asyncio.Event()
         self._empty.set()
-        self.images = 0
-        self.bytes = 0
+
+    @property
+    def images(self) -> int:
+        """Pictures without an answer; may be asked from any thread."""
+        return len(self._unanswered)
+
+    @property
+    def bytes(self) -> int:
+        """Of pictures without an answer."""
+        return sum(place.size_bytes for place in self._places if not place.is_answered)
+
+    def note_answered(self, place: Place) -> None:
+        """Count a picture no longer. Called from the thread that is about to write its answer.
+
+        Who is answered may send the next picture before the event loop learns of it.
+        """
+        place.is_answered = True
+        self._unanswered.pop(place, None)
 
     def step_aside(self, place: Place) -> None:
         """Count a picture no longer among those that wait for each other: it takes a slower way beside them.
@@ -112,7 +132,7 @@ class Admission:
                 raise self._overloaded() from None
             raise
         finally:
-            self._give_back(place, size_bytes, served=served or not place.is_refused)
+            self._give_back(place, served=served or not place.is_refused)
 
     async def drain(self) -> None:
         """Accept nothing more and return when everything accepted has been answered."""
@@ -138,7 +158,7 @@ class Admission:
     @property
     def _num_together(self) -> int:
         """Pictures that are here now, and not aside."""
-        return sum(not (place.is_refused or place.is_aside) for place in self._places)
+        return sum(not (place.is_refused or place.is_aside or place.is_answered) for place in self._places)
 
     @property
     def _num_aside(self) -> int:
@@ -149,20 +169,17 @@ class Admission:
         return 0.0 if oldest is None else self._clock() - oldest.since
 
     def _take(self, size_bytes: int, refuse: Callable[[], object]) -> Place:
-        place = Place(self._clock(), refuse)
-        self._places[place] = None
-        self.images += 1
-        self.bytes += size_bytes
+        place = Place(self._clock(), size_bytes, refuse)
+        self._places[place] = self._unanswered[place] = None
         self._empty.clear()
         return place
 
-    def _give_back(self, place: Place, size_bytes: int, *, served: bool) -> None:
+    def _give_back(self, place: Place, *, served: bool) -> None:
         del self._places[place]
-        self.images -= 1
-        self.bytes -= size_bytes
+        self._unanswered.pop(place, None)
         if served:
             self._pressure.note_departure()
-        if not self.images:
+        if not self._places:
             self._empty.set()
 
     def _overloaded(self, reason: Refusal = Refusal.OVERLOADED) -> RefusedError:

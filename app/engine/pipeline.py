@@ -101,7 +101,9 @@ class Pipeline:
             "batch_size": shape.batch_size,
         }
 
-    async def detect(self, request: Detect, *, tell: Callable[[Detected], object]) -> Detected:
+    async def detect(
+        self, request: Detect, *, tell: Callable[[Detected], object] = lambda _: None
+    ) -> Detected:
         """Find objects in one picture.
 
         Args:
@@ -121,7 +123,12 @@ class Pipeline:
             classifier = await self._stock.classifier(request.classifier)
             answer = partial(self._answer, request.id, looking, watch)
             if classifier is None and not request.annotate:
-                detected = await self._predict(request, models, place, answer=answer, tell=tell)
+
+                def answered(detected: Detected) -> None:
+                    self.admission.note_answered(place)
+                    tell(detected)
+
+                detected = await self._predict(request, models, place, answer=answer, tell=answered)
             else:
                 detected = await self._predict(request, models, place, answer=answer, tell=_nobody)
                 detected = await self._add(request, looking.record, detected, classifier)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -117,3 +118,34 @@ def test_one_that_finds_no_place_under_overload_says_that_nobody_would(
     with pytest.raises(RefusedError) as refused:
         held.enter_context(admission.admit(1))
     assert refused.value.reason is Refusal.FULL
+
+
+def test_who_is_answered_may_send_the_next_at_once(held: ExitStack) -> None:
+    admission = Admission(max_images=1, max_bytes=10)
+    with admission.admit(10) as place:
+        with pytest.raises(RefusedError):
+            held.enter_context(admission.admit(1))
+        admission.note_answered(place)
+        with admission.admit(10):
+            assert (admission.images, admission.bytes) == (1, 10)
+    assert (admission.images, admission.bytes) == (0, 0)
+
+
+def test_under_overload_too(monkeypatch: pytest.MonkeyPatch, held: ExitStack) -> None:
+    admission, told = admission_of(monkeypatch, most=1)
+    told.is_overload = True
+    admission.note_answered(held.enter_context(admission.admit(1)))
+    held.enter_context(admission.admit(1))
+
+
+def test_who_ends_waits_for_the_place_of_one_that_is_answered() -> None:
+    async def story() -> None:
+        admission = Admission(max_images=1, max_bytes=10)
+        with admission.admit(1) as place:
+            admission.note_answered(place)
+            draining = asyncio.create_task(admission.drain())
+            await asyncio.sleep(0)
+            assert not draining.done()
+        await asyncio.wait_for(draining, 5)
+
+    asyncio.run(story())

@@ -343,3 +343,16 @@ def test_a_classifier_is_no_detector_and_the_other_way_round(settings: Settings)
         assert refused.value.reason is Refusal.MODEL_UNAVAILABLE
 
     piped(settings, story)
+
+
+def test_who_is_told_an_answer_is_counted_no_more(settings: Settings) -> None:
+    model = publish(open_storage(settings))
+    counted: list[int] = []
+
+    async def story(pipeline: Pipeline) -> None:
+        await pipeline.detect(request(model), tell=lambda _: counted.append(pipeline.admission.images))
+        drawn = msgspec.structs.replace(request(model), annotate=True)
+        await pipeline.detect(drawn, tell=lambda _: counted.append(9))
+        assert counted == [0], "what is still drawn upon is no answer"
+
+    piped(settings, story)
