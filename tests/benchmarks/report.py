@@ -165,7 +165,9 @@ def overload(figures: Figures) -> str:
     about = (
         f"{len(rounds)} rounds; shown are the median and the lowest–highest. "
         f"Offered {spread([each['offered_per_s'] for each in rounds], 0)} requests a second, "
-        f"accepted {spread([each['accepted_per_s'] for each in rounds], 0)}; "
+        f"accepted {spread([each['accepted_per_s'] for each in rounds], 0)}, "
+        f"of what 16 clients had reached {spread([each['kept'] for each in rounds], 2)}: "
+        "the sender and the refusals take the rest of the cores; "
         f"refused {hints.total()} in all with `Retry-After` of {_counts(hints)} s; "
         f"sent late by at most {max(each['sent_late_p99_ms'] for each in rounds):.1f} ms (p99). Memory: "
         + ", ".join(

@@ -74,6 +74,7 @@ FIGURES: dict[str, dict[str, Any]] = {
                 "accepted_p99_ms": 50.0 + number,
                 "offered_per_s": 400.0,
                 "accepted_per_s": 95.0,
+                "kept": 0.95,
                 "refused_p99_ms": 12.0,
                 "retry_after_s": {"1": 1525},
                 "sent_late_p99_ms": 0.4,
