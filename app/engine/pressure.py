@@ -25,6 +25,8 @@ BURST = 20
 """Pictures by which the queue may grow unasked. So many clients that wait are never refused."""
 LONGEST_WAIT_S = 0.04
 """While the oldest has waited no longer, nothing is wrong."""
+ENOUGH_GONE = 5
+"""So many tell how many go in a stretch."""
 LONGEST_HINT_S = 30
 """What becomes of an overload nobody knows for longer."""
 CALM_SLOTS = 25
@@ -45,6 +47,10 @@ class Pressure:
         self._clock = clock
         self._slots: deque[_Slot] = deque()
         self._since: float | None = None
+        self._busy_from = self._number()
+        """The slot since which there has always been somebody."""
+        self._known_rate = 1 / LONG_SLOTS
+        """Of departures in a slot, when last enough of them came one upon the other to tell."""
 
     @property
     def is_overload(self) -> bool:
@@ -64,6 +70,8 @@ class Pressure:
             backlog: what came and has not gone.
             longest_wait_s: how long the one has waited that waits longest.
         """
+        if not backlog:
+            self._busy_from = self._number()
         if self._since is None:
             if backlog > BURST and longest_wait_s >= LONGEST_WAIT_S and self._keeps_growing():
                 self._since = self._clock()
@@ -75,8 +83,16 @@ class Pressure:
     def seconds_until_served(self, waiting: int) -> int:
         """Return after how many whole seconds so many are served at the rate of late: 1 to 30."""
         came, went = self._counts(0, LONG_SLOTS)
-        seconds = max(waiting, came - went) * LONG_SLOTS * SLOT_S / max(went, 1)
+        seconds = max(waiting, came - went) * SLOT_S / self._rate()
         return min(max(math.ceil(seconds), 1), LONGEST_HINT_S)
+
+    def _rate(self) -> float:
+        """Return how many go in a slot while there is somebody to go: of late, or else what is known."""
+        slots = min(self._number() - self._busy_from + 1, LONG_SLOTS)
+        _, went = self._counts(0, slots)
+        if went >= ENOUGH_GONE:
+            self._known_rate = went / slots
+        return max(self._known_rate, went / slots)
 
     def _keeps_growing(self) -> bool:
         came, went = self._counts(0, MEMORY_SLOTS)
@@ -104,6 +120,7 @@ class Pressure:
     def _slot(self) -> _Slot:
         number = self._number()
         if not self._slots or self._slots[-1].number != number:
+            self._rate()  # remembered, should it be asked for after a pause
             self._slots.append(_Slot(number))
             while self._slots[0].number <= number - MEMORY_SLOTS:
                 self._slots.popleft()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -143,20 +144,32 @@ def misbehaving(figures: Figures) -> str:
     return "\n\n".join([table(head, rows), claims_table(figures["claims"])])
 
 
+FLOOD_ROWS = {
+    "one": "one client",
+    "many": "16 clients",
+    "after": "one client, afterwards",
+    "accepted": "accepted",
+}
+
+
 def overload(figures: Figures) -> str:
     """Return how four times the capacity is answered."""
-    flood, memory = figures["overload"], figures["memory"]
+    rounds = [each for name, each in figures.items() if name.startswith("round ")]
+    memory = figures["memory"]
     rows = [
-        [name, f"{each['p50_ms']:.1f}", f"{each['p99_ms']:.1f}"]
-        for name, each in figures.items()
-        if name.startswith(("one client", "16 clients"))
+        [name, *(spread([each[f"{key}_{share}_ms"] for each in rounds]) for share in ("p50", "p99"))]
+        for key, name in FLOOD_ROWS.items()
     ]
-    rows.append(["accepted", f"{flood['accepted_p50_ms']:.1f}", f"{flood['accepted_p99_ms']:.1f}"])
-    rows.append(["refused", "", f"{flood['refused_p99_ms']:.1f}"])
+    rows.append(["refused", "", spread([each["refused_p99_ms"] for each in rounds])])
+    hints = sum((Counter[str](each["retry_after_s"]) for each in rounds), Counter())
     about = (
-        f"Offered {flood['offered_per_s']:.0f} requests a second, accepted {flood['accepted_per_s']:.0f}; "
-        f"refused {flood['refused']} in all with `Retry-After` of {_counts(flood['retry_after_s'])} s; "
-        f"sent late by {flood['sent_late_p99_ms']:.1f} ms (p99). Memory: "
+        f"{len(rounds)} rounds; shown are the median and the lowest–highest. "
+        f"Offered {spread([each['offered_per_s'] for each in rounds], 0)} requests a second, "
+        f"accepted {spread([each['accepted_per_s'] for each in rounds], 0)}, "
+        f"of what 16 clients had reached {spread([each['kept'] for each in rounds], 2)}: "
+        "the sender and the refusals take the rest of the cores; "
+        f"refused {hints.total()} in all with `Retry-After` of {_counts(hints)} s; "
+        f"sent late by at most {max(each['sent_late_p99_ms'] for each in rounds):.1f} ms (p99). Memory: "
         + ", ".join(
             f"{role} {memory['before_mb'][role]:.0f} → {most:.0f} MB"
             for role, most in memory["most_mb"].items()

@@ -49,6 +49,7 @@ class Simulation:
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._queue: deque[Picture] = deque()
         self._free = STREAMS
+        self._are_leaving = False
         self._random = random.Random(0)
         self._numbers = iter(range(10**9))
 
@@ -73,7 +74,13 @@ class Simulation:
         for client in range(clients):
             self.at(self.now + within_s * client / clients, self._again)
 
+    def stop(self) -> None:
+        """Let clients that wait for their answers send no more."""
+        self._are_leaving = True
+
     def _again(self) -> None:
+        if self._are_leaving:
+            return
         self.at(self.now + 0.003, lambda: self.send(self._again))
 
     def send(self, then: Callable[[], None] = lambda: None) -> None:
@@ -198,3 +205,26 @@ def test_a_little_too_much_is_noticed_before_the_queue_is_full() -> None:
     run.run(31)
     assert percentile(run.served_s, 0.95) <= 3 * COMPUTE_S
     assert max(run.served_s) < 256 / CAPACITY
+
+
+@pytest.mark.parametrize("pause_s", [0.0, 0.3, 60.0])
+def test_a_burst_too_large_is_told_when_to_come_again_by_what_was_served_before(pause_s: float) -> None:
+    run = Simulation()
+    run.closed_loop(16)
+    run.run(2)
+    run = resting(run, pause_s)
+    for _ in range(400):
+        run.send()
+    assert len(run.hints) == 400 - 256
+    assert min(run.hints) >= 256 / CAPACITY
+    assert max(run.hints) <= 400 / CAPACITY + 1
+
+
+def resting(run: Simulation, pause_s: float) -> Simulation:
+    """Let the clients stop, and one come now and then, which says nothing about what can be served."""
+    run.stop()
+    run.run(1)
+    for number in range(int(pause_s * 10)):
+        run.at(run.now + number / 10, run.send)
+    run.run(pause_s)
+    return run
