@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ MOST_FAULTS = 100
 """In one answer; a body of a megabyte can have a hundred thousand."""
 NOT_KNOWN = "this field is not known"
 SHOULD_BE = "Input should be "
+LONGEST_FILE_NAME = 255
 
 
 def problems_of(
@@ -54,6 +56,13 @@ def fault_at(pointer: str, problem: str) -> InvalidInputError:
 def pointer_to(*keys: str | int) -> str:
     """Return the JSON pointer to what lies below these keys and places, from the outermost inwards."""
     return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in keys)
+
+
+def file_wanted(field: str, text: str) -> str:
+    """Say that a file should be where a form has a text, which is most likely the name of that file."""
+    is_name = 0 < len(text) <= LONGEST_FILE_NAME and text.isprintable()
+    example = f"{field}=@{text}" if is_name else f"{field}=@FILE"
+    return f"a file is wanted, not a text; with curl: -F {shlex.quote(example)}"
 
 
 def _in_words(fault: Mapping[str, Any], shape: object) -> str:
