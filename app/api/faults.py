@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from app.api.suggestions import did_you_mean, field_like
+from app.api.suggestions import DID_YOU_MEAN, did_you_mean, field_like
 from app.errors import InvalidInputError, Place, Problem
 
 # Pydantic names the same fault differently for models and for dataclasses.
@@ -38,7 +38,8 @@ def problems_of(
 
 
 def invalid_input(problems: Sequence[Problem]) -> InvalidInputError:
-    """Return the answer that lists these faults, at least one."""
+    """Return the answer that lists these faults, at least one; one whose remedy is known comes first."""
+    problems = sorted(problems, key=lambda fault: DID_YOU_MEAN not in fault.problem)
     first = problems[0]
     rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return InvalidInputError(f"{first.pointer or first.place}: {first.problem}{rest}", problems=problems)

@@ -128,6 +128,11 @@ def test_empty_base64_is_called_empty_in_its_place() -> None:
     assert refusal(empty) == ("/images/1/data: the data is empty", ["/images/1/data"])
 
 
+def test_a_name_that_is_nearly_right_is_told_first() -> None:
+    with pytest.raises(InvalidInputError, match=r"^/image: .*; did you mean `images`\? \(and 1 more\)$"):
+        read(b'{"image": "xx"}', "application/json")
+
+
 def test_json_that_is_empty_is_called_empty() -> None:
     with pytest.raises(BadRequestError, match=r"^the body is empty$"):
         read(b"", "application/json")
