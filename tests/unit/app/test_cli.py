@@ -22,6 +22,7 @@ from app.cli import bench, commands, weights
 from app.cli.client import Api, CommandError
 from app.cli.gauge import PlainLines, counted_bytes, counted_pictures
 from app.cli.progress import facts, follow_job
+from app.keys.revocation import without_secret
 from app.settings import Settings, get_settings
 
 JOB = {
@@ -905,3 +906,34 @@ class TestKeys:
         assert runner.invoke(commands.app, ["keys", "revoke", identity]).exit_code == 0
         assert runner.invoke(commands.app, ["keys", "list"]).stdout.splitlines()[1].endswith("revoked")
         assert "no key nobody" in str(runner.invoke(commands.app, ["keys", "revoke", "nobody"]).exception)
+
+    @pytest.mark.parametrize("form", ["{prefix}", "hr_{prefix}", "{secret}", "lab"])
+    def test_a_key_is_revoked_by_whatever_names_it(
+        self, environment: pytest.MonkeyPatch, tmp_path: Path, form: str
+    ) -> None:
+        (tmp_path / "home").mkdir()
+        runner = CliRunner()
+        runner.invoke(commands.app, ["keys", "create", "other"])
+        secret = runner.invoke(commands.app, ["keys", "create", "lab"]).stdout.strip()
+        given = form.format(prefix=secret.split("_")[1], secret=secret)
+        revoked = runner.invoke(commands.app, ["keys", "revoke", given])
+        assert f"the key lab (hr_{secret.split('_')[1]}) is revoked" in revoked.output
+        again = runner.invoke(commands.app, ["keys", "revoke", given])
+        for said in (revoked.output, str(again.exception)):
+            assert secret not in said
+        states = [
+            line.split()[-1] for line in runner.invoke(commands.app, ["keys", "list"]).stdout.splitlines()
+        ]
+        assert states[1:] == ["valid", "revoked"]
+
+    def test_a_name_that_two_keys_have_names_none(
+        self, environment: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        (tmp_path / "home").mkdir()
+        runner = CliRunner()
+        secrets = [runner.invoke(commands.app, ["keys", "create", "lab"]).stdout.strip() for _ in range(2)]
+        refused = str(runner.invoke(commands.app, ["keys", "revoke", "lab"]).exception)
+        assert all(f"hr_{secret.split('_')[1]}" in refused for secret in secrets)
+        assert not any(secret in refused for secret in secrets)
+        for typed in (secrets[0][:-1] + "?", secrets[0].split("_", 2)[2], "b" * 40):
+            assert typed not in without_secret(typed)
