@@ -23,6 +23,10 @@ from app.storage import open_storage
 from app.supervisor.serve import serve as serve_everything
 
 
+class StorageSettingError(CommandError):
+    """The setting is no place for files."""
+
+
 def add_to(app: typer.Typer) -> None:
     app.command()(serve)
     app.command()(demo)
@@ -49,8 +53,14 @@ def prepare(settings: Settings) -> None:
 def _see_to_storage(settings: Settings) -> None:
     try:
         open_storage(settings)
-    except (ValueError, OSError) as error:
-        raise CommandError(f"the files cannot be kept at {settings.storage_address}: {error}") from None
+    except ValueError as error:
+        raise StorageSettingError(_no_storage(settings, error)) from None
+    except OSError as error:
+        raise CommandError(_no_storage(settings, error)) from None
+
+
+def _no_storage(settings: Settings, error: Exception) -> str:
+    return f"the files cannot be kept at {settings.storage_address}: {error}"
 
 
 def _see_to_keys(settings: Settings) -> None:

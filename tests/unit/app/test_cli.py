@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,7 +23,9 @@ from app.cli import bench, commands, weights
 from app.cli.client import Api, CommandError
 from app.cli.gauge import PlainLines, counted_bytes, counted_pictures
 from app.cli.progress import facts, follow_job
+from app.database.upgrade import DatabaseSettingError, UnusableDatabaseError
 from app.keys.revocation import without_secret
+from app.keys.service import BootstrapKeyError, ExposureError
 from app.settings import Settings, get_settings
 
 JOB = {
@@ -229,9 +232,31 @@ class TestErrors:
     ) -> None:
         environment.setenv("HARRIER_PORT", "many")
         environment.setattr("sys.argv", ["harrier", "settings"])
-        with pytest.raises(SystemExit):
+        with pytest.raises(SystemExit) as ended:
             commands.main()
+        assert ended.value.code == os.EX_CONFIG
         assert "HARRIER_PORT: Input should be a valid integer" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("error", "status"),
+        [
+            (ExposureError("nobody needs a key"), os.EX_CONFIG),
+            (BootstrapKeyError("no such file"), os.EX_CONFIG),
+            (DatabaseSettingError("no address"), os.EX_CONFIG),
+            (UnusableDatabaseError("the database is away"), 1),
+            (CommandError("no such job"), 1),
+        ],
+    )
+    def test_only_what_no_other_try_mends_has_the_status_for_settings(
+        self, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+    ) -> None:
+        def fail() -> None:
+            raise error
+
+        monkeypatch.setattr(commands, "app", fail)
+        with pytest.raises(SystemExit) as ended:
+            commands.main()
+        assert ended.value.code == status
 
 
 class TestSettings:
