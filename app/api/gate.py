@@ -58,6 +58,7 @@ class Gate:
         """As `judge`, of a request whose host is known, and that no other web site has sent."""
         if route_path(scope) in PUBLIC:
             return AT_HOME
+        caller: Caller | HarrierError | None
         if self._rate is None:
             caller = await self._caller(secret)
         else:

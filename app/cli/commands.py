@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
 from pydantic import ValidationError
+from typer.core import TyperGroup
 
 from app.cli import analysis, bench, datasets, detect, jobs, keys, models, server, training, weights
 from app.cli.client import CommandError
@@ -30,7 +31,20 @@ UNUSABLE_SETTINGS = (
 )
 """What no later try mends, unlike a port that is taken or a database that is away."""
 
+
+class Commands(TyperGroup):
+    """Says what is wrong with an option without the words with which pydantic, that Typer asks, begins."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
+
 app = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

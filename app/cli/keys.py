@@ -49,7 +49,7 @@ def list_all() -> None:
                 key.prefix,
                 key.name,
                 ",".join(key.scopes),
-                key.created_at.isoformat(),
+                key.created_at.isoformat(timespec="seconds"),
                 _state(key.revoked_at),
             )
             for key in list_keys(session)

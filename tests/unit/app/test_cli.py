@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -931,6 +932,18 @@ class TestKeys:
         assert runner.invoke(commands.app, ["keys", "revoke", identity]).exit_code == 0
         assert runner.invoke(commands.app, ["keys", "list"]).stdout.splitlines()[1].endswith("revoked")
         assert "no key nobody" in str(runner.invoke(commands.app, ["keys", "revoke", "nobody"]).exception)
+
+    def test_a_scope_that_is_none_is_told_without_words_of_pydantic(self) -> None:
+        refused = CliRunner().invoke(commands.app, ["keys", "create", "x", "--scope", "foo"])
+        assert refused.exit_code == 2
+        assert "Invalid value for '--scope': 'foo' is not one of" in refused.output
+
+    def test_a_list_tells_time_to_the_second(self, environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        (tmp_path / "home").mkdir()
+        CliRunner().invoke(commands.app, ["keys", "create", "lab"])
+        assert re.search(
+            r"T\d\d:\d\d:\d\d\+00:00 ", CliRunner().invoke(commands.app, ["keys", "list"]).stdout
+        )
 
     @pytest.mark.parametrize("form", ["{prefix}", "hr_{prefix}", "{secret}", "lab"])
     def test_a_key_is_revoked_by_whatever_names_it(
