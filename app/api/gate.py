@@ -31,8 +31,12 @@ from app.settings import Settings
 from app.web.routes import PATHS as PAGE_PATHS
 
 PUBLIC = frozenset({"/openapi.json", *HEALTH_PATHS, *DOCUMENTATION_PATHS, *PAGE_PATHS})
+NO_GOOD_KEY = (
+    "the key is missing, not known, has expired or was revoked; "
+    "send a valid one as `Authorization: Bearer KEY`, with the word `Bearer`, or as `X-API-Key: KEY`"
+)
+"""One text for all of these: nobody learns which keys there have been."""
 USUAL_PORTS = {"http": ":80", "https": ":443"}
-BEARER = "bearer"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -58,12 +62,9 @@ class Gate:
         """As `judge`, of a request whose host is known, and that no other web site has sent."""
         if route_path(scope) in PUBLIC:
             return AT_HOME
-        caller: Caller | HarrierError | None
         if self._rate is None:
-            caller = await self._caller(secret)
-        else:
-            caller = await self._counted(self._rate, _address(scope), secret)
-        return caller or UnauthorizedError(_fault(scope, secret))
+            return await self._caller(secret)
+        return await self._counted(self._rate, _address(scope), secret)
 
     def answers_to(self, host: str) -> bool:
         """Return whether a Host header names this server."""
@@ -95,29 +96,27 @@ class Gate:
             "when a proxy stands before this server"
         )
 
-    async def _counted(
-        self, rate: RateLimit, address: str, secret: str | None
-    ) -> Caller | HarrierError | None:
+    async def _counted(self, rate: RateLimit, address: str, secret: str | None) -> Caller | HarrierError:
         """Count a request for its key, or for its address when it has none that is good."""
         refused = None if self._good_keys.has(secret) else rate.would_refuse(address)
         if refused is not None:  # before the database is asked: guessing costs us nothing
             return refused
         caller = await self._caller(secret)
-        key_id = caller.id if caller is not None else ""
+        key_id = caller.id if isinstance(caller, Caller) else ""
         self._good_keys.note(secret, is_good=bool(key_id))
         return rate.refusal(f"key {key_id}" if key_id else address) or caller
 
     def _find_key(self, mark: KeyMark) -> ApiKey | None:
         return find_key(self._reading, mark)
 
-    async def _caller(self, secret: str | None) -> Caller | None:
+    async def _caller(self, secret: str | None) -> Caller | HarrierError:
         if secret is None and not self._keys_needed:
             return AT_HOME
         key = await self._keys.get(KeyMark.of(secret or ""))
         caller = caller_of(key)
         if key is not None and caller is not None and is_use_unnoted(key):
             await to_thread.run_sync(note_use, self._sessions, key)
-        return caller
+        return caller or UnauthorizedError(NO_GOOD_KEY)
 
 
 def _site(origin: str) -> str:
@@ -132,19 +131,9 @@ def _address(scope: Scope) -> str:
     return f"address {host}"
 
 
-def _fault(scope: Scope, secret: str | None) -> str:
-    """Say what is wrong with the key of a request; of a key that came, never which of the reasons it is."""
-    if secret:
-        return "this key is not known, has expired or was revoked"
-    words = Headers(scope=scope).get("authorization", "").split()
-    if len(words) == 1 and words[0].lower() != BEARER:
-        return "the word `Bearer` is missing before the key: send it as `Authorization: Bearer KEY`"
-    return "send a valid key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
-
-
 def secret_of(headers: Headers) -> str | None:
     """Return the key that a request brings; None when it brings none."""
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    if scheme.lower() == BEARER:
+    if scheme.lower() == "bearer":
         return token.strip()
     return headers.get("x-api-key") or (headers.get("authorization") and "")

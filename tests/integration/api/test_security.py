@@ -118,6 +118,9 @@ def test_all_wrong_keys_look_alike(guarded: Api) -> None:
         assert revoke_key(session, list_keys(session)[-1].id)
     wrong = [
         "Bearer x",
+        "Bearer ",
+        "Bearer",
+        "Basic dTpw",
         f"{good}x",
         good[:-1],
         expired,
@@ -132,32 +135,11 @@ def test_all_wrong_keys_look_alike(guarded: Api) -> None:
         del problem["request_id"]
         bodies.append(problem)
     assert all(body == bodies[0] for body in bodies)
-    assert bodies[0]["detail"] == "this key is not known, has expired or was revoked"
-    by_name = guarded.get("/jobs", headers={"X-API-Key": revoked.removeprefix("Bearer ")})
-    assert by_name.json()["detail"] == bodies[0]["detail"]
+    without = assert_problem(guarded.get("/jobs"), 401, "unauthorized")
+    assert without["detail"] == bodies[0]["detail"]
+    for word in ("missing", "not known", "expired", "revoked", "Bearer"):
+        assert word in bodies[0]["detail"]
     assert guarded.get("/jobs", headers={"Authorization": good}).status_code == 200
-
-
-def test_no_key_is_told_from_a_wrong_one_and_from_one_without_bearer(guarded: Api) -> None:
-    def detail(value: str) -> str:
-        answer = guarded.get("/jobs", headers={"Authorization": value})
-        return str(assert_problem(answer, 401, "unauthorized")["detail"])
-
-    for nothing in ("Bearer ", "Bearer", "Basic dTpw", ""):
-        assert detail(nothing).startswith("send a valid key as `Authorization: Bearer KEY`")
-    secret = key(guarded, Scope.READ)["Authorization"].removeprefix("Bearer ")
-    for bare in (secret, "nonsense"):
-        assert "the word `Bearer` is missing before the key" in detail(bare)
-
-
-def test_a_key_is_judged_alike_where_requests_are_counted(make_api: MakeApi) -> None:
-    counted = make_api(require_keys=True, max_requests_per_minute=100)
-    for headers, said in (
-        ({"X-API-Key": "x"}, "is not known"),
-        ({"Authorization": "x"}, "`Bearer`"),
-        ({}, ""),
-    ):
-        assert said in assert_problem(counted.get("/jobs", headers=headers), 401, "unauthorized")["detail"]
 
 
 def test_at_home_no_key_is_needed_but_a_wrong_one_is_refused(api: Api) -> None:
