@@ -67,7 +67,7 @@ class HostNotAllowedError(BadRequestError):
 
 
 class UnauthorizedError(HarrierError):
-    status, code, title = 401, "unauthorized", "An API key is needed"
+    status, code, title = 401, "unauthorized", "A valid API key is needed"
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, headers={"WWW-Authenticate": "Bearer"})

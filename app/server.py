@@ -29,6 +29,7 @@ from app.errors import OverloadedError
 from app.logs import configure_logging
 from app.main import create_app
 from app.settings import Settings, get_settings
+from app.settings_faults import faults_end_the_process
 
 MAX_REQUESTS = 512
 """At the same time; one more is told to come back."""
@@ -242,4 +243,6 @@ def _allow_many_files() -> None:
 
 
 if __name__ == "__main__":
-    run_api(get_settings())
+    with faults_end_the_process():
+        found = get_settings()
+    run_api(found)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from app.jobs.states import Queue
 from app.logs import configure_logging, get_logger
 from app.settings import get_settings
+from app.settings_faults import faults_end_the_process
 from detection.errors import DeviceError
 from worker.celery_app import configure
 from worker.context import create_context, set_context
@@ -26,7 +27,8 @@ log = get_logger(__name__)
 
 def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
-    settings = get_settings()
+    with faults_end_the_process():
+        settings = get_settings()
     configure_logging(settings)
     try:
         context = create_context(settings, Queue(options.queue))

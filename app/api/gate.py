@@ -31,6 +31,11 @@ from app.settings import Settings
 from app.web.routes import PATHS as PAGE_PATHS
 
 PUBLIC = frozenset({"/openapi.json", *HEALTH_PATHS, *DOCUMENTATION_PATHS, *PAGE_PATHS})
+NO_GOOD_KEY = (
+    "the key is missing, not known, has expired or was revoked; "
+    "send a valid one as `Authorization: Bearer KEY`, with the word `Bearer`, or as `X-API-Key: KEY`"
+)
+"""One text for all of these: nobody learns which keys there have been."""
 USUAL_PORTS = {"http": ":80", "https": ":443"}
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
@@ -111,9 +116,7 @@ class Gate:
         caller = caller_of(key)
         if key is not None and caller is not None and is_use_unnoted(key):
             await to_thread.run_sync(note_use, self._sessions, key)
-        return caller or UnauthorizedError(
-            "send a valid key as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
-        )
+        return caller or UnauthorizedError(NO_GOOD_KEY)
 
 
 def _site(origin: str) -> str:

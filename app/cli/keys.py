@@ -16,7 +16,8 @@ from app.cli.terminal import say, show, show_table
 from app.database.session import create_database_engine, create_sessions
 from app.database.tables import utc_now
 from app.database.upgrade import upgrade_database
-from app.keys.service import Scope, create_key, list_keys, revoke_key
+from app.keys.revocation import revoke_key, without_secret
+from app.keys.service import BRAND, Scope, create_key, list_keys
 from app.settings import Settings, get_settings
 
 app = typer.Typer(no_args_is_help=True)
@@ -48,7 +49,7 @@ def list_all() -> None:
                 key.prefix,
                 key.name,
                 ",".join(key.scopes),
-                key.created_at.isoformat(),
+                key.created_at.isoformat(timespec="seconds"),
                 _state(key.revoked_at),
             )
             for key in list_keys(session)
@@ -57,12 +58,18 @@ def list_all() -> None:
 
 
 @app.command("revoke")
-def revoke(key: Annotated[str, typer.Argument(help="Id or prefix of the key.")]) -> None:
+def revoke(
+    key: Annotated[str, typer.Argument(help="Prefix, id or name of the key, or the key itself.")],
+) -> None:
     """Make a key worthless at once."""
     with _session(get_settings()) as session:
-        if not revoke_key(session, key):
-            raise CommandError(f"there is no key {key}; `harrier keys list` shows those that are")
-    say(f"the key {key} is revoked")
+        revoked = revoke_key(session, key)
+        if revoked is None:
+            raise CommandError(
+                f"there is no key {without_secret(key)} that is valid; `harrier keys list` shows all of them"
+            )
+        told = f"the key {revoked.name} ({BRAND}_{revoked.prefix}) is revoked"
+    say(told)
 
 
 def _state(revoked_at: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,6 +22,11 @@ from app.keys.service import bootstrap_key, check_exposure
 from app.settings import Settings, get_settings
 from app.storage import open_storage
 from app.supervisor.serve import serve as serve_everything
+from app.unknown_settings import unknown_settings
+
+
+class StorageSettingError(CommandError):
+    """The setting is no place for files."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -36,7 +42,13 @@ def serve(
     workers: Annotated[bool, typer.Option(help="Also run one worker per queue on this machine.")] = True,
 ) -> None:
     """Start everything on this machine: broker, API, engine and workers. Ctrl-C stops it."""
+    _warn_of_unknown_settings()
     raise typer.Exit(serve_everything(get_settings(), say, prepare=prepare, workers=workers))
+
+
+def _warn_of_unknown_settings() -> None:
+    for sentence in unknown_settings(os.environ):
+        say(sentence)
 
 
 def prepare(settings: Settings) -> None:
@@ -49,8 +61,14 @@ def prepare(settings: Settings) -> None:
 def _see_to_storage(settings: Settings) -> None:
     try:
         open_storage(settings)
-    except (ValueError, OSError) as error:
-        raise CommandError(f"the files cannot be kept at {settings.storage_address}: {error}") from None
+    except ValueError as error:
+        raise StorageSettingError(_no_storage(settings, error)) from None
+    except OSError as error:
+        raise CommandError(_no_storage(settings, error)) from None
+
+
+def _no_storage(settings: Settings, error: Exception) -> str:
+    return f"the files cannot be kept at {settings.storage_address}: {error}"
 
 
 def _see_to_keys(settings: Settings) -> None:
@@ -113,6 +131,7 @@ def list_settings(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List every setting with its value and its meaning; secrets are not shown."""
+    _warn_of_unknown_settings()
     settings = get_settings()
     rows = [
         {

@@ -20,6 +20,10 @@ class UnusableDatabaseError(Exception):
     """The database cannot be reached, is none, or belongs to a newer version; the message is for people."""
 
 
+class DatabaseSettingError(UnusableDatabaseError):
+    """The setting is no address of a database."""
+
+
 def upgrade_database(settings: Settings) -> None:
     """Migrate the database of the settings to the newest schema, in one transaction.
 
@@ -29,7 +33,7 @@ def upgrade_database(settings: Settings) -> None:
     try:
         _upgrade(settings)
     except ArgumentError:
-        raise UnusableDatabaseError("HARRIER_DATABASE_URL is no address of a database") from None
+        raise DatabaseSettingError("HARRIER_DATABASE_URL is no address of a database") from None
     except CommandError as error:
         raise UnusableDatabaseError(
             f"the database {_name(settings)} was made by another version of Harrier ({error}): "

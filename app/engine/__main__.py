@@ -18,6 +18,7 @@ from app.engine.listener import EngineRunningError, listen
 from app.engine.unusable_setting import UnusableSettingError
 from app.logs import configure_logging, get_logger
 from app.settings import Settings, get_settings
+from app.settings_faults import faults_end_the_process
 from detection.heap import keep_freed_memory
 
 log = get_logger(__name__)
@@ -25,7 +26,8 @@ log = get_logger(__name__)
 
 def main(arguments: list[str] | None = None) -> None:
     options = _parse(arguments)
-    settings = get_settings()
+    with faults_end_the_process():
+        settings = get_settings()
     configure_logging(settings)
     faulthandler.register(signal.SIGUSR1)  # where it hangs: asked before it is killed for that
     # As the workers number the accelerators; CUDA itself would begin with the fastest.

@@ -82,20 +82,6 @@ def list_keys(session: Session) -> list[ApiKey]:
     return list(session.scalars(select(ApiKey).order_by(ApiKey.id)))
 
 
-def revoke_key(session: Session, key_id: str) -> bool:
-    """Make a key worthless at once, by its id or its prefix; False when there is no such key."""
-    done = session.execute(
-        update(ApiKey)
-        .where((ApiKey.id == key_id) | (ApiKey.prefix == key_id), ApiKey.revoked_at.is_(None))
-        .values(revoked_at=utc_now())
-        .returning(ApiKey.id)
-    ).all()
-    for (found,) in done:
-        session.add(AuditRow(actor="command line", action="key.revoke", subject=f"keys/{found}"))
-    session.commit()
-    return bool(done)
-
-
 @dataclass(frozen=True, slots=True)
 class KeyMark:
     """What a secret is looked up and proved by; the secret itself is in nobody's memory."""
@@ -105,7 +91,7 @@ class KeyMark:
 
     @classmethod
     def of(cls, secret: str) -> KeyMark:
-        return cls(_prefix_of(secret), _hash(secret))
+        return cls(prefix_of(secret), _hash(secret))
 
 
 def find_key(reading: Sessions, mark: KeyMark) -> ApiKey | None:
@@ -143,7 +129,7 @@ def bootstrap_key(settings: Settings, sessions: Sessions) -> bool:
     with sessions() as session:
         if session.scalar(select(func.count()).select_from(ApiKey)):
             return False
-        _store(session, "bootstrap", _prefix_of(secret), secret, list(Scope), None)
+        _store(session, "bootstrap", prefix_of(secret), secret, list(Scope), None)
     return True
 
 
@@ -210,7 +196,7 @@ def _read_bootstrap_file(settings: Settings) -> str:
     return secret
 
 
-def _prefix_of(secret: str) -> str:
+def prefix_of(secret: str) -> str:
     """Return what a key is looked up by: part of our own keys, a hash of one that people chose."""
     parts = secret.split("_", 2)
     if len(parts) == 3 and parts[0] == BRAND and len(parts[1]) == 2 * PREFIX_BYTES:

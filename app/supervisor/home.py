@@ -24,6 +24,10 @@ class CannotServeError(Exception):
     """The server cannot start; the message says why and what to do."""
 
 
+class HomeSettingError(CannotServeError):
+    """It cannot start with this home, however often it is tried."""
+
+
 @contextmanager
 def hold_home(settings: Settings, address: str) -> Iterator[None]:
     """Make the home if it is missing and keep any other server out of it.
@@ -63,7 +67,7 @@ def _make_home(settings: Settings) -> None:
     sockets = (settings.engine_socket, settings.broker_socket, f"{supervisor_socket(settings)}.{LARGEST_PID}")
     longest = max(len(os.fsencode(path)) for path in sockets)
     if longest > LONGEST_SOCKET_PATH:
-        raise CannotServeError(
+        raise HomeSettingError(
             f"the path {home} is too long by {longest - LONGEST_SOCKET_PATH} characters: sockets in it could "
             "not be opened. Choose a shorter one with HARRIER_HOME"
         )

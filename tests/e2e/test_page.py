@@ -143,7 +143,19 @@ def a_download_that_fails_says_why(browser: Browser) -> None:
     """With a key the page fetches the file itself, and nobody else would tell."""
     browser.run("sessionStorage.setItem('harrier-key', 'wrong')")
     browser.run("document.querySelector('a[download]').click()")
-    browser.wait_for("document.querySelector('li [role=alert]')?.innerText.includes('send a valid key')")
+    browser.wait_for("document.querySelector('li [role=alert]')?.innerText.includes('This key is not valid')")
+    browser.run("sessionStorage.clear()")
+
+
+def test_a_key_is_asked_for_and_a_wrong_one_is_told(serve: Serve, browser: Browser) -> None:
+    show(browser, serve, "models", "Models")
+    browser.run("window.fetch = async () => new Response('{}', {status: 401})")
+    browser.run("location.hash = 'jobs'")
+    browser.wait_for("document.querySelector('[role=alert]')?.innerText === 'Enter an API key'")
+    browser.run("document.getElementById('secret').value = 'wrong'")
+    press(browser, "Use it")
+    browser.wait_for("document.querySelector('[role=alert]')?.innerText === 'This key is not valid'")
+    assert browser.run("document.getElementById('key').hidden") is False
     browser.run("sessionStorage.clear()")
 
 

@@ -215,7 +215,7 @@ def test_it_refuses_to_serve_others_without_a_key(home: Path) -> None:
     serve = Serve(home)
     serve.environment["HARRIER_HOST"] = "0.0.0.0"
     refused = command(serve, "serve")
-    assert refused.returncode == 1
+    assert refused.returncode == os.EX_CONFIG
     assert "harrier keys create" in refused.stderr
     created = command(serve, "keys", "create", "me")
     assert created.returncode == 0, created.stderr

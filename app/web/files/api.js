@@ -6,7 +6,8 @@ const KEY = "harrier-key";
 export class ApiError extends Error {
   constructor(status, problem) {
     const places = (problem.errors ?? []).map((fault) => `${fault.pointer}: ${fault.problem}`);
-    super([problem.detail ?? problem.title ?? `the server answered ${status}`, ...places].join("\n"));
+    const told = problem.detail ?? problem.title ?? `the server answered ${status}`;
+    super(status === 401 ? keyFault() : [told, ...places].join("\n"));
     this.status = status;
     this.code = problem.code;
   }
@@ -36,6 +37,11 @@ async function ask(method, path, body, kind) {
 function proof() {
   const key = sessionStorage.getItem(KEY);
   return key ? { Authorization: `Bearer ${key}` } : {};
+}
+
+/** Who sits before the page has no headers to send, of which the API speaks. */
+function keyFault() {
+  return sessionStorage.getItem(KEY) ? "This key is not valid" : "Enter an API key";
 }
 
 /**

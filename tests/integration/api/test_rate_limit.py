@@ -8,7 +8,8 @@ from fastapi.testclient import TestClient
 from app.api import gate
 from app.database.session import Sessions
 from app.database.tables import ApiKey
-from app.keys.service import KeyMark, Scope, create_key, find_key, list_keys, revoke_key
+from app.keys.revocation import revoke_key
+from app.keys.service import KeyMark, Scope, create_key, find_key, list_keys
 from tests.integration.api.conftest import HERE, Api, MakeApi, assert_problem
 
 

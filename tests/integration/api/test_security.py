@@ -11,6 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.database.tables import ApiKey, AuditRow, utc_now
+from app.keys.revocation import revoke_key
 from app.keys.service import (
     BootstrapKeyError,
     ExposureError,
@@ -18,7 +19,6 @@ from app.keys.service import (
     check_exposure,
     create_key,
     list_keys,
-    revoke_key,
 )
 from app.main import create_app
 from app.settings import Settings
@@ -135,6 +135,10 @@ def test_all_wrong_keys_look_alike(guarded: Api) -> None:
         del problem["request_id"]
         bodies.append(problem)
     assert all(body == bodies[0] for body in bodies)
+    without = assert_problem(guarded.get("/jobs"), 401, "unauthorized")
+    assert without["detail"] == bodies[0]["detail"]
+    for word in ("missing", "not known", "expired", "revoked", "Bearer"):
+        assert word in bodies[0]["detail"]
     assert guarded.get("/jobs", headers={"Authorization": good}).status_code == 200
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,6 +24,9 @@ from app.cli import bench, commands, weights
 from app.cli.client import Api, CommandError
 from app.cli.gauge import PlainLines, counted_bytes, counted_pictures
 from app.cli.progress import facts, follow_job
+from app.database.upgrade import DatabaseSettingError, UnusableDatabaseError
+from app.keys.revocation import without_secret
+from app.keys.service import BootstrapKeyError, ExposureError
 from app.settings import Settings, get_settings
 
 JOB = {
@@ -229,9 +234,31 @@ class TestErrors:
     ) -> None:
         environment.setenv("HARRIER_PORT", "many")
         environment.setattr("sys.argv", ["harrier", "settings"])
-        with pytest.raises(SystemExit):
+        with pytest.raises(SystemExit) as ended:
             commands.main()
+        assert ended.value.code == os.EX_CONFIG
         assert "HARRIER_PORT: Input should be a valid integer" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(
+        ("error", "status"),
+        [
+            (ExposureError("nobody needs a key"), os.EX_CONFIG),
+            (BootstrapKeyError("no such file"), os.EX_CONFIG),
+            (DatabaseSettingError("no address"), os.EX_CONFIG),
+            (UnusableDatabaseError("the database is away"), 1),
+            (CommandError("no such job"), 1),
+        ],
+    )
+    def test_only_what_no_other_try_mends_has_the_status_for_settings(
+        self, monkeypatch: pytest.MonkeyPatch, error: Exception, status: int
+    ) -> None:
+        def fail() -> None:
+            raise error
+
+        monkeypatch.setattr(commands, "app", fail)
+        with pytest.raises(SystemExit) as ended:
+            commands.main()
+        assert ended.value.code == status
 
 
 class TestSettings:
@@ -924,3 +951,46 @@ class TestKeys:
         assert runner.invoke(commands.app, ["keys", "revoke", identity]).exit_code == 0
         assert runner.invoke(commands.app, ["keys", "list"]).stdout.splitlines()[1].endswith("revoked")
         assert "no key nobody" in str(runner.invoke(commands.app, ["keys", "revoke", "nobody"]).exception)
+
+    def test_a_scope_that_is_none_is_told_without_words_of_pydantic(self) -> None:
+        refused = CliRunner().invoke(commands.app, ["keys", "create", "x", "--scope", "foo"])
+        assert refused.exit_code == 2
+        assert "Invalid value for '--scope': 'foo' is not one of" in refused.output
+
+    def test_a_list_tells_time_to_the_second(self, environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        (tmp_path / "home").mkdir()
+        CliRunner().invoke(commands.app, ["keys", "create", "lab"])
+        assert re.search(
+            r"T\d\d:\d\d:\d\d\+00:00 ", CliRunner().invoke(commands.app, ["keys", "list"]).stdout
+        )
+
+    @pytest.mark.parametrize("form", ["{prefix}", "hr_{prefix}", "{secret}", "lab"])
+    def test_a_key_is_revoked_by_whatever_names_it(
+        self, environment: pytest.MonkeyPatch, tmp_path: Path, form: str
+    ) -> None:
+        (tmp_path / "home").mkdir()
+        runner = CliRunner()
+        runner.invoke(commands.app, ["keys", "create", "other"])
+        secret = runner.invoke(commands.app, ["keys", "create", "lab"]).stdout.strip()
+        given = form.format(prefix=secret.split("_")[1], secret=secret)
+        revoked = runner.invoke(commands.app, ["keys", "revoke", given])
+        assert f"the key lab (hr_{secret.split('_')[1]}) is revoked" in revoked.output
+        again = runner.invoke(commands.app, ["keys", "revoke", given])
+        for said in (revoked.output, str(again.exception)):
+            assert secret not in said
+        states = [
+            line.split()[-1] for line in runner.invoke(commands.app, ["keys", "list"]).stdout.splitlines()
+        ]
+        assert states[1:] == ["valid", "revoked"]
+
+    def test_a_name_that_two_keys_have_names_none(
+        self, environment: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        (tmp_path / "home").mkdir()
+        runner = CliRunner()
+        secrets = [runner.invoke(commands.app, ["keys", "create", "lab"]).stdout.strip() for _ in range(2)]
+        refused = str(runner.invoke(commands.app, ["keys", "revoke", "lab"]).exception)
+        assert all(f"hr_{secret.split('_')[1]}" in refused for secret in secrets)
+        assert not any(secret in refused for secret in secrets)
+        for typed in (secrets[0][:-1] + "?", secrets[0].split("_", 2)[2], "b" * 40):
+            assert typed not in without_secret(typed)
