@@ -19,7 +19,7 @@ def _visible(shown: str) -> Any:
     Args:
         shown: the example; who fills in forms would make one up from the pattern.
     """
-    extra = {"minLength": 1, "pattern": f"^[^{INVISIBLE}]*$"}
+    extra: dict[str, Any] = {"minLength": 1, "pattern": f"^[^{INVISIBLE}]*$"}
     return Field(examples=[shown], json_schema_extra=extra)
 
 
