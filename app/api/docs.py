@@ -40,7 +40,40 @@ PAGE = """<!DOCTYPE html>
 </body>
 </html>
 """
-START = """SwaggerUIBundle({
+START = """// A form begins with the defaults that the description has, and with nothing where it has none:
+// values that are made up would be sent as if somebody had chosen them.
+function emptyFields(document) {
+  for (const path of Object.values(document.paths ?? {})) {
+    for (const call of Object.values(path)) {
+      const form = call.requestBody?.content?.["multipart/form-data"]?.schema;
+      const { properties = {}, required = [] } = form ?? {};
+      for (const [name, field] of Object.entries(properties)) {
+        if (required.includes(name) || "default" in field || field.format === "binary") continue;
+        field.examples = [(field.anyOf?.[0] ?? field).type === "array" ? [] : ""];
+      }
+    }
+  }
+  return document;
+}
+
+// A field without a value is left out, until somebody asks for it to be sent empty.
+function LeftOutWhenEmpty(Original, system) {
+  return (props) =>
+    system.React.createElement(Original, { ...props, isIncludedOptions: { shouldDispatchInit: false } });
+}
+
+// Several files are chosen at once; Swagger UI would ask for "string items" first.
+function FilesOr(Original, system) {
+  return (props) => {
+    if (props.schema.getIn(["items", "format"]) !== "binary") {
+      return system.React.createElement(Original, props);
+    }
+    const choose = (event) => props.onChange([...event.target.files]);
+    return system.React.createElement("input", { type: "file", multiple: true, onChange: choose });
+  };
+}
+
+SwaggerUIBundle({
   url: "openapi.json",
   dom_id: "#swagger-ui",
   deepLinking: true,
@@ -49,6 +82,16 @@ START = """SwaggerUIBundle({
   tryItOutEnabled: true,
   displayRequestDuration: true,
   validatorUrl: null,
+  plugins: [
+    {
+      statePlugins: {
+        spec: {
+          wrapActions: { updateJsonSpec: (original) => (document) => original(emptyFields(document)) },
+        },
+      },
+      wrapComponents: { JsonSchema_array: FilesOr, ParameterIncludeEmpty: LeftOutWhenEmpty },
+    },
+  ],
 });
 """
 

@@ -54,6 +54,7 @@ def _document(app: FastAPI) -> dict[str, Any]:
     for path, calls in document["paths"].items():
         for call in calls.values():
             _show_lists(call, components["schemas"])
+            _say_defaults_in_words(call)
             if path not in PUBLIC:
                 call["security"] = [*({name: []} for name in KEYS), {}]
     shown: dict[str, Any] = with_nulls(document)
@@ -67,6 +68,17 @@ def _show_lists(call: dict[str, Any], schemas: dict[str, Any]) -> None:
         item = content.get("schema", {}).get("items", {}).get("$ref", "").rpartition("/")[2]
         if item:
             content["example"] = [schemas[item]["example"]]
+
+
+def _say_defaults_in_words(call: dict[str, Any]) -> None:
+    """Leave out the default of what may stand in the query or in the form, and in one of them only.
+
+    Clients that send every default would say it in both; the description tells it to people.
+    """
+    form = call.get("requestBody", {}).get("content", {}).get("multipart/form-data", {}).get("schema", {})
+    for parameter in call.get("parameters", ()):
+        if parameter["in"] == "query" and parameter["name"] in form.get("properties", ()):
+            parameter["schema"].pop("default", None)
 
 
 def written(document: dict[str, Any]) -> str:

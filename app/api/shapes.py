@@ -11,17 +11,27 @@ from detection.names import INVISIBLE, NAME_LENGTH
 
 EXAMPLE_ID = "019b3c1e-8f10-7d42-a1cf-0b6a5c1d2e3f"
 NULL = "\0null"
-_VISIBLE = Field(json_schema_extra={"minLength": 1, "pattern": f"^[^{INVISIBLE}]*$"})
+
+
+def _visible(shown: str) -> Any:
+    """Return how a text without invisible characters is described.
+
+    Args:
+        shown: the example; who fills in forms would make one up from the pattern.
+    """
+    extra: dict[str, Any] = {"minLength": 1, "pattern": f"^[^{INVISIBLE}]*$"}
+    return Field(examples=[shown], json_schema_extra=extra)
+
 
 Name = Annotated[
     str,
     StringConstraints(strip_whitespace=True, max_length=NAME_LENGTH),
     AfterValidator(checked_name),
-    _VISIBLE,
+    _visible("blood cells"),
 ]
 """A name that somebody gives."""
 NewClassName = Annotated[
-    str, StringConstraints(max_length=NAME_LENGTH), AfterValidator(checked_name), _VISIBLE
+    str, StringConstraints(max_length=NAME_LENGTH), AfterValidator(checked_name), _visible("red cell")
 ]
 ClassName = Annotated[str, StringConstraints(min_length=1, max_length=NAME_LENGTH)]
 """The name of a class that is there already: an archive may have given it any characters."""

@@ -40,6 +40,7 @@ from app.errors import (
 )
 from app.jobs.schemas import JobRead
 from app.keys.service import Scope
+from app.videos.examples import VIDEO_JOB_EXAMPLE
 from app.videos.receiving import ONCE_PARAMETER, VideoPart, is_form, is_video, receive_video
 
 router = create_router("detection")
@@ -155,6 +156,7 @@ REQUEST_BODY: dict[str, Any] = {
             "model": JobRead,
             "description": "Of a video: the job that looks at it.",
             "headers": JOB_LOCATION,
+            "content": {"application/json": {"example": VIDEO_JOB_EXAMPLE}},
         },
     },
     openapi_extra={"requestBody": REQUEST_BODY, "parameters": [ONCE_PARAMETER]},

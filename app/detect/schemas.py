@@ -15,6 +15,15 @@ MOST_EVERY = 10_000
 """Frames of a video of which one is looked at."""
 
 
+def _in_words(schema: dict[str, Any]) -> None:
+    """Leave out the default, which the description says.
+
+    A parameter may stand in the query or in the body, and in one of them only; many clients send a default
+    that they read in a schema, in both.
+    """
+    schema.pop("default", None)
+
+
 def _class_list(value: Any) -> Any:
     """A form has the names one by one, in several fields of the same name; or in one field, as JSON."""
     if not isinstance(value, str):
@@ -30,15 +39,21 @@ def _class_list(value: Any) -> Any:
 class LookParameters(Wish):
     """What a detector should report."""
 
-    score_threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.3
-    """Detections below it are left out."""
+    score_threshold: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False, json_schema_extra=_in_words)] = (
+        0.3
+    )
+    """Detections below it are left out; without it 0.3."""
     nms_iou: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     """Of two boxes of a class that overlap by more only the better one is kept; null is the model's value."""
-    max_detections: Annotated[int, Field(ge=1, le=1000)] = 100
-    """Most detections in one picture; the best are kept."""
-    classes: Annotated[list[ClassName], BeforeValidator(_class_list), Field(max_length=1000)] = []
-    """Only these classes, by name; empty is all. In the query and in forms repeat it for each name; a form
-    also takes a JSON list."""
+    max_detections: Annotated[int, Field(ge=1, le=1000, json_schema_extra=_in_words)] = 100
+    """Most detections in one picture, the best are kept; without it 100."""
+    classes: Annotated[
+        list[ClassName],
+        BeforeValidator(_class_list),
+        Field(max_length=1000, json_schema_extra=_in_words),
+    ] = []
+    """Only these classes, by name; without it, or empty, all. In the query and in forms repeat it for each
+    name; a form also takes a JSON list."""
     tta: TtaText = None
     """Look at every picture in several passes and merge what they find: `true` is the scales 1, 0.83, 0.67
     with the flips none, lr, none; or an object with lists of `scales` and `flips`."""
@@ -52,9 +67,9 @@ class DetectParameters(LookParameters):
     neither pruned nor a reproduction, if there is one."""
     classifier: Annotated[str, Field(min_length=1, max_length=64)] | None = None
     """Id or alias of a model of the task `classify`, which then looks at every box; null is none."""
-    annotate: bool = False
-    """Also return each picture with its detections drawn, as base64 of a JPEG. Of a video a video is made;
-    there it is the default."""
+    annotate: Annotated[bool, Field(json_schema_extra=_in_words)] = False
+    """Also return each picture with its detections drawn, as base64 of a JPEG; without it `false`. Of a video
+    a video is made; there it is the default."""
     every: Annotated[int, Field(ge=1, le=MOST_EVERY)] | None = None
     """Only with a video: look at every n-th frame, beginning with the first; null is every frame."""
 
@@ -72,8 +87,8 @@ class DetectBody(DetectParameters):
     tta: Tta = None
     """Look at every picture in several passes and merge what they find: `true` is the scales 1, 0.83, 0.67
     with the flips none, lr, none; or an object with lists of `scales` and `flips`."""
-    annotate: StrictBool = False
-    """Also return each picture with its detections drawn, as base64 of a JPEG."""
+    annotate: Annotated[StrictBool, Field(json_schema_extra=_in_words)] = False
+    """Also return each picture with its detections drawn, as base64 of a JPEG; without it `false`."""
     images: Annotated[list[EncodedImage], Field(min_length=1)]
 
 

@@ -19,5 +19,5 @@ def _known(text: str) -> str:
 OneDevice = Annotated[
     str,
     AfterValidator(_known),
-    WithJsonSchema({"type": "string", "maxLength": 64, "pattern": PATTERN}),
+    WithJsonSchema({"type": "string", "maxLength": 64, "pattern": PATTERN, "examples": ["auto"]}),
 ]

@@ -19,7 +19,7 @@ from detection.data.records import Split
 from detection.input_convention import NAMED_CONVENTIONS, ChannelOrder, Resize
 from detection.tasks import Task
 
-Alias = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9._-]{0,63}$")]
+Alias = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9._-]{0,63}$"), Field(examples=["production"])]
 Finite = Annotated[float, Field(allow_inf_nan=False, ge=-1e6, le=1e6)]
 Three = tuple[Finite, Finite, Finite]
 PositiveFinite = Annotated[float, Field(allow_inf_nan=False, gt=0, le=1e6)]
@@ -233,7 +233,7 @@ class ExportWish(Wish):
 class EvaluateWish(Wish):
     model_config = example(dataset_id=EXAMPLE_ID, split="val")
 
-    dataset_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+    dataset_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$", examples=[EXAMPLE_ID])]
     """The dataset to measure on; it must be `ready`."""
     split: Split = Split.VAL
     """Which of its splits."""

@@ -32,7 +32,9 @@ def _known_device(text: str) -> str:
 
 
 Device = Annotated[
-    str, AfterValidator(_known_device), WithJsonSchema({"type": "string", "maxLength": 64, "pattern": DEVICE})
+    str,
+    AfterValidator(_known_device),
+    WithJsonSchema({"type": "string", "maxLength": 64, "pattern": DEVICE, "examples": ["auto"]}),
 ]
 
 
@@ -46,7 +48,7 @@ class TrainRequest:
     __pydantic_config__: ClassVar = STRICT
     family: ClassVar[Family[Any]]
 
-    dataset_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+    dataset_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$", examples=[EXAMPLE_ID])]
     """The dataset to train on; it must be `ready`."""
     device: Device = "auto"
     name: Name | None = None

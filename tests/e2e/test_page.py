@@ -13,6 +13,7 @@ from detection.deploy.package import write_model
 from detection.models import create_served_model
 from tests.browser import CHROMIUM, Browser
 from tests.clips import clip
+from tests.pictures import jpeg, quadrants
 from tests.published import RECORD, add_real_model
 from tests.serving import Serve
 
@@ -48,6 +49,9 @@ PLAN = {
     "unmet": [],
 }
 
+TYPES = ".opblock-section-request-body .body-param-content-type select"
+"""Where Swagger UI lets a person choose how a body is sent."""
+
 
 @pytest.fixture(scope="module")
 def paged(serve: Serve, tmp_path_factory: pytest.TempPathFactory) -> Serve:
@@ -75,6 +79,31 @@ def show(browser: Browser, serve: Serve, view: str, text: str) -> None:
     browser.open("about:blank")
     browser.open(f"{serve.http.base_url}#{view}")
     browser.wait_for(f"document.body?.innerText.includes({text!r})")
+
+
+def show_call(browser: Browser, serve: Serve, path: str, content_type: str) -> None:
+    """Open Swagger UI at a POST, and return when its form of this content type is there."""
+    browser.open("about:blank")
+    call = serve.http.get("/openapi.json").json()["paths"][path]["post"]
+    browser.open(f"{serve.http.base_url}/docs#/{call['tags'][0]}/{call['operationId']}")
+    browser.wait_for(f"document.querySelector('{TYPES}')")
+    browser.run(
+        f"const types = document.querySelector('{TYPES}');"
+        "Object.getOwnPropertyDescriptor(HTMLSelectElement.prototype, 'value').set.call(types, "
+        f"{content_type!r}); types.dispatchEvent(new Event('change', {{bubbles: true}}))"
+    )
+    browser.wait_for("document.querySelector('.opblock-section-request-body input[type=file]')")
+
+
+def executed(browser: Browser) -> tuple[str, str]:
+    """Press `Execute`, and return the request as curl would send it, and the status of the answer."""
+    browser.run("document.querySelector('button.execute').click()")
+    browser.wait_for("document.querySelector('.live-responses-table .response-col_status')")
+    sent = browser.run("document.querySelector('.curl-command').innerText")
+    status = browser.run(
+        "document.querySelector('.live-responses-table .response .response-col_status').innerText"
+    )
+    return sent, status.split()[0]
 
 
 def press(browser: Browser, label: str) -> None:
@@ -161,3 +190,27 @@ def test_a_key_is_asked_for_and_a_wrong_one_is_told(serve: Serve, browser: Brows
 
 def test_what_is_not_there_is_said(serve: Serve, browser: Browser) -> None:
     show(browser, serve, "model/nothing", "there is no model nothing")
+
+
+@pytest.mark.parametrize("content_type", ["multipart/form-data", "application/octet-stream", "image/*"])
+def test_a_chosen_picture_is_all_that_swagger_ui_sends(
+    paged: Serve, browser: Browser, tmp_path: Path, content_type: str
+) -> None:
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(jpeg(quadrants()))
+    show_call(browser, paged, "/detect", content_type)
+    browser.choose_file(".opblock-section-request-body input[type=file]", path)
+    sent, status = executed(browser)
+    assert status == "200", browser.text
+    assert "/detect?" not in sent
+    assert sent.count("-F ") == (1 if content_type == "multipart/form-data" else 0), sent
+
+
+def test_swagger_ui_makes_up_no_field_of_an_upload(paged: Serve, browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "cells.zip"
+    path.write_bytes(b"PK\x05\x06" + bytes(18))
+    show_call(browser, paged, "/datasets", "multipart/form-data")
+    browser.choose_file("[data-property-name=archive] input[type=file]", path)
+    sent, status = executed(browser)
+    assert status == "202", browser.text
+    assert "name=" not in sent

@@ -7,13 +7,15 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, StrictBool
 
-from app.api.shapes import Name, Wish, example
+from app.api.shapes import EXAMPLE_ID, Name, Wish, example
 from app.models.one_device import OneDevice
 from detection.data.records import Split
 from detection.training.checks import LARGEST_SIDE, SMALLEST_SIDE
 
 Side = Annotated[int, Field(strict=True, ge=SMALLEST_SIDE, le=LARGEST_SIDE)]
-ClassOfModules = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+ClassOfModules = Annotated[
+    str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", examples=["Conv2d"])
+]
 
 
 def _one_or_two(value: Any) -> Any:
@@ -61,7 +63,7 @@ class PruneWish(Wish):
     finetune_epochs: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0
     """Epochs of training after pruning, by the recipe of a short run; zeros stay zeros. The dataset must have
     the model's classes and pictures to train on."""
-    dataset_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] | None = None
+    dataset_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$", examples=[EXAMPLE_ID])] | None = None
     """To measure on, and to fine-tune with; default is the dataset that the model was trained on, if it is
     still there. Without any, nothing is measured."""
     split: Split = Split.VAL

@@ -29,7 +29,7 @@ class PlanWish(Wish):
     """So many pictures a second must be served."""
     max_ap_drop: Drop = DEFAULT_AP_DROP
     """How much less AP than the reference backend's is allowed; a fraction."""
-    dataset_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")] | None = None
+    dataset_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$", examples=[EXAMPLE_ID])] | None = None
     """Whose pictures to measure on; default is the dataset that the model was trained on, if it is there."""
     split: Split = Split.VAL
     """Which of its splits."""

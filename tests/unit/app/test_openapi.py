@@ -158,6 +158,38 @@ def test_every_body_has_examples_that_are_right(document: dict[str, Any]) -> Non
             check_examples(document, content, (name, kind))
 
 
+def test_what_a_query_or_a_form_may_say_has_no_default_to_send(document: dict[str, Any]) -> None:
+    """Swagger UI and generated clients send defaults; said in both places, the call is refused."""
+    call = document["paths"]["/detect"]["post"]
+    form = call["requestBody"]["content"]["multipart/form-data"]["schema"]["properties"]
+    query = {each["name"]: each["schema"] for each in call["parameters"] if each["in"] == "query"}
+    assert {name for name, schema in (query | form).items() if "default" in schema} == set()
+    for name, default in (("score_threshold", "0.3"), ("max_detections", "100"), ("annotate", "`false`")):
+        assert f"without it {default}" in query[name]["description"]
+        assert f"without it {default}" in form[name]["description"]
+
+
+def patterned(part: Any) -> Iterator[dict[str, Any]]:
+    """Yield every schema with a pattern."""
+    if isinstance(part, dict):
+        if isinstance(part.get("pattern"), str):
+            yield part
+        part = list(part.values())
+    if isinstance(part, list):
+        for each in part:
+            yield from patterned(each)
+
+
+def test_nobody_has_to_make_up_a_text_from_a_pattern(document: dict[str, Any]) -> None:
+    bodies = [call.get("requestBody") for _, call in calls(document)]
+    found = list(patterned([bodies, document["components"]["schemas"]]))
+    assert found
+    for schema in found:
+        assert schema["examples"], schema
+        for each in schema["examples"]:
+            Draft202012Validator(schema).validate(each)
+
+
 def test_every_answer_has_examples_that_are_right(document: dict[str, Any]) -> None:
     for name, call in calls(document):
         for status, answer in call["responses"].items():
