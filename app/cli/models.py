@@ -40,7 +40,7 @@ def list_all(
                 _metric(row, "ap50"),
                 _metric(row, "accuracy"),
                 row["name"],
-                "answers when none is named" if row["is_default"] else "",
+                "answers when none is named" if row.get("is_default") else "",
             )
             for row in rows
         ),

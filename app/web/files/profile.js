@@ -67,7 +67,7 @@ const shapes = (each) => each.map((shape) => size(shape).replaceAll(" ", "\u00a0
 
 /** What stands in columns of their own where there is room. */
 const inShort = (row) => [
-  element("small", { class: "narrow" }, `${shown(row.parameters, 0)} parameters`),
+  element("small", { class: "narrow" }, [`${shown(row.parameters, 0)} parameters`, row.backward_ms === null ? null : `; backward ${shown(row.backward_ms, 2)} ms`]),
   element("small", { class: "not-wide" }, `${shapes(row.input_shapes)} → ${shapes(row.output_shapes)}`),
 ];
 
