@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from app.api.suggestions import did_you_mean, field_like
+from app.api.suggestions import DID_YOU_MEAN, did_you_mean, field_like
 from app.errors import InvalidInputError, Place, Problem
 
 # Pydantic names the same fault differently for models and for dataclasses.
@@ -17,6 +18,7 @@ MOST_FAULTS = 100
 """In one answer; a body of a megabyte can have a hundred thousand."""
 NOT_KNOWN = "this field is not known"
 SHOULD_BE = "Input should be "
+LONGEST_FILE_NAME = 255
 
 
 def problems_of(
@@ -36,7 +38,8 @@ def problems_of(
 
 
 def invalid_input(problems: Sequence[Problem]) -> InvalidInputError:
-    """Return the answer that lists these faults, at least one."""
+    """Return the answer that lists these faults, at least one; one whose remedy is known comes first."""
+    problems = sorted(problems, key=lambda fault: DID_YOU_MEAN not in fault.problem)
     first = problems[0]
     rest = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     return InvalidInputError(f"{first.pointer or first.place}: {first.problem}{rest}", problems=problems)
@@ -54,6 +57,13 @@ def fault_at(pointer: str, problem: str) -> InvalidInputError:
 def pointer_to(*keys: str | int) -> str:
     """Return the JSON pointer to what lies below these keys and places, from the outermost inwards."""
     return "".join("/" + str(key).replace("~", "~0").replace("/", "~1") for key in keys)
+
+
+def file_wanted(field: str, text: str) -> str:
+    """Say that a file should be where a form has a text, which is most likely the name of that file."""
+    is_name = 0 < len(text) <= LONGEST_FILE_NAME and text.isprintable()
+    example = f"{field}=@{text}" if is_name else f"{field}=@FILE"
+    return f"a file is wanted, not a text; with curl: -F {shlex.quote(example)}"
 
 
 def _in_words(fault: Mapping[str, Any], shape: object) -> str:

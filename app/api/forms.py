@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from app.api.faults import invalid_input, problems_of
+from app.api.faults import file_wanted, invalid_input, pointer_to, problems_of
+from app.errors import Problem
 
 Fields = TypeVar("Fields", bound=BaseModel)
 
 
-def parse_fields(kind: type[Fields], fields: Mapping[str, str | list[str]]) -> Fields:
+def parse_fields(
+    kind: type[Fields], fields: Mapping[str, str | list[str]], *, files: Collection[str] = ()
+) -> Fields:
     """Return the fields of a form as `kind`; an empty field counts as absent.
+
+    Args:
+        files: what should have come as a file; a text of that name is a file that was only named.
 
     Raises:
         InvalidInputError: with a pointer per fault.
     """
     given = {name: value for name, value in fields.items() if value != ""}
+    problems = [*_only_named(given, files)]
     try:
-        return kind.model_validate(given)
+        parsed = kind.model_validate({name: given[name] for name in given if name not in files})
     except ValidationError as error:
-        faults = error.errors(include_url=False)
-        raise invalid_input(problems_of(faults, shape=kind)) from None
+        problems += problems_of(error.errors(include_url=False), shape=kind)
+        raise invalid_input(problems) from None
+    if problems:
+        raise invalid_input(problems)
+    return parsed
+
+
+def _only_named(given: Mapping[str, str | list[str]], files: Collection[str]) -> Iterator[Problem]:
+    for name in files:
+        if name in given:
+            value = given[name]
+            text = value if isinstance(value, str) else value[0]
+            yield Problem(pointer=pointer_to(name), problem=file_wanted(name, text))
 
 
 def form_body(

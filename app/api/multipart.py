@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from app.api.faults import field_fault
+from app.api.faults import field_fault, file_wanted
 from app.errors import (
     BadRequestError,
     PayloadTooLargeError,
@@ -52,19 +52,21 @@ async def read_form(
     open_sink: OpenSink,
     *,
     repeatable: Collection[str] = (),
+    files: Collection[str] = (),
 ) -> FormFields:
     """Read a form; return its plain fields. Files go to the sinks that `open_sink` returns for them.
 
     Args:
         repeatable: fields that may come several times; those that do have a list of their values.
+        files: what is wanted as a file; a text instead may be anything, and come several times.
 
     Raises:
         UnsupportedMediaError: it is no multipart form.
         BadRequestError: it breaks the format, or is cut off.
-        InvalidInputError: a field comes twice.
+        InvalidInputError: a field comes twice, or a long one where a file is wanted.
         PayloadTooLargeError: too many parts, or a field that is too long.
     """
-    reader = _FormReader(_boundary(content_type), open_sink, repeatable)
+    reader = _FormReader(_boundary(content_type), open_sink, repeatable, files)
     async for piece in body:
         await reader.feed(piece)
     reader.end()
@@ -84,9 +86,11 @@ def _boundary(content_type: str) -> bytes:
 class _FormReader:
     """The parser's callbacks cannot wait, so they only note what comes; then it is dealt with, in order."""
 
-    def __init__(self, boundary: bytes, open_sink: OpenSink, repeatable: Collection[str]) -> None:
+    def __init__(
+        self, boundary: bytes, open_sink: OpenSink, repeatable: Collection[str], files: Collection[str]
+    ) -> None:
         self.fields: FormFields = {}
-        self._open_sink, self._repeatable = open_sink, repeatable
+        self._open_sink, self._repeatable, self._files = open_sink, repeatable, files
         self._noted: list[tuple[Callable[[bytes], Awaitable[None]], bytes]] = []
         self._num_parts = self._idle_bytes = 0
         self._ended = False
@@ -162,6 +166,8 @@ class _FormReader:
             return
         self._field += data
         if len(self._field) > MAX_FIELD_BYTES:
+            if self._head is not None and self._head.name in self._files:
+                raise field_fault(self._head.name, file_wanted(self._head.name, ""))
             raise PayloadTooLargeError(f"a field may have at most {MAX_FIELD_BYTES} bytes")
 
     async def _end_part(self, _: bytes) -> None:
@@ -176,6 +182,9 @@ class _FormReader:
         self._ended = True
 
     def _add_field(self, name: str, content: bytes) -> None:
+        if name in self._files:  # of which only the first is told
+            self.fields.setdefault(name, content.decode("utf-8", "replace"))
+            return
         if name in self.fields and name not in self._repeatable:
             raise field_fault(name, "the field comes twice")
         try:

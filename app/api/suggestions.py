@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 JsonSchema = dict[str, Any]
+DID_YOU_MEAN = "; did you mean `"
 LONGEST = 100
 """Characters of a name that anybody has meant."""
 
@@ -20,7 +21,7 @@ def did_you_mean(given: str, choices: Iterable[str]) -> str:
         return ""
     by_lower = {choice.lower(): choice for choice in choices}
     near = difflib.get_close_matches(given.lower(), by_lower, n=1)
-    return f"; did you mean `{by_lower[near[0]]}`?" if near else ""
+    return f"{DID_YOU_MEAN}{by_lower[near[0]]}`?" if near else ""
 
 
 def field_like(shape: object, path: Sequence[str | int]) -> str:
@@ -34,7 +35,7 @@ def field_like(shape: object, path: Sequence[str | int]) -> str:
     below = [
         f"{outer}.{given}" for outer in sorted(beside) if given in _fields(_at(root, (*path[:-1], outer)))
     ]
-    return did_you_mean(given, sorted(beside)) or (f"; did you mean `{below[0]}`?" if below else "")
+    return did_you_mean(given, sorted(beside)) or (f"{DID_YOU_MEAN}{below[0]}`?" if below else "")
 
 
 @lru_cache(maxsize=64)

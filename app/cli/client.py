@@ -190,7 +190,7 @@ def problem_text(response: httpx2.Response, called: Mapping[str, str] = AS_THEY_
         return f"{response.status_code} {response.reason_phrase} from {response.url}, not by Harrier: {start}"
     problem = _in_own_words(response.json(), called)
     detail, faults = problem.get("detail", ""), problem.get("errors", [])
-    lines = [f"{problem.get('title', 'Error')}: {detail}  [{code}]"]
+    lines = [f"{_said_once(problem.get('title', 'Error'), detail)}  [{code}]"]
     for fault in faults if len(faults) != 1 or faults[0]["problem"] not in detail else ():
         lines.append(f"  {_place(fault)}: {fault.get('problem')}")
     for name, link in problem.get("links", {}).items():
@@ -198,6 +198,13 @@ def problem_text(response: httpx2.Response, called: Mapping[str, str] = AS_THEY_
     if advice := _advice(code, response.request.url.path):
         lines.append(advice)
     return "\n".join(lines)
+
+
+def _said_once(title: str, detail: str) -> str:
+    """Join what kind of error it is and what it is; often the one begins with the words of the other."""
+    if detail.lower().startswith(title.lower()):
+        return title + detail[len(title) :]
+    return f"{title}: {detail}"
 
 
 def as_options(*fields: str) -> dict[str, str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ import typer
 from app.cli.client import Api, CommandError, problem_code, problem_text
 from app.cli.gauge import counted_pictures
 from app.cli.passes import TtaFlips, TtaScales, wanted_passes
-from app.cli.terminal import show
+from app.cli.terminal import say, show
 from app.cli.videos import detect_in_videos, is_video
 from app.settings import get_settings
 
@@ -21,6 +22,8 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 AT_A_TIME = 4
 FAULTS_OF_A_PICTURE = frozenset({"image_too_large", "unsupported_image", "damaged_image"})
 """Other refusals are the same for every picture."""
+MOST_KINDS = 5
+"""Of other files that are named; the most frequent ones."""
 RAW = {"Content-Type": "application/octet-stream"}
 
 
@@ -71,7 +74,8 @@ def detect(
         of_videos = {"annotate": str(annotate).lower(), **({"every": str(every)} if every else {})}
         _detect_in_videos(api, sources, {**parameters, **of_videos}, out)
     else:
-        _detect_in_pictures(api, list(_pictures(sources)), parameters)
+        files, others = _pictures(sources)
+        _detect_in_pictures(api, files, parameters, others)
 
 
 def _detect_in_videos(api: Api, sources: Sequence[Path], parameters: dict[str, Any], out: Path) -> None:
@@ -83,7 +87,9 @@ def _detect_in_videos(api: Api, sources: Sequence[Path], parameters: dict[str, A
     )
 
 
-def _detect_in_pictures(api: Api, files: Sequence[Path], parameters: dict[str, Any]) -> None:
+def _detect_in_pictures(
+    api: Api, files: Sequence[Path], parameters: dict[str, Any], others: Counter[str]
+) -> None:
     images = []
     with ThreadPoolExecutor(AT_A_TIME) as pool, counted_pictures("detecting", len(files)) as advance:
         for image in pool.map(lambda file: _look(api, file, parameters), files):
@@ -91,6 +97,8 @@ def _detect_in_pictures(api: Api, files: Sequence[Path], parameters: dict[str, A
             advance(1)
     failed = [image["file"] for image in images if "error" in image]
     show(json.dumps({"images": images}, indent=2, ensure_ascii=False))
+    if others:
+        say(_not_looked_at(others))
     if failed:
         raise CommandError(
             f"{len(failed)} of {len(files)} pictures could not be used, for example {failed[0]}"
@@ -107,14 +115,38 @@ def _look(api: Api, file: Path, parameters: dict[str, Any]) -> dict[str, Any]:
     return {"file": str(file), "error": problem_text(response)}
 
 
-def _pictures(sources: Sequence[Path]) -> Iterator[Path]:
+def _pictures(sources: Sequence[Path]) -> tuple[list[Path], Counter[str]]:
+    """Return the files to look at, and by suffix how many others lie beside them in folders."""
+    pictures: list[Path] = []
+    others: set[Path] = set()
     for source in sources:
         if source.is_dir():
-            found = sorted(path for path in source.rglob("*") if path.suffix.lower() in SUFFIXES)
-            if not found:
-                raise CommandError(f"there is no picture in {source.absolute()}")
-            yield from found
+            found, beside = _in_folder(source)
+            pictures += found
+            others.update(beside)
         elif source.is_file():
-            yield source
+            pictures.append(source)
         else:
             raise CommandError(f"there is neither a folder nor a file at {source.absolute()}")
+    return pictures, _by_suffix(others.difference(pictures))
+
+
+def _in_folder(folder: Path) -> tuple[list[Path], list[Path]]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    pictures = [path for path in files if path.suffix.lower() in SUFFIXES]
+    others = [path for path in files if path.suffix.lower() not in SUFFIXES]
+    if not pictures:
+        rest = f"; {_not_looked_at(_by_suffix(others))}" if others else ""
+        raise CommandError(f"there is no picture in {folder.absolute()}{rest}")
+    return pictures, others
+
+
+def _by_suffix(files: Iterable[Path]) -> Counter[str]:
+    return Counter(sorted(file.suffix.lower() for file in files))
+
+
+def _not_looked_at(others: Counter[str]) -> str:
+    kinds = [suffix or "without a suffix" for suffix, _ in others.most_common(MOST_KINDS)]
+    more = ", …" if len(others) > MOST_KINDS else ""
+    number = others.total()
+    return f"{number} {'file was' if number == 1 else 'files were'} not looked at ({', '.join(kinds)}{more})"

@@ -18,7 +18,7 @@ from app.api.forms import parse_fields
 from app.api.multipart import FileSink, PartHead, read_form
 from app.api.short_bodies import whole_body
 from app.api.strict_json import MOST_VALUES, strict_json
-from app.detect.errors import PictureTooLargeError
+from app.detect.errors import PictureTooLargeError, UnsupportedPictureError
 from app.detect.schemas import DetectBody, DetectParameters, EncodedImage
 from app.errors import (
     BadRequestError,
@@ -26,11 +26,13 @@ from app.errors import (
     OverloadedError,
     PayloadTooLargeError,
     Place,
+    Problem,
     UnsupportedMediaError,
 )
 from app.settings import Settings
 
 FILE_FIELD, VIDEO_FIELD = "image", "video"
+FILES = (FILE_FIELD, VIDEO_FIELD)
 IMAGE_VALUES = 2
 """Of a picture in JSON: an object and what separates it from the next."""
 MOST_BLANKS = 10_000
@@ -41,6 +43,9 @@ KEPT_FRACTION = 4
 """One part in so many of the room for bytes is kept for bodies that are short and there already."""
 PLAINLY = DetectParameters()
 """What a body asks for that can hold nothing but a picture."""
+GIVEN_TWICE = "given twice: in the query and in the body"
+EMPTY_BODY = "the body is empty"
+NO_FRAMES = "a picture has no frames; send a video (Content-Type: video/mp4)"
 WAYS = (
     "send the picture itself (Content-Type: image/jpeg), a form with one or several `image` files "
     "(multipart/form-data), JSON (application/json), or a video (video/mp4)"
@@ -148,11 +153,13 @@ async def read_request(
         sent = DetectRequest([await _read_picture(request, take, settings)], PLAINLY)
     else:
         raise UnsupportedMediaError(WAYS)
-    parameters = _merged(query, sent.parameters)
+    faults = _given_twice(query, sent.parameters)
     if video is None or not video.is_open:
         _check_number(len(sent.images), settings)
-        if parameters.every is not None:
-            raise field_fault("every", "a picture has no frames; send a video (Content-Type: video/mp4)")
+        faults += _unfit_for_pictures(len(sent.images), query, sent.parameters)
+    if faults:
+        raise invalid_input(faults)
+    parameters = _merged(query, sent.parameters)
     classes_in: Place = "query" if "classes" in query.model_fields_set else "body"
     return DetectRequest(sent.images, parameters, classes_in, sent.names)
 
@@ -187,7 +194,7 @@ async def _read_picture(
     whole = whole_body(request.scope)
     if whole is not None:
         take(len(whole))
-        return whole if len(whole) <= settings.max_image_bytes else _too_large(settings.max_image_bytes)
+        return _fitting(whole, settings.max_image_bytes, EMPTY_BODY)
     pieces: list[bytes] = []
     num_bytes = 0
     async for piece in request.stream():
@@ -197,7 +204,7 @@ async def _read_picture(
             return _too_large(settings.max_image_bytes)  # nothing else comes that could be answered
         if piece:
             pieces.append(piece)
-    return b"".join(pieces)
+    return _fitting(b"".join(pieces), settings.max_image_bytes, EMPTY_BODY)
 
 
 async def _read_form(
@@ -216,8 +223,8 @@ async def _read_form(
         names.append(head.file_name or "")
         return sinks[-1]
 
-    fields = await read_form(body, content_type, open_sink, repeatable=REPEATABLE_FIELDS)
-    parameters = parse_fields(DetectParameters, fields)
+    fields = await read_form(body, content_type, open_sink, repeatable=REPEATABLE_FIELDS, files=FILES)
+    parameters = parse_fields(DetectParameters, fields, files=FILES)
     return DetectRequest([sink.picture() for sink in sinks], parameters, names=names)
 
 
@@ -235,7 +242,7 @@ def _parse_json(content: bytes, settings: Settings) -> DetectBody:
     try:
         document = strict_json(content, most_values=MOST_VALUES + settings.max_detect_images * IMAGE_VALUES)
     except ValueError as error:
-        raise BadRequestError(f"the body is not valid JSON: {error}") from None
+        raise BadRequestError(f"the body is not valid JSON: {error}" if content else EMPTY_BODY) from None
     images = document.get("images") if isinstance(document, dict) else None
     if isinstance(images, list) and images:  # before each is looked at
         _check_number(len(images), settings)
@@ -257,23 +264,36 @@ def _decoded_one(place: int, data: str, max_bytes: int) -> bytes | HarrierError:
         picture = base64.b64decode("".join(data.split()), validate=True)
     except ValueError:  # also of characters beyond ASCII
         return fault_at(pointer_to("images", place, "data"), "not base64")
-    return picture if len(picture) <= max_bytes else _too_large(max_bytes)
+    return _fitting(picture, max_bytes, "the data is empty", pointer_to("images", place, "data"))
 
 
 def _check_number(num_images: int, settings: Settings) -> None:
-    if not num_images:
-        raise field_fault(FILE_FIELD, f"there is no picture: {WAYS}")
     if num_images > settings.max_detect_images:
         raise PayloadTooLargeError(f"at most {settings.max_detect_images} pictures may be sent at once")
 
 
-def _merged(query: DetectParameters, body: DetectParameters) -> DetectParameters:
+def _given_twice(query: DetectParameters, body: DetectParameters) -> list[Problem]:
     """Parameters may come with the address or with the body, each in one place."""
     if not body.model_fields_set:
+        return []
+    twice = sorted(query.model_fields_set & body.model_fields_set)
+    return [Problem(pointer=pointer_to(name), problem=GIVEN_TWICE) for name in twice]
+
+
+def _unfit_for_pictures(num_images: int, query: DetectParameters, body: DetectParameters) -> list[Problem]:
+    found = []
+    if not num_images:
+        found.append(Problem(pointer=pointer_to(FILE_FIELD), problem=f"there is no picture: {WAYS}"))
+    places: dict[Place, DetectParameters] = {"query": query, "body": body}
+    for place, given in places.items():
+        if given.every is not None:
+            found.append(Problem(pointer=pointer_to("every"), problem=NO_FRAMES, place=place))
+    return found
+
+
+def _merged(query: DetectParameters, body: DetectParameters) -> DetectParameters:
+    if not body.model_fields_set:
         return query
-    twice = query.model_fields_set & body.model_fields_set
-    if twice:
-        raise field_fault(min(twice), "given twice: in the query and in the body")
     given: dict[str, Any] = {**_given(query), **_given(body)}
     return DetectParameters(**given)
 
@@ -301,7 +321,17 @@ class _MemorySink:
         """Nothing is left to do: the whole picture is in memory."""
 
     def picture(self) -> bytes | HarrierError:
-        return _too_large(self.max_bytes) if self.is_too_large else bytes(self.content)
+        if self.is_too_large:
+            return _too_large(self.max_bytes)
+        return _fitting(bytes(self.content), self.max_bytes, "the file is empty", pointer_to(FILE_FIELD))
+
+
+def _fitting(picture: bytes, max_bytes: int, if_empty: str, pointer: str = "") -> bytes | HarrierError:
+    """Return the picture, or why it is none; nothing but its length is looked at here."""
+    if not picture:
+        fault = Problem(pointer=pointer, problem=if_empty)
+        return UnsupportedPictureError(f"{pointer}: {if_empty}" if pointer else if_empty, problems=[fault])
+    return picture if len(picture) <= max_bytes else _too_large(max_bytes)
 
 
 def _too_large(max_bytes: int) -> PictureTooLargeError:

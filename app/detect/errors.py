@@ -24,7 +24,7 @@ class UnsupportedPictureError(UnsupportedMediaError):
 
 
 class DamagedPictureError(InvalidInputError):
-    code, title = "damaged_image", "The picture cannot be decoded"
+    code, title = "damaged_image", "The picture is damaged"
 
 
 class PictureTooLargeError(PayloadTooLargeError):

@@ -25,6 +25,8 @@ from tests.serving import EngineProcess, short_folder
 
 QUEUE = 3
 PICTURE = jpeg(noise(150, 100))
+SLOW_PICTURE = png(quadrants(1600, 1200))
+"""Few bytes, but long to decode: none is through before the last of some has been read."""
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def test_one_more_than_the_queue_holds_is_refused_at_once(
     async def story(client: EngineClient) -> None:
         await client.detect(PICTURE, model)
         engine.process.send_signal(signal.SIGSTOP)  # so that all of them are read in one go
-        requests = [asyncio.create_task(client.detect(PICTURE, model)) for _ in range(QUEUE + 4)]
+        requests = [asyncio.create_task(client.detect(SLOW_PICTURE, model)) for _ in range(QUEUE + 4)]
         await sent(*requests)
         engine.process.send_signal(signal.SIGCONT)
         answers = await asyncio.gather(*requests, return_exceptions=True)

@@ -139,13 +139,14 @@ def run(server: FakeServer, environment: pytest.MonkeyPatch) -> Run:
     environment.setenv("HARRIER_URL", server.address)
     environment.setenv("HARRIER_API_KEY", "hr_key")
 
-    def go(*arguments: object, fails: str | None = None) -> str:
+    def go(*arguments: object, fails: str | None = None, says: str = "") -> str:
         done = CliRunner().invoke(commands.app, [str(argument) for argument in arguments])
         if fails is None:
             assert done.exit_code == 0, (done.output, done.exception)
         else:
             assert isinstance(done.exception, CommandError), (done.output, done.exception)
             assert fails in str(done.exception)
+        assert says in done.stderr
         return done.stdout
 
     return go
@@ -854,6 +855,24 @@ class TestDetect:
             (tmp_path / name).write_bytes(b"?")
         run("detect", "a.mp4", "b.jpg", fails="b.jpg is no video")
         run("detect", "a.mp4", "a.avi", fails="two of the videos have one name")
+
+    def test_what_an_error_is_stands_there_once(self, server: FakeServer, run: Run, tmp_path: Path) -> None:
+        (tmp_path / "a.jpg").write_bytes(b"?")
+        said = {"title": "Not a picture", "detail": "not a picture (JPEG)", "code": "unsupported_image"}
+        server.answer("/detect", said, 415, "application/problem+json")
+        (image,) = json.loads(run("detect", "a.jpg", fails="1 of 1"))["images"]
+        assert image["error"] == "Not a picture (JPEG)  [unsupported_image]"
+
+    def test_files_of_a_folder_that_are_not_looked_at_are_counted(
+        self, server: FakeServer, run: Run, tmp_path: Path
+    ) -> None:
+        for name in ("pictures/a.jpg", "pictures/b.GIF", "pictures/c.gif", "pictures/LICENSE", "other/d.tif"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_bytes(b"?")
+        server.answer("/detect", {"model": "m1", "images": [{"width": 4, "height": 3, "detections": []}]})
+        run("detect", "pictures", says="3 files were not looked at (.gif, without a suffix)")
+        run("detect", "pictures", "pictures/c.gif", says="2 files were not looked at (")
+        run("detect", "other", fails="other; 1 file was not looked at (.tif)")
 
     def test_nothing_to_look_at(self, run: Run, tmp_path: Path) -> None:
         run("detect", tmp_path, fails="no picture")

@@ -105,3 +105,12 @@ def test_an_answer_names_the_first_and_counts_the_rest() -> None:
     error = invalid_input(problems_of(caught.value.errors(), shape=Tree, sent=body))
     assert error.detail.startswith("/leaf/rate: Input should be a valid number")
     assert error.detail.endswith("(and 1 more)")
+
+
+def test_an_answer_begins_with_what_is_known_to_help() -> None:
+    body = {"leaf": {"rate": "x"}, "leafs": {}, "sides": []}
+    with pytest.raises(ValidationError) as caught:
+        TypeAdapter(Tree).validate_python(body)
+    error = invalid_input(problems_of(caught.value.errors(), shape=Tree, sent=body))
+    assert error.detail.startswith("/leafs: this field is not known; did you mean `leaf")
+    assert [fault.pointer for fault in error.problems][:2] == ["/leafs", "/leaf/rate"]
