@@ -29,7 +29,7 @@ def list_all(
         show_json(rows)
         return
     show_table(
-        ("ID", "ALIAS", "ARCHITECTURE", "CLASSES", "AP", "AP50", "ACCURACY", "NAME"),
+        ("ID", "ALIAS", "ARCHITECTURE", "CLASSES", "AP", "AP50", "ACCURACY", "NAME", ""),
         (
             (
                 row["id"],
@@ -40,6 +40,7 @@ def list_all(
                 _metric(row, "ap50"),
                 _metric(row, "accuracy"),
                 row["name"],
+                "answers when none is named" if row.get("is_default") else "",
             )
             for row in rows
         ),

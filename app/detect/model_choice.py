@@ -159,6 +159,13 @@ def _find(session: Session, wanted: str | None, task: Task) -> _Version:
     raise NotFoundError(f"there is no model with the id or alias {wanted!r}")
 
 
+def default_model_id(session: Session) -> str | None:
+    """Return the detector that answers when none is named; None when there is none."""
+    with suppress(NoModelError):
+        return _find(session, None, Task.DETECT)[0]
+    return None
+
+
 def _wrong_task(model_id: str, wanted: Task) -> str:
     if wanted is Task.DETECT:
         return f"the model {model_id} is a classifier: it looks at boxes, as `classifier` beside a `model`"

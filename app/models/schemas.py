@@ -78,6 +78,7 @@ class ModelRead(Shape):
         id=EXAMPLE_ID,
         name="blood cells",
         alias="production",
+        is_default=True,
         origin="trained",
         task="detect",
         architecture="yolox-nano",
@@ -108,6 +109,8 @@ class ModelRead(Shape):
     """Shown in lists."""
     alias: str | None
     """Another name for `/detect`; it names one model at a time."""
+    is_default: bool
+    """Whether it answers `/detect` when no model is named."""
     origin: str
     """`trained`, `imported` or `pruned`."""
     task: Task

@@ -14,6 +14,7 @@ from app.api.idempotency import Once
 from app.audit import Author, note_write
 from app.database.tables import Dataset, Evaluation, Job, JobTransition, Model, ModelFile, new_id, utc_now
 from app.datasets.service import ready_dataset, upload_prefix
+from app.detect.model_choice import default_model_id
 from app.errors import (
     EmptySplitError,
     FileNotMadeError,
@@ -73,7 +74,8 @@ def read_models(session: Session, models: Sequence[Model]) -> list[ModelRead]:
     files = select(ModelFile).where(ModelFile.model_id.in_(of_model)).order_by(ModelFile.format)
     for file in session.scalars(files):
         of_model[file.model_id].append(file)
-    return [_shown(model, of_model[model.id]) for model in models]
+    default = default_model_id(session)
+    return [_shown(model, of_model[model.id], is_default=model.id == default) for model in models]
 
 
 def change_model(session: Session, model_id: str, patch: ModelPatch, author: Author) -> ModelRead:
@@ -303,11 +305,12 @@ def _export_done(
     return shown
 
 
-def _shown(model: Model, files: Sequence[ModelFile]) -> ModelRead:
+def _shown(model: Model, files: Sequence[ModelFile], *, is_default: bool) -> ModelRead:
     return ModelRead(
         id=model.id,
         name=model.name,
         alias=model.alias,
+        is_default=is_default,
         origin=model.origin,
         task=Task(model.task),
         architecture=model.architecture,

@@ -119,16 +119,21 @@ def test_a_profile_is_a_table_on_the_page(paged: Serve, browser: Browser) -> Non
     show(browser, paged, "model/paged", "Backward, ms")
     for heading in ("backbone", "whole", "parameter tensors"):
         assert heading in browser.text
+    fits_every_window(browser, "Profile by part")
     show(browser, paged, "jobs", "profile of")
 
 
 def test_no_window_is_too_narrow_for_the_models(paged: Serve, browser: Browser) -> None:
     show(browser, paged, "models", "onnxruntime:fp32, pinned")
+    assert "answers when none is named" in browser.text
+    fits_every_window(browser, "Models")
+
+
+def fits_every_window(browser: Browser, table: str) -> None:
+    place = f"document.querySelector('table[aria-label=\"{table}\"]').parentElement"
     for width in (400, 800, 1100, 1600):
         browser.resize(width)
-        assert browser.run(
-            "document.querySelector('.scroll').scrollWidth <= document.querySelector('.scroll').clientWidth"
-        )
+        assert browser.run(f"{place}.scrollWidth <= {place}.clientWidth"), width
     browser.resize(1100)
 
 
@@ -143,6 +148,8 @@ def test_a_plan_shows_why_the_others_were_not_pinned_and_what_is_can_be_unpinned
     press(browser, "Unpin it")
     browser.wait_for("document.body.innerText.includes('nothing: the engine decides')")
     assert paged.http.get("/models/paged").json()["serving"] is None
+    assert "and is not any more" in browser.text
+    assert "was pinned then" in browser.text
 
 
 def test_a_plan_that_cannot_begin_says_what_it_needs(paged: Serve, browser: Browser) -> None:
@@ -150,13 +157,36 @@ def test_a_plan_that_cannot_begin_says_what_it_needs(paged: Serve, browser: Brow
     browser.run("document.querySelector('input[name=p95_ms]').value = '40'")
     press(browser, "Measure and plan")
     browser.wait_for("document.querySelector('[role=alert]')")
-    assert "a plan needs real pictures" in browser.text
+    alert = browser.run("document.querySelector('[role=alert]').innerText")
+    assert alert.startswith("Pictures of: there is none to choose; a plan needs pictures with labels")
+    assert browser.run("document.querySelector('select[name=dataset_id]').innerText.trim()") == "choose one"
+    browser.run("document.querySelector('input[name=max_ap_drop]').value = '1'")
+    press(browser, "Profile it")
+    browser.wait_for("!document.querySelector('[role=alert]')")
+
+
+def test_a_small_figure_keeps_the_digits_that_count_and_a_fault_is_said_once(
+    serve: Serve, browser: Browser
+) -> None:
+    show(browser, serve, "models", "Models")
+    browser.run(
+        "Promise.all([import('./page/elements.js'), import('./page/api.js')])"
+        ".then(([{ shown }, { ApiError }]) => { const problem = 'a plan needs pictures';"
+        " const fault = { pointer: '/dataset_id', problem };"
+        " window.said = [0.00025, 0.0004, 0, 12.5].map((each) => shown(each)).join(' ');"
+        " window.fault = new ApiError(422, { detail: `/dataset_id: ${problem}`, errors: [fault] }).message;"
+        " })"
+    )
+    browser.wait_for("window.fault")
+    assert browser.run("window.said") == "0.00025 0.0004 0 12.5"
+    assert browser.run("window.fault") == "/dataset_id: a plan needs pictures"
 
 
 def test_a_video_is_sent_looked_at_and_played(paged: Serve, browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "clip.mp4"
     path.write_bytes(clip())
     show(browser, paged, "video", "Look at it")
+    assert "the default one (" in browser.text
     browser.run("document.querySelector('select[name=model]').value = 'paged'")
     browser.choose_file("input[type=file]", path)
     press(browser, "Look at it")

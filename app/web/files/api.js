@@ -5,10 +5,12 @@ const KEY = "harrier-key";
 /** What the API answered instead of what was asked for; `message` is written for people. */
 export class ApiError extends Error {
   constructor(status, problem) {
-    const places = (problem.errors ?? []).map((fault) => `${fault.pointer}: ${fault.problem}`);
-    const told = problem.detail ?? problem.title ?? `the server answered ${status}`;
-    super(status === 401 ? keyFault() : [told, ...places].join("\n"));
+    const faults = problem.errors ?? [];
+    const detail = problem.detail ?? problem.title ?? `the server answered ${status}`;
+    const places = faults.map((fault) => `${fault.pointer}: ${fault.problem}`).filter((place) => !detail.includes(place));
+    super(status === 401 ? keyFault() : [detail, ...places].join("\n"));
     this.status = status;
+    this.faults = faults;
     this.code = problem.code;
   }
 }

@@ -64,9 +64,16 @@ export function failure(error) {
   return element("p", { class: "error", role: "alert" }, error.message);
 }
 
+/** What failed before is of no interest once something else is begun. */
+export function forgetFailures() {
+  for (const alert of document.querySelectorAll("#view [role=alert]")) alert.remove();
+}
+
+/** A number for people; where no digits are asked for, one below 1 keeps those that count: `0.00025`. */
 export function shown(value, digits) {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number") return value;
+  if (digits === undefined && Math.abs(value) < 1) return value.toLocaleString("en", { maximumSignificantDigits: 4 });
   return value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits ?? 3 });
 }
 

@@ -93,11 +93,13 @@ const places = (row) => (row.name === "parameters" || row.name.startsWith("file_
 
 const metric = (name) => (row) => row.metrics?.[name];
 
+const ANSWERS = "answers when none is named";
+
 /** Those of a list; only classifiers have an accuracy. */
 function columns(models, now) {
   const accuracy = filled([{ title: "Accuracy", value: metric("accuracy"), digits: 3 }], models);
   return [
-    { title: "Model", value: (model) => element("a", { href: `#model/${encodeURIComponent(model.id)}` }, model.name), long: true },
+    { title: "Model", value: (model) => [element("a", { href: `#model/${encodeURIComponent(model.id)}` }, model.name), model.is_default ? element("small", { class: "aside" }, ANSWERS) : null].filter(Boolean), long: true },
     { title: "Alias", value: (model) => model.alias, from: "medium" },
     { title: "Origin", value: (model) => model.origin, from: "wide" },
     { title: "Architecture", value: (model) => model.architecture, from: "medium" },
@@ -129,6 +131,7 @@ function described(model) {
   return facts([
     ["id", model.id],
     ["alias", model.alias],
+    ["default", model.is_default ? ANSWERS : null],
     ["architecture", model.architecture],
     ["origin", model.origin],
     ["classes", model.classes.length > 12 ? `${model.classes.slice(0, 12).join(", ")}, …` : model.classes.join(", ")],

@@ -11,21 +11,21 @@ export function wayToServe(shape) {
 
 export const executor = (shape) => `${shape.backend}:${shape.precision}`;
 
-/** Draw a plan, the most images a second first. */
-export function planned(plan) {
+/** Draw a plan, the most images a second first; `pinnedNow` is what serves the model by now, where that is known. */
+export function planned(plan, pinnedNow = plan.pinned) {
   const rows = plan.rows.toSorted((a, b) => b.pictures_per_s - a.pictures_per_s);
   return element(
     "div",
     {},
     facts([
-      ["outcome", outcome(plan)],
+      ["outcome", outcome(plan, pinnedNow)],
       ["wished for", wishes(plan.wish)],
       ["measured on", `${plan.device}: ${plan.processor}, ${shown(plan.cores, 0)} cores`],
       ["pictures", shown(plan.pictures, 0)],
       ["when", when(plan.made_at)],
     ]),
     ...[plan.beside, ...plan.unmet].filter(Boolean).map((each) => note(each)),
-    table("Ways to serve", [...COLUMNS, { title: "Outcome", value: (row) => mark(row, plan), long: true }], rows),
+    table("Ways to serve", [...COLUMNS, { title: "Outcome", value: (row) => mark(row, plan, pinnedNow), long: true }], rows),
   );
 }
 
@@ -45,14 +45,15 @@ const COLUMNS = [
 const PARTS = ["backend", "precision", "streams", "threads", "batch_size"];
 const isSame = (row, other) => other !== null && PARTS.every((name) => row[name] === other[name]);
 
-function mark(row, plan) {
-  if (isSame(row, plan.pinned)) return element("strong", {}, "pinned");
+function mark(row, plan, pinnedNow) {
+  if (isSame(row, pinnedNow)) return element("strong", {}, "pinned");
+  if (isSame(row, plan.pinned)) return "was pinned then";
   if (isSame(row, plan.winner)) return element("strong", {}, "the best; not to be pinned");
   return row.why_not ?? (row.agrees ? null : "differs from the reference");
 }
 
-function outcome(plan) {
-  if (plan.pinned) return `${wayToServe(plan.pinned)} was pinned`;
+function outcome(plan, pinnedNow) {
+  if (plan.pinned) return `${wayToServe(plan.pinned)} was pinned${isSame(plan.pinned, pinnedNow) ? "" : ", and is not any more"}`;
   if (plan.winner) return `the best is ${wayToServe(plan.winner)}; nothing was pinned`;
   return plan.closest ? `nothing was pinned; closest is ${wayToServe(plan.closest)}` : "nothing was pinned";
 }

@@ -1,7 +1,7 @@
 // What a model costs: the newest profile at its own input size as tables, and a button that measures anew.
 
 import { get, post } from "./api.js";
-import { element, facts, failure, note, shown, size, table } from "./elements.js";
+import { element, facts, failure, forgetFailures, note, shown, size, table } from "./elements.js";
 import { GOING_ON, progressLine, watch } from "./progress.js";
 
 export async function costs(model, signal) {
@@ -24,12 +24,13 @@ export async function costs(model, signal) {
   const begin = async (event) => {
     const button = event.currentTarget;
     button.disabled = true;
+    forgetFailures();
     await work(() => post(`models/${encodeURIComponent(model.id)}/profile`, { verbose: true }));
     button.disabled = false;
   };
   if (running) work(async () => running);
   const button = element("button", { type: "button", onclick: begin }, "Profile it");
-  return element("section", {}, element("h2", {}, "What it costs"), button, line.place, told, place);
+  return element("section", {}, element("h2", {}, "What it costs"), element("p", {}, button), line.place, told, place);
 }
 
 function profile(found) {
@@ -61,16 +62,23 @@ const deviation = (mean, std) => {
   if (mean === null || std === null) return mean === null ? null : shown(mean, 2);
   return `${shown(mean, 2)} ± ${shown(std, 2)}`;
 };
-const shapes = (each) => each.map(size).join(", ");
+/** A line breaks between shapes, not inside one. */
+const shapes = (each) => each.map((shape) => size(shape).replaceAll(" ", "\u00a0")).join(", ");
+
+/** What stands in columns of their own where there is room. */
+const inShort = (row) => [
+  element("small", { class: "narrow" }, [`${shown(row.parameters, 0)} parameters`, row.backward_ms === null ? null : `; backward ${shown(row.backward_ms, 2)} ms`]),
+  element("small", { class: "not-wide" }, `${shapes(row.input_shapes)} → ${shapes(row.output_shapes)}`),
+];
 
 const PARTS = [
-  { title: "Part", value: (row) => row.part },
-  { title: "Parameters", value: (row) => row.parameters, digits: 0 },
+  { title: "Part", value: (row) => [row.part, ...inShort(row)], long: true },
+  { title: "Parameters", value: (row) => row.parameters, digits: 0, from: "medium" },
   { title: "GFLOPs", value: (row) => row.gflops, digits: 3 },
   { title: "Forward, ms", value: (row) => deviation(row.forward_ms, row.forward_ms_std), digits: 2 },
-  { title: "Backward, ms", value: (row) => deviation(row.backward_ms, row.backward_ms_std), digits: 2 },
-  { title: "Input", value: (row) => shapes(row.input_shapes) },
-  { title: "Output", value: (row) => shapes(row.output_shapes) },
+  { title: "Backward, ms", value: (row) => deviation(row.backward_ms, row.backward_ms_std), digits: 2, from: "medium" },
+  { title: "Input", value: (row) => shapes(row.input_shapes), long: true, from: "wide" },
+  { title: "Output", value: (row) => shapes(row.output_shapes), long: true, from: "wide" },
 ];
 
 const MODULES = [

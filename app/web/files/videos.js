@@ -19,10 +19,11 @@ export async function showVideo(signal) {
 
 function videoForm(detectors, signal) {
   const file = element("input", { type: "file", name: "video", accept: "video/*,.mkv,.avi", required: true });
+  const fallback = detectors.find((each) => each.is_default);
   const model = element(
     "select",
     { name: "model" },
-    element("option", { value: "" }, "the default one"),
+    element("option", { value: "" }, fallback ? `the default one (${fallback.name})` : "the default one"),
     detectors.map(({ id, name, alias }) => element("option", { value: id }, alias ? `${name} (${alias})` : name)),
   );
   const every = element("input", { type: "number", name: "every", min: 1, max: 10000, step: 1, value: "1", required: true });

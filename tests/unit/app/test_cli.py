@@ -310,7 +310,12 @@ class TestLists:
         assert json.loads(run("datasets", "list", "--json"))[0]["id"] == "d1"
         model = {"id": "m1", "alias": None, "architecture": "yolox-s", "classes": [], "name": "n"}
         server.answer("/models", page({**model, "metrics": {"ap": 0.25, "ap50": None}}))
-        assert "0.250" in run("models", "list")
+        _, row = run("models", "list").splitlines()
+        assert "0.250" in row
+        assert not row.endswith("answers when none is named")
+        server.answers["/models"].clear()
+        server.answer("/models", page({**model, "metrics": None, "is_default": True}))
+        assert run("models", "list").strip().endswith("n     answers when none is named")
         server.answers["/models"].clear()
         server.answer("/models", page({**model, "metrics": {"accuracy": 0.875}}))
         assert "ACCURACY" in run("models", "list")
